@@ -1,0 +1,126 @@
+"""Packaging of moslora-xtuner.
+
+`eval/` is installed as `moslora_xtuner.eval` and `xtuner_configs/` as `moslora_xtuner.configs`.
+xtuner and ms-vlmeval are in no extra: their metadata pins contradict the set that works, so they are
+installed with `--no-deps` (requirements-nodeps.txt; scripts/install.sh does it).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+os.chdir(ROOT)  # so that `python /elsewhere/setup.py ...` finds the folders below
+
+ADAPTER = ["torch", "peft>=0.14", "transformers>=4.48", "safetensors", "typer", "rich", "pillow", "numpy"]
+TRAIN = [
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "deepspeed",
+    "einops",
+    "mmengine==0.10.6",
+    "openpyxl",
+    "pyarrow",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "sentencepiece",
+    "tensorboard",
+    "torchvision",
+    "transformers==4.48.0",
+]
+EVAL = [
+    "accelerate",
+    "datasets",
+    "decord",
+    "imageio",
+    "jieba",
+    "jinja2",
+    "joblib",
+    "json-repair",
+    "levenshtein",
+    "math-verify",
+    "matplotlib",
+    "nltk",
+    "num2words",
+    "openai",
+    "opencv-python-headless<5",
+    "openpyxl",
+    "pandas<3",
+    "portalocker",
+    "pylatexenc",
+    "qwen-vl-utils",
+    "rouge",
+    "scikit-learn",
+    "scipy",
+    "sty",
+    "tabulate",
+    "termcolor",
+    "timeout-decorator",
+    "torchvision",
+    "validators",
+    "xlsxwriter",
+]
+TEST = ["pytest", "pytest-xdist", "hypothesis"]
+DEV = ["ruff", "mypy", "import-linter"]
+
+
+def version() -> str:
+    """The `__version__` of the package, read without importing it."""
+    text = (ROOT / "moslora_xtuner" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('moslora_xtuner/__init__.py has no line __version__ = "..."')
+    return found.group(1)
+
+
+def long_description() -> str:
+    """The README, or nothing while a source tree has none."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+setup(
+    name="moslora-xtuner",
+    version=version(),
+    description="MoSLoRA tuning of LLaVA-style models on XTuner, with the evaluation that proves it",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=[
+        *find_packages(include=["moslora_xtuner", "moslora_xtuner.*"]),
+        *("moslora_xtuner.eval" + name for name in ["", *("." + p for p in find_packages("eval"))]),
+        "moslora_xtuner.configs",
+    ],
+    package_dir={"moslora_xtuner.eval": "eval", "moslora_xtuner.configs": "xtuner_configs"},
+    package_data={
+        "moslora_xtuner": ["py.typed", "assets/**/*"],
+        "moslora_xtuner.eval": ["templates/**/*"],
+        "moslora_xtuner.configs": ["**/*.py", "**/*.json"],
+    },
+    include_package_data=False,
+    install_requires=ADAPTER,
+    extras_require={
+        "train": TRAIN,
+        "eval": EVAL,
+        "test": TEST,
+        "dev": DEV,
+        "all": sorted({*TRAIN, *EVAL}),
+    },
+    entry_points={"console_scripts": ["moslora = moslora_xtuner.cli:main"]},
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)
