@@ -1,0 +1,24 @@
+"""MoSLoRA, TS-Mixing and LoRA on stock PEFT.
+
+Importing this package registers it: get_peft_model and PeftModel.from_pretrained then take a
+MosLoraConfig and a MOSLORA directory as they take any other. Nothing of XTuner is needed.
+"""
+
+from __future__ import annotations
+
+from .config import MosLoraConfig
+from .fold import fold_adapter, fold_state_dict
+from .layer import MixedLinear, has_mixer
+from .model import MosLoraModel
+from .registration import register
+
+__all__ = [
+    "MixedLinear",
+    "MosLoraConfig",
+    "MosLoraModel",
+    "fold_adapter",
+    "fold_state_dict",
+    "has_mixer",
+]
+
+register()

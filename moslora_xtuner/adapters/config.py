@@ -1,0 +1,141 @@
+"""The adapter's configuration: a LoraConfig that also says what stands between A and B."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NoReturn
+
+from peft import LoraConfig
+from torch import nn
+
+from ..errors import AdapterError
+
+Mixer = Literal["learned", "butterfly", "identity"]
+MixerInit = Literal["kaiming_uniform", "orthogonal", "identity", "normal", "zero"]
+
+MIXERS = ("learned", "butterfly", "identity")
+MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "zero")
+DISK_TYPE = "MOSLORA"
+"""The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
+
+_STOCK_INITS = (True, False, "gaussian")
+
+
+def refuse_stock_tuner(target: nn.Module, adapter_name: str, **_: Any) -> NoReturn:
+    """Stand in a MosLoraConfig's custom-module table and stop every tuner that would drop the mixer.
+
+    Raises:
+        AdapterError: always.
+    """
+    raise AdapterError(
+        f"adapter {adapter_name!r} has a mixer, and the tuner that is building it (a mixed model, X-LoRA or "
+        f"LoraModel itself) would drop it: use get_peft_model(model, config), or fold the adapter first"
+    )
+
+
+@dataclass
+class MosLoraConfig(LoraConfig):
+    """LoRA with an r x r mixer between its two factors (arXiv 2406.11909, section 3).
+
+    In the paper's post-multiplication, x: (tokens, d1), W0: (d1, d2), A: (d1, r), W: (r, r), B: (r, d2)::
+
+        y = x W0 + s x A W B,      s = alpha / r  (alpha / sqrt(r) with use_rslora)
+
+    PEFT stores the transposes, so here y = x W0^T + s B(M(A x)) with `lora_A.weight` (r, d1),
+    `lora_AB.weight` = M = W^T (r, r) and `lora_B.weight` (d2, r).
+
+    Args:
+        mixer: "learned" (MoSLoRA), "butterfly" (TS-Mixing: [[I, I], [I, I]], fixed) or "identity" (LoRA).
+        mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "orthogonal", "identity",
+            "normal" or "zero". A fixed mixer takes none.
+        freeze_mixer: keep a learned mixer as initialised and train A and B alone ("init only").
+        allow_zero_mixer: accept mixer_init="zero", with which every gradient is zero (Appendix C).
+
+    Raises:
+        AdapterError: the values contradict each other, or name something that would drop or break the mixer.
+    """
+
+    mixer: str = field(default="learned", metadata={"help": "learned, butterfly or identity"})
+    mixer_init: str | None = field(
+        default=None,
+        metadata={"help": "kaiming_uniform, orthogonal, identity, normal or zero; for a learned mixer only"},
+    )
+    freeze_mixer: bool = field(default=False, metadata={"help": "Keep a learned mixer as initialised."})
+    allow_zero_mixer: bool = field(
+        default=False, metadata={"help": "Accept mixer_init='zero', which cannot learn (an ablation)."}
+    )
+
+    def __post_init__(self) -> None:
+        # A config built by mmengine holds ConfigDicts, which dataclasses.asdict cannot copy.
+        self.rank_pattern = dict(self.rank_pattern or {})
+        self.alpha_pattern = dict(self.alpha_pattern or {})
+        super().__post_init__()
+        if self.mixer == "learned" and self.mixer_init is None:
+            self.mixer_init = "kaiming_uniform"
+        problems = [*self._mixer_problems(), *self._lora_problems()]
+        if problems:
+            raise AdapterError("MosLoraConfig: " + "; ".join(problems))
+        if self.mixer_init == "zero":
+            warnings.warn(
+                "mixer_init='zero': with M = 0 and B = 0 every gradient is zero, so nothing can be learned "
+                "(arXiv 2406.11909, Appendix C)",
+                stacklevel=3,
+            )
+        self._custom_modules = {nn.Module: refuse_stock_tuner}
+
+    def _mixer_problems(self) -> list[str]:
+        problems = []
+        if self.mixer not in MIXERS:
+            return [f"mixer={self.mixer!r} is none of {', '.join(MIXERS)}"]
+        if self.mixer != "learned":
+            if self.mixer_init is not None:
+                problems.append(f"mixer={self.mixer!r} is fixed and takes no mixer_init ({self.mixer_init!r})")
+            if self.freeze_mixer:
+                problems.append(f"mixer={self.mixer!r} is fixed already: leave freeze_mixer out")
+        elif self.mixer_init not in MIXER_INITS:
+            problems.append(f"mixer_init={self.mixer_init!r} is none of {', '.join(MIXER_INITS)}")
+        elif self.mixer_init == "zero" and not self.allow_zero_mixer:
+            problems.append("mixer_init='zero' can learn nothing; set allow_zero_mixer=True if you mean it")
+        if self.mixer == "butterfly":
+            ranks = {"r": self.r, **self.rank_pattern}
+            odd = [f"{name}={rank}" for name, rank in ranks.items() if rank % 2]
+            if odd:
+                problems.append(f"mixer='butterfly' halves the rank, which must be even: {', '.join(odd)}")
+        return problems
+
+    def _lora_problems(self) -> list[str]:
+        problems = []
+        if self.init_lora_weights not in _STOCK_INITS:
+            problems.append(
+                f"init_lora_weights={self.init_lora_weights!r} places B A, not B M A, against the base weights; "
+                "use True, False or 'gaussian'"
+            )
+        if self.use_dora and self.init_lora_weights is False:
+            problems.append("use_dora with init_lora_weights=False would take its magnitude from B A, not B M A")
+        for name in ("target_parameters", "megatron_config", "use_qalora", "layer_replication"):
+            if getattr(self, name, None):
+                problems.append(f"{name} has no mixed layer: leave it out")
+        return problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, whose peft_type is MOSLORA so that stock PEFT refuses the directory."""
+        return {**super().to_dict(), "peft_type": DISK_TYPE}
+
+    def to_lora_config(self) -> LoraConfig:
+        """Return the plain LoraConfig that the folded adapter (B' = B M) has."""
+        plain = LoraConfig(**{f.name: getattr(self, f.name) for f in fields(LoraConfig) if f.init})
+        plain._custom_modules = stock_custom_modules(self)
+        return plain
+
+
+def stock_custom_modules(config: LoraConfig) -> dict[type[nn.Module], Any] | None:
+    """Return the custom modules that the user registered, without the guard against stock tuners."""
+    table: Mapping[type[nn.Module], Any] = config._custom_modules or {}
+    kept = {key: value for key, value in table.items() if value is not refuse_stock_tuner}
+    return kept or None
+
+
+MIXER_FIELDS = tuple(f.name for f in fields(MosLoraConfig) if f.name not in {g.name for g in fields(LoraConfig)})
+"""What MosLoraConfig adds to LoraConfig's fields; a folded adapter's config has none of them."""

@@ -1,0 +1,73 @@
+"""What an adapter directory looks like: the files, our type, and the authors' older form of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import AdapterError
+from .config import DISK_TYPE
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
+AUTHORS_FLAG = "lora_use_mixer"
+"""In adapter_config.json of the authors' PEFT fork (github.com/wutaiqiang/MoSLoRA), beside type LORA."""
+
+
+def translate_authors(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an adapter_config.json's content with the authors' flag turned into our type.
+
+    Their weights have our names (`lora_A`, `lora_AB`, `lora_B`) and shapes, so only this differs.
+    """
+    translated = dict(config)
+    if translated.get("peft_type") == "LORA" and AUTHORS_FLAG in translated:
+        if translated.pop(AUTHORS_FLAG):
+            translated.update(peft_type=DISK_TYPE, mixer="learned")
+    return translated
+
+
+def read_config(adapter_dir: Path) -> dict[str, Any]:
+    """Read and translate adapter_config.json.
+
+    Raises:
+        AdapterError: the file is missing or no JSON object.
+    """
+    path = adapter_dir / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(
+            f"{adapter_dir} has no {CONFIG_FILE}: name the folder that save_pretrained wrote"
+        ) from None
+    except ValueError as error:
+        raise AdapterError(f"{path} is not valid JSON ({error}): copy the adapter again") from None
+    if not isinstance(config, dict):
+        raise AdapterError(f"{path} holds no JSON object: copy the adapter again")
+    return translate_authors(config)
+
+
+def read_weights(adapter_dir: Path) -> dict[str, Tensor]:
+    """Read the adapter's tensors onto the CPU, from safetensors or (weights only) from a .bin file.
+
+    Raises:
+        AdapterError: there is neither file, or it is damaged.
+    """
+    path = adapter_dir / WEIGHTS_FILE
+    try:
+        if path.is_file():
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        path = adapter_dir / PICKLE_FILE
+        if path.is_file():
+            import torch
+
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # each format has its own types of damage
+        raise AdapterError(f"{path} cannot be read ({error}): copy the adapter again") from error
+    raise AdapterError(f"{adapter_dir} has neither {WEIGHTS_FILE} nor {PICKLE_FILE}")

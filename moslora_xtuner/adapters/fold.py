@@ -1,0 +1,150 @@
+"""A MOSLORA directory becomes a plain LoRA directory: B' = B M, nothing else changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import AdapterError, OutputError
+from .config import DISK_TYPE, MIXER_FIELDS, MIXERS
+from .disk import CONFIG_FILE, WEIGHTS_FILE, read_config, read_weights
+from .mixer import butterfly_matrix
+
+_MIXER_PART = ".lora_AB."
+_B_PART = ".lora_B."
+
+
+def fold_state_dict(state_dict: Mapping[str, Tensor], mixer: str) -> dict[str, Tensor]:
+    """Return the tensors of the plain LoRA that computes the same function.
+
+    s B (M (A x)) = s (B M) A x, so B' = B M: (d2, r) x (r, r). The product is formed in float64 and rounded
+    once, to float32 (or B's dtype if that is wider). All other tensors, DoRA's magnitude among them, stay.
+
+    Args:
+        state_dict: an adapter's tensors, with or without the adapter's name in the keys.
+        mixer: "learned", "butterfly" or "identity", from the adapter's config.
+
+    Raises:
+        AdapterError: a mixer is missing, left over, of the wrong shape or not finite.
+    """
+    if mixer not in MIXERS:
+        raise AdapterError(f"mixer={mixer!r} is none of {', '.join(MIXERS)}: the adapter is of a newer version")
+    mixers = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART in name}
+    folded = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART not in name}
+    for name in [name for name in folded if _B_PART in name and name.endswith(".weight")]:
+        if mixer == "learned":
+            m = mixers.pop(name.replace(_B_PART, _MIXER_PART), None)
+            if m is None:
+                raise AdapterError(f"{name} has no mixer beside it: the adapter is incomplete, save it again")
+        elif mixer == "butterfly":
+            m = butterfly_matrix(folded[name].shape[1], torch.float64, "cpu")
+        else:
+            continue
+        folded[name] = _product(name, folded[name], m)
+    if mixers:
+        raise AdapterError(
+            f"{len(mixers)} mixers belong to no lora_B ({', '.join(sorted(mixers)[:3])}...) under "
+            f"mixer={mixer!r}: the config is not the one these weights were saved with"
+        )
+    return folded
+
+
+def _product(name: str, b: Tensor, m: Tensor) -> Tensor:
+    if b.ndim != 2 or tuple(m.shape) != (b.shape[1], b.shape[1]):
+        raise AdapterError(f"{name} is {tuple(b.shape)} and its mixer {tuple(m.shape)}: they do not fit")
+    dtype = torch.promote_types(b.dtype, torch.float32)
+    product = (b.double() @ m.to(b.device).double()).to(dtype)
+    if not bool(torch.isfinite(product).all()):
+        raise AdapterError(f"{name} times its mixer is not finite: the training has diverged")
+    return product.contiguous()
+
+
+def fold_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a MOSLORA adapter_config.json's content as that of the plain LoRA."""
+    return {k: v for k, v in config.items() if k not in MIXER_FIELDS} | {"peft_type": "LORA"}
+
+
+def fold_adapter(
+    adapter_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Write the plain LoRA form of the adapter in `adapter_dir` to `out_dir`, and return `out_dir`.
+
+    Stock PEFT, vLLM and every other reader of LoRA load the result. The authors' released directories
+    (`lora_use_mixer`) are read too; a plain LoRA comes out as it went in. Config and weights are written, no
+    other file; they appear under `out_dir` together or not at all.
+
+    Args:
+        overwrite: replace an `out_dir` that holds an adapter and nothing else.
+
+    Raises:
+        AdapterError: `adapter_dir` holds no complete adapter of a known kind.
+        OutputError: `out_dir` exists and may not be replaced, or cannot be written.
+    """
+    source, target = Path(adapter_dir), Path(out_dir)
+    config = read_config(source)
+    state_dict = read_weights(source)
+    kind = config.get("peft_type")
+    if kind == DISK_TYPE:
+        state_dict = fold_state_dict(state_dict, config.get("mixer", "learned"))
+    elif kind != "LORA":
+        raise AdapterError(f"{source} is of type {kind}, not {DISK_TYPE} or LORA: it has nothing to fold")
+    elif any(_MIXER_PART in name for name in state_dict):
+        raise AdapterError(
+            f"{source} says it is a plain LoRA and holds mixers: if the authors' code saved it, add "
+            f'"lora_use_mixer": true to its {CONFIG_FILE}'
+        )
+    _check_target(target, overwrite)
+    try:
+        _write(fold_config(config), state_dict, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target} ({error}): choose another place") from error
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    names = {entry.name for entry in target.iterdir()} if target.is_dir() else None
+    if names == set():
+        return
+    if names is None or not names <= {CONFIG_FILE, WEIGHTS_FILE} or not overwrite:
+        raise OutputError(f"{target} exists already: remove it or choose another place")
+
+
+def _write(config: Mapping[str, Any], state_dict: Mapping[str, Tensor], target: Path) -> None:
+    """Write beside `target`, flush to the disk, then rename: a reader never sees half an adapter."""
+    from safetensors.torch import save_file
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        staged = scratch / "new"
+        staged.mkdir()
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (staged / CONFIG_FILE).write_text(text, encoding="utf-8")
+        tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
+        save_file(tensors, staged / WEIGHTS_FILE, metadata={"format": "pt"})
+        for path in (staged / CONFIG_FILE, staged / WEIGHTS_FILE, staged):
+            _flush(path)
+        if target.exists():
+            os.replace(target, scratch / "old")
+        os.replace(staged, target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
