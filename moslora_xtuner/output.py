@@ -1,0 +1,256 @@
+"""Output folders: whose they are, and how a file comes to stand in one whole or not at all.
+
+A folder of ours holds `.moslora.json`. Nothing without it is ever written into or deleted, and what is
+written stands beside its final name until it is complete and on the disk, then is renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner import __version__
+from moslora_xtuner.errors import OutputError
+
+MARKER = ".moslora.json"
+_PARTIAL = ".partial-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Take an output folder: make it and mark it as ours, or find it ours already.
+
+    `kind` says what the folder holds ("quickstart", "eval", ...), `settings` what it is made with (JSON
+    values). Returns True when the folder was ours before, so that the caller can go on where it stopped.
+    Raises OutputError when the folder holds something else, or was begun as another kind or with other
+    settings, or cannot be written. Deletes nothing.
+    """
+    folder = Path(folder)
+    wanted = _plain(settings)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file, not a folder: choose another output folder")
+        found = marker(folder)
+        if found is not None:
+            _same_work(folder, found, kind, wanted)
+            _probe(folder)
+            return True
+        if folder.is_dir() and any(folder.iterdir()):
+            raise OutputError(
+                f"{folder} exists, is not empty and was not made by moslora: "
+                "choose another output folder or move its contents away"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise _explain(folder, fault) from fault
+    atomic_write(folder / MARKER, _mark(kind, wanted))
+    return False
+
+
+def marker(folder: Path) -> dict[str, Any] | None:
+    """The marker of a folder of ours (kind, version, settings), None when it has none.
+
+    Raises OutputError when the marker is there but cannot be read.
+    """
+    path = Path(folder) / MARKER
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as fault:
+        raise _explain(path, fault) from fault
+    try:
+        found = json.loads(text)
+    except ValueError as fault:
+        raise OutputError(f"{path} is not JSON ({fault}): choose another output folder") from fault
+    if not isinstance(found, dict) or "kind" not in found:
+        raise OutputError(f"{path} was not written by moslora: choose another output folder")
+    return found
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file so that it holds the old content or all of the new, whenever the power goes.
+
+    Text is written as UTF-8. The parent folder must exist. Raises OutputError.
+    """
+    path = Path(path)
+    beside = _beside(path)
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with beside.open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as fault:
+        raise _explain(path, fault) from fault
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
+    """Yield an empty folder to fill; it takes the name `path` when the block ends without an exception.
+
+    The marker of `kind` is added and the files are fsynced before the rename. A folder of that name is
+    replaced when it is empty or holds the marker; anything else raises OutputError before the block is
+    entered. When the block raises, what it wrote is removed and `path` is as before.
+    """
+    path = Path(path)
+    _replaceable(path)
+    beside = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+    except OSError as fault:
+        raise _explain(path, fault) from fault
+    try:
+        try:
+            yield beside
+        except OSError as fault:
+            if fault.errno in _FULL:  # other faults may be about what the block reads
+                raise _explain(path, fault) from fault
+            raise
+        try:
+            _mark_once(beside, kind)
+            _sync_tree(beside)
+            _swap(beside, path)
+        except OSError as fault:
+            raise _explain(path, fault) from fault
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove_partial(folder: Path) -> list[Path]:
+    """Remove what writes that were killed left in a folder of ours; returns what was removed.
+
+    Raises OutputError when the folder is not ours.
+    """
+    if marker(folder) is None:
+        raise OutputError(f"{folder} was not made by moslora: nothing in it is removed")
+    left = sorted(p for p in Path(folder).iterdir() if p.name.startswith(".") and _PARTIAL in p.name)
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return left
+
+
+def free_gb(folder: Path) -> float:
+    """Gigabytes (1e9 bytes) free for this user on the disk that holds `folder`, which may not exist yet."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e9
+
+
+def need_space(folder: Path, gigabytes: float) -> None:
+    """Raise OutputError unless the disk that holds `folder` has that much free."""
+    free = free_gb(folder)
+    if free < gigabytes:
+        raise OutputError(
+            f"{free:.1f} GB free for {folder}, {gigabytes:.1f} GB needed: make room or choose another disk"
+        )
+
+
+def _mark(kind: str, settings: dict[str, Any]) -> str:
+    mark = {"kind": kind, "version": __version__, "settings": settings}
+    return json.dumps(mark, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _mark_once(folder: Path, kind: str) -> None:
+    """Mark a finished folder as ours unless the block that filled it did."""
+    if not (folder / MARKER).exists():
+        (folder / MARKER).write_text(_mark(kind, {}), encoding="utf-8")
+
+
+def _plain(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings as JSON gives them back, so that tuples and paths compare equal on a second start."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings or {}), default=str))
+    return plain
+
+
+def _same_work(folder: Path, found: dict[str, Any], kind: str, wanted: dict[str, Any]) -> None:
+    if found["kind"] != kind:
+        raise OutputError(
+            f"{folder} holds {found['kind']!r}, not {kind!r}: choose another output folder or remove it"
+        )
+    before = found.get("settings", {})
+    names = sorted(n for n in {*before, *wanted} if before.get(n) != wanted.get(n))
+    if names:
+        changed = ", ".join(f"{n} was {before.get(n)!r}, is {wanted.get(n)!r}" for n in names)
+        raise OutputError(
+            f"{folder} was begun with other settings ({changed}): "
+            "repeat them to go on, or choose another output folder"
+        )
+
+
+def _probe(folder: Path) -> None:
+    probe = _beside(folder / "probe")
+    probe.touch()
+    probe.unlink()
+
+
+def _replaceable(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if path.is_symlink() or not path.is_dir():
+        raise OutputError(f"{path} exists and is not a folder: choose another output folder")
+    if marker(path) is None and any(path.iterdir()):
+        raise OutputError(
+            f"{path} exists, is not empty and was not made by moslora: "
+            "choose another output folder or move its contents away"
+        )
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".{path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}"
+
+
+def _swap(beside: Path, path: Path) -> None:
+    """Rename a finished folder to its name; an old one steps aside first and comes back on failure."""
+    old = _beside(path) if path.exists() else None
+    if old is not None:
+        os.rename(path, old)
+    try:
+        os.rename(beside, path)
+    except OSError:
+        if old is not None:
+            os.rename(old, path)
+        raise
+    _sync_folder(path.parent)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as stream:
+                os.fsync(stream.fileno())
+        _sync_folder(Path(root))
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(path: Path, fault: OSError) -> OutputError:
+    if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"no permission to write {path}: choose another output folder or mend its rights")
+    if fault.errno in _FULL:
+        return OutputError(f"no space left for {path}: make room or choose another disk, then start again")
+    if fault.errno in (errno.ENOTDIR, errno.EEXIST):
+        return OutputError(f"{path} cannot be made, a part of it is a file: choose another output folder")
+    return OutputError(f"cannot write {path} ({fault.strerror or fault}): choose another output folder")
