@@ -36,9 +36,9 @@ find_python() { # prints a Python of a fitting version, or names what there is
             printf '%s\n' "$candidate"
             return
         fi
-        [[ -n $version ]] && found="$found $candidate is $version;"
+        [[ -n $version ]] && found="${found:+$found, }$candidate is $version"
     done
-    die "no Python 3.10, 3.11 or 3.12 (${found:- none found}): install python3.11, or name one with MOSLORA_PYTHON=/path/to/python3.11"
+    die "no Python 3.10, 3.11 or 3.12 (${found:-none found}): install python3.11, or name one with MOSLORA_PYTHON=/path/to/python3.11"
 }
 
 check_place() { # an environment of ours, or nothing yet; writable; room enough
@@ -57,14 +57,13 @@ check_place() { # an environment of ours, or nothing yet; writable; room enough
         die "cannot write to $VENV: mend its permissions or set MOSLORA_VENV to a place that you can write to"
 }
 
-make_venv() {
-    local python
+make_venv() { # with $1, a fitting Python, unless there is one that works
+    local python="$1"
     if [[ -x $VENV/bin/python ]] && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
         "$VENV/bin/python" -c "$VERSION_PY" >/dev/null ||
             die "$VENV has Python $("$VENV/bin/python" -c "$VERSION_PY" || true), not 3.10 to 3.12: remove it and start again"
         return
     fi
-    python=$(find_python)
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||
         die "$python cannot make environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"
     say "making $VENV with $("$python" -V)"
@@ -76,6 +75,7 @@ install_packages() { # with uv (quick), else with pip; the lists are complete, s
     local uv_pin uv=("$VENV/bin/uv" pip install --python "$python" --no-deps)
     uv_pin=$(grep -oE '^uv==[^ ;]+' "$ROOT/constraints.txt")
     export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-180}" UV_PYTHON_DOWNLOADS=never PIP_DISABLE_PIP_VERSION_CHECK=1
+    [[ -t 2 ]] || uv+=(--quiet) # bars for a person, no list of 170 names for a log
     say "installing the pinned packages (about 6 GB, some minutes the first time)"
     if "$python" -m pip install --quiet "$uv_pin" && "${uv[@]}" "${lists[@]}" &&
         "${uv[@]}" --no-build-isolation -e "$ROOT"; then
@@ -95,12 +95,13 @@ if [[ -f $STAMP && -x $VENV/bin/python ]] && version=$("$VENV/bin/python" -c "$V
     exit 0
 fi
 
+python=$(find_python)
 check_place
 if command -v flock >/dev/null; then
     exec 9>>"$LOCK"
     flock -n 9 || { say "another install.sh works on $VENV; waiting for it" && flock 9; }
 fi
-make_venv
+make_venv "$python"
 install_packages || die "the packages could not be installed: see the lines above, check network and disk, start again"
 (cd / && "$VENV/bin/python" -c 'import torch, cv2, moslora_xtuner') ||
     die "the packages are there but do not import: remove $VENV and start again"
