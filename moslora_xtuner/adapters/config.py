@@ -83,7 +83,7 @@ class MosLoraConfig(LoraConfig):
                 "(arXiv 2406.11909, Appendix C)",
                 stacklevel=3,
             )
-        self._custom_modules = {nn.Module: refuse_stock_tuner}
+        self._custom_modules = {nn.Module: refuse_stock_tuner}  # type: ignore[dict-item]
 
     def _mixer_problems(self) -> list[str]:
         problems = []
@@ -91,15 +91,15 @@ class MosLoraConfig(LoraConfig):
             return [f"mixer={self.mixer!r} is none of {', '.join(MIXERS)}"]
         if self.mixer != "learned":
             if self.mixer_init is not None:
-                problems.append(f"mixer={self.mixer!r} is fixed and takes no mixer_init ({self.mixer_init!r})")
+                problems.append(f"mixer={self.mixer!r} is fixed: leave mixer_init={self.mixer_init!r} out")
             if self.freeze_mixer:
-                problems.append(f"mixer={self.mixer!r} is fixed already: leave freeze_mixer out")
+                problems.append(f"mixer={self.mixer!r} is fixed: leave freeze_mixer out")
         elif self.mixer_init not in MIXER_INITS:
             problems.append(f"mixer_init={self.mixer_init!r} is none of {', '.join(MIXER_INITS)}")
         elif self.mixer_init == "zero" and not self.allow_zero_mixer:
             problems.append("mixer_init='zero' can learn nothing; set allow_zero_mixer=True if you mean it")
         if self.mixer == "butterfly":
-            ranks = {"r": self.r, **self.rank_pattern}
+            ranks = {"r": self.r, **(self.rank_pattern or {})}
             odd = [f"{name}={rank}" for name, rank in ranks.items() if rank % 2]
             if odd:
                 problems.append(f"mixer='butterfly' halves the rank, which must be even: {', '.join(odd)}")
@@ -109,11 +109,11 @@ class MosLoraConfig(LoraConfig):
         problems = []
         if self.init_lora_weights not in _STOCK_INITS:
             problems.append(
-                f"init_lora_weights={self.init_lora_weights!r} places B A, not B M A, against the base weights; "
+                f"init_lora_weights={self.init_lora_weights!r} sets B A, not B M A, against the base: "
                 "use True, False or 'gaussian'"
             )
         if self.use_dora and self.init_lora_weights is False:
-            problems.append("use_dora with init_lora_weights=False would take its magnitude from B A, not B M A")
+            problems.append("use_dora with init_lora_weights=False takes the magnitude of B A, not of B M A")
         for name in ("target_parameters", "megatron_config", "use_qalora", "layer_replication"):
             if getattr(self, name, None):
                 problems.append(f"{name} has no mixed layer: leave it out")
@@ -137,5 +137,6 @@ def stock_custom_modules(config: LoraConfig) -> dict[type[nn.Module], Any] | Non
     return kept or None
 
 
-MIXER_FIELDS = tuple(f.name for f in fields(MosLoraConfig) if f.name not in {g.name for g in fields(LoraConfig)})
+_LORA_FIELDS = {f.name for f in fields(LoraConfig)}
+MIXER_FIELDS = tuple(f.name for f in fields(MosLoraConfig) if f.name not in _LORA_FIELDS)
 """What MosLoraConfig adds to LoraConfig's fields; a folded adapter's config has none of them."""

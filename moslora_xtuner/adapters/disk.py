@@ -25,9 +25,8 @@ def translate_authors(config: Mapping[str, Any]) -> dict[str, Any]:
     Their weights have our names (`lora_A`, `lora_AB`, `lora_B`) and shapes, so only this differs.
     """
     translated = dict(config)
-    if translated.get("peft_type") == "LORA" and AUTHORS_FLAG in translated:
-        if translated.pop(AUTHORS_FLAG):
-            translated.update(peft_type=DISK_TYPE, mixer="learned")
+    if translated.get("peft_type") == "LORA" and translated.pop(AUTHORS_FLAG, False):
+        translated.update(peft_type=DISK_TYPE, mixer="learned")
     return translated
 
 

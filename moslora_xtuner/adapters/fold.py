@@ -36,7 +36,7 @@ def fold_state_dict(state_dict: Mapping[str, Tensor], mixer: str) -> dict[str, T
         AdapterError: a mixer is missing, left over, of the wrong shape or not finite.
     """
     if mixer not in MIXERS:
-        raise AdapterError(f"mixer={mixer!r} is none of {', '.join(MIXERS)}: the adapter is of a newer version")
+        raise AdapterError(f"mixer={mixer!r} is none of {', '.join(MIXERS)}: update moslora-xtuner")
     mixers = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART in name}
     folded = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART not in name}
     for name in [name for name in folded if _B_PART in name and name.endswith(".weight")]:

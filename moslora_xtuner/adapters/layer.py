@@ -39,7 +39,7 @@ class MixedLinear(nn.Linear):
     def mixer(self) -> AnyMixer:
         """M. Owned by the layer's `lora_AB`, so that it is saved under the authors' name and only once."""
         # Straight from __dict__: an AttributeError inside `weight` would make nn.Module return B for it.
-        return self.__dict__[_MIXER]  # type: ignore[no-any-return]
+        return self.__dict__[_MIXER]
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
@@ -53,7 +53,7 @@ class MixedLinear(nn.Linear):
             # nn.Module would first ask hasattr(self, "weight"), which multiplies B and M in the middle of
             # load_state_dict(assign=True), when one of them may still be on the meta device.
             if not isinstance(value, nn.Parameter):
-                raise AdapterError("lora_B.weight of a mixed layer reads as B M: assign a Parameter, which is B")
+                raise AdapterError("lora_B.weight reads as B M here: assign a Parameter, which is B")
             self._parameters["weight"] = value
         else:
             super().__setattr__(name, value)
@@ -68,19 +68,20 @@ def attach_mixer(layer: LoraLayer, adapter_name: str, mixer: AnyMixer) -> None:
     Raises:
         AdapterError: the adapter's `lora_B` is not the plain Linear that this method can mix.
     """
-    lora_b = layer.lora_B[adapter_name] if adapter_name in layer.lora_B else None
+    lora_b = dict(layer.lora_B.items()).get(adapter_name)
     if type(lora_b) is not nn.Linear:
         raise AdapterError(
             f"{type(layer).__name__}: lora_B[{adapter_name!r}] is {type(lora_b).__name__}, not a Linear, and "
             "cannot have a mixer: leave this layer out of target_modules"
         )
     if not hasattr(layer, "lora_AB"):
-        layer.lora_AB = nn.ModuleDict()
+        layer.lora_AB = nn.ModuleDict()  # type: ignore[attr-defined]
     if "lora_AB" not in layer.adapter_layer_names:
         # set_adapter, delete_adapter and moves between devices go through this list.
         layer.adapter_layer_names = (*layer.adapter_layer_names, "lora_AB")
     mixer.requires_grad_(lora_b.weight.requires_grad)
-    layer.lora_AB[adapter_name] = mixer
+    mixers: nn.ModuleDict = layer.lora_AB  # type: ignore[attr-defined]
+    mixers[adapter_name] = mixer
     lora_b.__class__ = MixedLinear
     lora_b.__dict__[_MIXER] = mixer
 

@@ -33,12 +33,11 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
             continue
         problems = [f"no place for {name}" for name in tensors if name not in expected]
         problems += [f"missing {name}" for name in expected if name not in tensors]
-        problems += [
-            f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-            for name, tensor in tensors.items()
+        for name in tensors.keys() & expected.keys():
+            shape, place = tuple(tensors[name].shape), expected[name]
             # A parameter that ZeRO-3 has partitioned shows no shape of its own.
-            if name in expected and not hasattr(expected[name], "ds_id") and tensor.shape != expected[name].shape
-        ]
+            if shape != tuple(place.shape) and not hasattr(place, "ds_id"):
+                problems.append(f"{name} is {shape}, not {tuple(place.shape)}")
         if problems:
             raise AdapterError(_message(adapter, problems))
 

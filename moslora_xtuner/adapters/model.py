@@ -45,11 +45,11 @@ class MosLoraModel(LoraModel):
                 unfit.append(f"{name} ({type(base).__name__})")
         if unfit:
             raise AdapterError(
-                "a mixer fits Linear layers only (also 4- and 8-bit ones), and target_modules matches others: "
+                "a mixer fits Linear layers (also 4- and 8-bit ones), and target_modules matches others: "
                 f"{', '.join(unfit)}; name the Linear layers inside them"
             )
 
-    def _create_and_replace(
+    def _create_and_replace(  # type: ignore[override]
         self,
         lora_config: LoraConfig,
         adapter_name: str,
@@ -94,7 +94,7 @@ class MosLoraModel(LoraModel):
 
     def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
         """Combine adapters into a new plain LoRA, reading each mixed one as its folded form B M."""
-        first = adapters[0] if adapters else None
+        first = adapters[0] if adapters else ""
         config = self.peft_config.get(first)
         if not isinstance(config, MosLoraConfig):
             super().add_weighted_adapter(adapters, *args, **kwargs)
@@ -118,7 +118,7 @@ def _build_mixer(
     r = layer.r[adapter_name]
     if config.mixer == "butterfly":
         return ButterflyMixer(r)
-    factor = layer.lora_B[adapter_name].weight
+    factor: nn.Parameter = layer.lora_B[adapter_name].weight  # type: ignore[assignment]
     dtype = torch.promote_types(factor.dtype, torch.float32)
     mixer = LearnedMixer(r, frozen=config.freeze_mixer, dtype=dtype, device=factor.device)
     if not mixer.weight.is_meta:

@@ -42,7 +42,7 @@ def _prepare_model_for_compiled_hotswap(model: nn.Module, *args: Any, **kwargs: 
     return _stock_hotswap_preparation(model, *args, **kwargs)
 
 
-class _LoftqLoader(_StockLoftqLoader):  # type: ignore[misc, valid-type]
+class _LoftqLoader(_StockLoftqLoader):
     """The first thing replace_lora_weights_loftq makes from its model."""
 
     def __init__(self, peft_model: nn.Module, *args: Any, **kwargs: Any) -> None:
@@ -63,6 +63,6 @@ def register() -> None:
     # peft.utils.hotswap and loftq_utils replace lora_B.weight in place; upstream has no hook for it.
     hotswap.hotswap_adapter_from_state_dict = _hotswap_adapter_from_state_dict
     hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
-    loftq_utils._SafetensorLoader = _LoftqLoader
+    loftq_utils._SafetensorLoader = _LoftqLoader  # type: ignore[misc]
     # An unknown key would be dropped with a warning, and the authors' adapters loaded without their mixers.
-    PeftConfigMixin.check_kwargs = _check_kwargs  # type: ignore[method-assign]
+    PeftConfigMixin.check_kwargs = _check_kwargs  # type: ignore[assignment, method-assign]

@@ -1,0 +1,83 @@
+"""Small real models, and the paper's formula in float64 to hold the adapter against."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from moslora_xtuner.adapters import MosLoraConfig
+
+IDS = torch.tensor([[1, 5, 9, 2, 7, 3, 11, 4], [3, 3, 8, 40, 22, 17, 6, 1]])
+LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
+
+
+def build_llama(seed: int = 0) -> LlamaForCausalLM:
+    """A two-layer LLaMA with grouped-query attention, the same for the same seed."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def randomise(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Give every adapter parameter a value as after training (B starts at zero)."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" in name and "magnitude" not in name:
+            # A fan-in scale keeps the delta of the order of W0, where its share of the output is seen.
+            noise = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
+            parameter.data.copy_(noise)
+    return model
+
+
+@pytest.fixture
+def llama() -> Callable[..., LlamaForCausalLM]:
+    return build_llama
+
+
+@pytest.fixture
+def trained(llama: Callable[..., LlamaForCausalLM]) -> Callable[..., PeftModel]:
+    """An adapted LLaMA with weights as after training: trained(r=4, mixer=..., ...)."""
+
+    def build(seed: int = 1, **kwargs: Any) -> PeftModel:
+        settings = {"r": 4, "lora_alpha": 8, "target_modules": LLAMA_TARGETS, "task_type": "CAUSAL_LM"}
+        model = get_peft_model(llama(), MosLoraConfig(**{**settings, **kwargs}))
+        return randomise(model, seed).eval()
+
+    return build
+
+
+@pytest.fixture
+def logits() -> Callable[[nn.Module], Tensor]:
+    def run(model: nn.Module, **kwargs: Any) -> Tensor:
+        with torch.no_grad():
+            return model(input_ids=IDS, **kwargs).logits
+
+    return run
+
+
+@pytest.fixture
+def stock_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a script in a process that never imports this package, only stock PEFT."""
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        guard = "\nimport sys\nassert not any(m.startswith('moslora_xtuner') for m in sys.modules)\n"
+        command = [sys.executable, "-c", script + guard]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    return run
+

@@ -1,0 +1,106 @@
+"""MosLoraConfig: what it accepts, what it writes, and how XTuner builds it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from peft import LoraConfig, PeftConfig, PeftType
+from xtuner.registry import BUILDER
+
+from moslora_xtuner.adapters import MosLoraConfig
+from moslora_xtuner.errors import AdapterError
+
+
+def test_in_memory_lora_on_disk_moslora() -> None:
+    config = MosLoraConfig(r=4)
+    assert config.peft_type is PeftType.LORA
+    assert config.to_dict()["peft_type"] == "MOSLORA"
+    assert (config.mixer, config.mixer_init, config.freeze_mixer) == ("learned", "kaiming_uniform", False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mixer": "dense"}, "dense"),
+        ({"mixer_init": "xavier"}, "xavier"),
+        ({"mixer_init": "zero"}, "allow_zero_mixer"),
+        ({"mixer": "butterfly", "mixer_init": "orthogonal"}, "mixer_init"),
+        ({"mixer": "identity", "freeze_mixer": True}, "freeze_mixer"),
+        ({"mixer": "butterfly", "r": 7}, "r=7"),
+        ({"mixer": "butterfly", "r": 8, "rank_pattern": {"q_proj": 5}}, "q_proj=5"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"init_lora_weights": "olora"}, "olora"),
+        ({"init_lora_weights": "orthogonal"}, "orthogonal"),
+        ({"use_dora": True, "init_lora_weights": False}, "magnitude"),
+        ({"target_parameters": ["experts.w"]}, "target_parameters"),
+    ],
+)
+def test_contradictions_are_refused_by_name(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(AdapterError, match=words):
+        MosLoraConfig(**settings)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(AdapterError, match=r"allow_zero_mixer.*pissa.*target_parameters"):
+        MosLoraConfig(mixer_init="zero", init_lora_weights="pissa", target_parameters=["w"])
+
+
+def test_zero_warns_that_nothing_can_learn() -> None:
+    with pytest.warns(UserWarning, match="nothing can be learned"):
+        MosLoraConfig(mixer_init="zero", allow_zero_mixer=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MosLoraConfig(mixer_init="orthogonal")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixer_init": "orthogonal", "freeze_mixer": True},
+        {"mixer": "butterfly", "target_modules": "all-linear"},
+        {"mixer": "identity", "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}},
+    ],
+)
+def test_a_round_trip_through_the_file_keeps_every_field(tmp_path: Path, settings: dict[str, Any]) -> None:
+    config = MosLoraConfig(r=6, lora_alpha=5, **{"target_modules": ["q_proj"], **settings})
+    config.save_pretrained(str(tmp_path))
+    for reader in (MosLoraConfig, PeftConfig):
+        assert reader.from_pretrained(str(tmp_path)) == config
+    assert copy.deepcopy(config) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize("path", ["moslora_xtuner.MosLoraConfig", "moslora_xtuner.adapters.MosLoraConfig"])
+def test_xtuner_builds_it_from_a_dotted_type(tmp_path: Path, path: str) -> None:
+    text = f"""
+lora = dict(
+    type='{path}', r=64, lora_alpha=16, lora_dropout=0.05, bias='none', mixer_init='orthogonal',
+    rank_pattern=dict(q_proj=8), target_modules=['q_proj', 'fc1'])
+"""
+    file = tmp_path / "recipe.py"
+    file.write_text(text)
+    config = BUILDER.build(Config.fromfile(file).lora)
+    assert isinstance(config, MosLoraConfig)
+    assert config == MosLoraConfig(
+        r=64,
+        lora_alpha=16,
+        lora_dropout=0.05,
+        mixer_init="orthogonal",
+        rank_pattern={"q_proj": 8},
+        target_modules=["q_proj", "fc1"],
+    )
+    config.save_pretrained(str(tmp_path))
+    assert MosLoraConfig.from_pretrained(str(tmp_path)) == config
+
+
+def test_the_plain_config_of_the_folded_adapter() -> None:
+    config = MosLoraConfig(r=6, lora_alpha=5, use_rslora=True, target_modules=["q_proj"])
+    plain = config.to_lora_config()
+    assert type(plain) is LoraConfig
+    assert plain == LoraConfig(r=6, lora_alpha=5, use_rslora=True, target_modules=["q_proj"])
