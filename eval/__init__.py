@@ -1,1 +1,26 @@
-"""Evaluation: inference, scoring by VLMEvalKit, statistics, radar and report (installed as moslora_xtuner.eval)."""
+"""Evaluation: answers in batches, scores by VLMEvalKit, tables, intervals, radar and report.
+
+Importing this package is cheap: torch, VLMEvalKit, matplotlib and jinja2 load when they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bridge import evaluate
+    from .report import write_report
+    from .tables import table
+
+__all__ = ["evaluate", "table", "write_report"]
+
+_HOME = {"evaluate": "bridge", "table": "tables", "write_report": "report"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

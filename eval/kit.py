@@ -1,0 +1,193 @@
+"""VLMEvalKit as installed: imported once and quietly, its dataset classes on local TSV files.
+
+What it does silently stops here: a download because of another md5, a global change of SSL checks and of
+logging at import, judges that fall back to exact matching, stale scoring files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import string
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner.errors import DataError, EvaluationError, SetupError
+
+from .benchmarks import Benchmark
+
+EXACT = "exact_matching"
+INSTALL = (
+    'Install it with `pip install "moslora-xtuner[eval]"` and then '
+    "`pip install --no-deps ms-vlmeval==0.0.20`."
+)
+OFFSET = 1_000_000  # rotation k of question i has the index i + k * OFFSET
+
+
+@contextmanager
+def captured(log: Path) -> Iterator[None]:
+    """Send all that this process and its children print into `log`, at the level of file descriptors."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log.open("ab") as handle:
+        os.dup2(handle.fileno(), 1)
+        os.dup2(handle.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def single_file() -> Iterator[None]:
+    """Let one process of this machine score at a time.
+
+    VLMEvalKit's circular evaluation writes /tmp/SECOND.xlsx and reads it back: two processes in the same
+    second would read each other's table.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock; nobody shares a machine's /tmp there
+        yield
+        return
+    lock = Path(tempfile.gettempdir()) / f"moslora-vlmeval-{os.getuid()}.lock"
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def import_datasets(log: Path) -> Any:
+    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    import ssl
+
+    # vlmeval's __init__ turns certificate checks off for the whole process and adds a root log handler.
+    context, handlers = ssl._create_default_https_context, list(logging.root.handlers)
+    try:
+        with captured(log):
+            import vlmeval.dataset as datasets
+    except ImportError as error:
+        raise SetupError(f"VLMEvalKit cannot be imported ({error}). {INSTALL}") from error
+    finally:
+        ssl._create_default_https_context = context
+        logging.root.handlers[:] = handlers
+    return datasets
+
+
+def tsv_path(benchmark: Benchmark, data_root: Path) -> Path:
+    """Where a benchmark's TSV stands. Raises DataError when it is not there: nothing is downloaded."""
+    path = data_root / f"{benchmark.dataset}.tsv"
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist. Put the TSV of {benchmark.dataset} there, or name another folder with "
+            "--data-root (or LMUData). Nothing is downloaded without being asked for."
+        )
+    return path
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_tsv(path: Path) -> Any:
+    """The table as VLMEvalKit reads it, except that texts stay texts.
+
+    pandas would make 3.0 of the option 3 in a column with gaps, and the model would be asked about "3.0".
+    """
+    import pandas
+
+    texts = [*string.ascii_uppercase, "question", "answer", "hint", "category", "l2-category", "image_path"]
+    try:
+        frame = pandas.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
+    missing = [name for name in ("index", "question", "answer") if name not in frame]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)}: it cannot be scored"
+            + (" here (a test set whose answers are held back)." if "answer" in missing else ".")
+        )
+    if frame["index"].duplicated().any():
+        twice = frame["index"][frame["index"].duplicated()].iloc[0]
+        raise DataError(f"{path} holds the index {twice} twice.")
+    if not frame.shape[0]:
+        raise DataError(f"{path} holds no question.")
+    return frame
+
+
+def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
+    """VLMEvalKit's own dataset object for a benchmark, reading the local TSV and nothing else.
+
+    A subclass that changes `load_data` alone (as VLMEvalKit's CustomMCQDataset does): prompts that need
+    it, images and all scoring are VLMEvalKit's. Raises DataError for a missing or broken TSV.
+    """
+    path = tsv_path(benchmark, data_root)
+    base = getattr(import_datasets(log), benchmark.vlmeval_class)
+    local = type(f"Local{benchmark.vlmeval_class}", (base,), {"load_data": lambda self, name: _read_tsv(path)})
+    with captured(log), environment(LMUData=str(data_root)):
+        try:
+            dataset = local(benchmark.dataset)
+        except (AssertionError, KeyError) as error:
+            raise DataError(
+                f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` cell "
+                "must hold base64 text or the index of a row that does."
+            ) from error
+    if benchmark.circular and not all(isinstance(index, int) for index in dataset.data["index"]):
+        raise DataError(f"{path}: circular evaluation needs whole numbers in the column `index`.")
+    return dataset
+
+
+def check_judge(benchmark: Benchmark, judge: str) -> None:
+    """Refuse before any work what VLMEvalKit would refuse after it, or quietly score another way.
+
+    Raises EvaluationError when the benchmark has no score without a judge, or the judge does not answer.
+    """
+    if judge == EXACT:
+        if benchmark.needs_judge:
+            raise EvaluationError(
+                f"{benchmark.dataset} has no score under {EXACT}: name a judge (--judge {benchmark.judge})."
+            )
+        return
+    if benchmark.judge is None:
+        return
+    from vlmeval.dataset.utils import build_judge
+
+    try:
+        working = bool(build_judge(model=judge).working())
+    except Exception as error:
+        raise EvaluationError(f"The judge {judge} cannot be built: {error}. Nothing was scored.") from error
+    if not working:
+        raise EvaluationError(
+            f"The judge {judge} does not answer. Set its key or address (OPENAI_API_KEY, OPENAI_API_BASE), or "
+            f"ask for --judge {EXACT}, which the table will say. Nothing was scored."
+        )

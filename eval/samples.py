@@ -1,0 +1,70 @@
+"""A few answers of each ability, kept with their pictures, so that a report needs nothing but the run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from .benchmarks import Benchmark
+from .kit import OFFSET
+from .prompts import is_blank, options
+from .questions import Asked
+
+PER_ABILITY = 3
+LONGEST_SIDE = 320
+
+
+def chosen(benchmark: Benchmark, asked: Sequence[Asked]) -> list[int]:
+    """Places of the sampled questions: the first few of each ability by the hash of their index.
+
+    The choice knows nothing of the answers, so it is the same for every model.
+    """
+    groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for place, item in enumerate(asked):
+        if benchmark.circular and int(item.index) >= OFFSET and str(item.index) != item.unit:
+            continue  # rotations repeat the question
+        rank = hashlib.sha256(f"{benchmark.dataset}/{item.index}".encode()).hexdigest()
+        groups[item.ability].append((rank, place))
+    return [place for name in sorted(groups) for _, place in sorted(groups[name])[:PER_ABILITY]]
+
+
+def sample_records(
+    benchmark: Benchmark, dataset: Any, asked: Sequence[Asked], answers: Sequence[str], hits: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The sampled questions with options, right answer, prediction, hit (0 to 1) and picture (data URI)."""
+    records = []
+    for place in chosen(benchmark, asked):
+        item = asked[place]
+        row = dataset.data.iloc[item.place].to_dict()
+        records.append(
+            {
+                "index": str(item.index),
+                "ability": item.ability,
+                "question": str(row["question"]),
+                "options": options(row) if benchmark.kind == "mcq" else {},
+                "answer": "" if is_blank(row.get("answer")) else str(row["answer"]),
+                "prediction": answers[place],
+                "hit": hits.get(str(item.index)),
+                "image": _data_uri(item.question.image),
+            }
+        )
+    return records
+
+
+def _data_uri(content: bytes | None) -> str:
+    """The picture as a data URI, at most 320 pixels wide and high."""
+    if content is None:
+        return ""
+    from PIL import Image
+
+    image = Image.open(BytesIO(content)).convert("RGB")
+    small = max(image.size) <= LONGEST_SIDE
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    target = BytesIO()
+    image.save(target, "PNG" if small else "JPEG")
+    text = base64.b64encode(target.getvalue()).decode()
+    return f"data:image/{'png' if small else 'jpeg'};base64,{text}"

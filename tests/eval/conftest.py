@@ -1,0 +1,183 @@
+"""A random LLaVA of a few thousand weights in the exporter's form, and small VLMEvalKit tables."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+INSTRUCTION = (
+    "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+           "<image>", "<pad>"]  # fmt: skip
+
+
+def make_tokenizer(folder: Path) -> int:
+    """A byte-level BPE trained on a few words; returns its size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(["which digit is the one on the left", "yes no answer"], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[-1]
+    )
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def make_export(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
+    """Write a random export: hidden 32, 2 layers, image 48 px in patches of 8."""
+    import torch
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig
+    from transformers import LlavaForConditionalGeneration as Llava
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = make_tokenizer(folder)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8
+    )
+    text = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=6,
+        initializer_range=0.4,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    config = LlavaConfig(
+        vision, text, image_token_index=5, vision_feature_layer=-2, vision_feature_select_strategy="default",
+        image_seq_length=36,
+    )  # fmt: skip
+    Llava(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
+    form = {
+        "format": "hf-llava", "name": name, "system": "", "bos": True, "pad_image_to_square": True,
+        "image_token": "<image>",
+        "template": {
+            "SYSTEM": "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
+            "INSTRUCTION": INSTRUCTION, "STOP_WORDS": ["<|eot_id|>"],
+        },
+    }  # fmt: skip
+    (folder / "moslora_export.json").write_text(json.dumps(form))
+    return folder
+
+
+def png(seed: int, size: tuple[int, int] = (48, 48)) -> bytes:
+    """A PNG of seeded noise."""
+    import numpy
+    from PIL import Image
+
+    pixels = numpy.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=numpy.uint8)
+    target = BytesIO()
+    Image.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
+
+
+def png64(seed: int, size: tuple[int, int] = (48, 48)) -> str:
+    """The same as base64 text."""
+    return base64.b64encode(png(seed, size)).decode()
+
+
+L2 = {
+    "AR": "attribute_reasoning", "CP": "coarse_perception", "FP-C": "finegrained_perception (cross-instance)",
+    "FP-S": "finegrained_perception (instance-level)", "LR": "logic_reasoning", "RR": "relation_reasoning",
+}  # fmt: skip
+# (ability, question, options, right letter): two to four options, numbers among them
+MCQ = [
+    ("AR", "Is the digit dark or light?", ["dark", "light"], "A"),
+    ("CP", "How many digits are there?", ["1", "2", "3"], "B"),
+    ("FP-C", "Which is larger?", ["left", "right", "same"], "C"),
+    ("FP-S", "Which digit is it?", ["3", "5", "7", "9"], "D"),
+    ("LR", "What is the sum?", ["4", "6", "8", "10"], "A"),
+    ("RR", "What is left of 3?", ["7", "8"], "B"),
+]
+
+
+def write_tsv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a TSV in the way pandas does."""
+    import pandas
+
+    pandas.DataFrame(rows).to_csv(path, sep="\t", index=False)
+
+
+def circular_rows(repeats: int = 1) -> list[dict[str, Any]]:
+    """The questions above with all their rotations; the picture stands in the first row of each."""
+    rows = []
+    for copy in range(repeats):
+        for place, (ability, question, texts, answer) in enumerate(MCQ):
+            index = 1 + copy * len(MCQ) + place
+            for turn in range(len(texts)):
+                turned = texts[turn:] + texts[:turn]
+                letter = "ABCD"[("ABCD".index(answer) - turn) % len(texts)]
+                row = {"index": index + turn * 1_000_000, "image": png64(index) if turn == 0 else index}
+                row |= {"question": question} | dict(zip("ABCD", [*turned, None, None], strict=False))
+                row |= {"answer": letter, "category": f"fine {ability}", "l2-category": L2[ability]}
+                rows.append(row)
+    return rows
+
+
+def mme_rows() -> list[dict[str, Any]]:
+    """Three subtasks, two images each, a Yes and a No question an image."""
+    rows = []
+    for subtask in ("count", "position", "numerical_calculation"):
+        for image in range(2):
+            for answer in ("Yes", "No"):
+                number = len(rows)
+                rows.append(
+                    {
+                        "index": number, "image": png64(100 + number // 2), "image_path": f"{subtask}/{image}.png",
+                        "question": f"Is it so ({answer})? Please answer yes or no.", "answer": answer,
+                        "category": subtask,
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def vqa_rows() -> list[dict[str, Any]]:
+    """Four open questions with ten answers each, on one wide picture."""
+    answers = [["7"] * 10, ["12"] * 10, ["3"] * 3 + ["8"] * 7, ["left"] * 10]
+    return [
+        {"index": i, "image": png64(200, (60, 30)), "question": f"Question {i}?", "answer": str(given)}
+        for i, given in enumerate(answers)
+    ]
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the four Digits benchmarks, a few questions each."""
+    root = tmp_path_factory.mktemp("lmu")
+    write_tsv(root / "DigitsMMBench_EN.tsv", circular_rows())
+    write_tsv(root / "DigitsMMBench_CN.tsv", circular_rows())
+    write_tsv(root / "DigitsMME.tsv", mme_rows())
+    write_tsv(root / "DigitsTextVQA.tsv", vqa_rows())
+    return root
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random export."""
+    return make_export(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def new_export() -> Callable[..., Path]:
+    """The function that makes another export: (folder, name=..., seed=...)."""
+    return make_export
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """The function that makes a PNG of noise: (seed, (width, height))."""
+    return png
