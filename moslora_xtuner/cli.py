@@ -91,13 +91,15 @@ def quickstart(
 def digits(
     out: Out,
     seed: Seed = 0,
-    scenes: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 3000,
-    test_questions: Annotated[int, typer.Option(min=1, help="Questions in each test set.")] = 300,
+    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = 8000,
+    test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = 360,
 ) -> None:
     """Write DigitsVQA: scenes of real handwritten digits, a LLaVA JSON, and test sets as TSV."""
     from moslora_xtuner.data.digits.write import write_digits
 
-    write_digits(out, seed, scenes, test_questions)
+    with typer.progressbar(length=scenes, label="DigitsVQA", file=sys.stderr) as bar:
+        write_digits(out, seed, scenes, test_questions, progress=lambda done, _: bar.update(done - bar.pos))
+    typer.echo(f"training: {out / 'train.json'}\ntest sets: {out / 'LMUData'}")
 
 
 @data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data")
@@ -171,7 +173,7 @@ def export(
 
 
 @app.command(
-    "eval", epilog="Example: moslora eval export/lora export/moslora --data-root data/digits -o runs"
+    "eval", epilog="Example: moslora eval export/lora export/moslora --data-root data/digits/LMUData -o runs"
 )
 def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Exported models.")],
@@ -182,6 +184,7 @@ def evaluate(
     ] = None,
     judge: Annotated[str, typer.Option(help="Who reads free answers.")] = "exact_matching",
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     if data_root is None:
@@ -189,7 +192,8 @@ def evaluate(
     from moslora_xtuner.eval import bridge
 
     names = [name.strip() for name in benchmarks.split(",") if name.strip()]
-    for run in bridge.evaluate(models, names, data_root, out, judge=judge, batch_size=batch_size):
+    runs = bridge.evaluate(models, names, data_root, out, judge=judge, batch_size=batch_size, limit=limit)
+    for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
 
 
