@@ -1,0 +1,132 @@
+"""The README: its commands run or parse as written, its files exist, its tables are the truth."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from moslora_xtuner import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[list[str]]:
+    found = (
+        shlex.split(line, comments=True) for block in blocks(text, "bash") for line in block.splitlines()
+    )
+    return [words for words in found if words]
+
+
+MOSLORA = [words[1:] for words in commands(README) if words[0] == "moslora"]
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """Parse a command line with the real parser, down to the verb, and run nothing."""
+    command: Any = typer.main.get_command(cli.app)
+    context = command.make_context("moslora", list(words))
+    while hasattr(command, "resolve_command"):
+        rest = [*getattr(context, "_protected_args", getattr(context, "protected_args", [])), *context.args]
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+    parameters: dict[str, Any] = context.params
+    return parameters
+
+
+def test_the_two_commands_are_on_the_first_screen() -> None:
+    screen = "\n".join(README.splitlines()[:20])
+    assert [words[:2] for words in commands(screen + "\n")] == [
+        ["bash", "scripts/quickstart.sh"],
+        ["bash", "scripts/test.sh"],
+    ]
+
+
+@pytest.mark.parametrize("words", MOSLORA, ids=" ".join)
+def test_every_verb_is_used_as_it_is(words: list[str]) -> None:
+    assert parse(words)
+
+
+def test_the_steps_follow_from_each_other() -> None:
+    assert [words[0] for words in MOSLORA] == ["data", "train", "export", "eval", "report"]
+    data, train, export, evaluate, report = (parse(words) for words in MOSLORA)
+    assert evaluate["data_root"] == data["out"] / "LMUData"
+    assert export["run"] == train["work_dir"]
+    assert evaluate["models"] == [export["out"]]
+    assert report["runs"] == [evaluate["out"] / export["out"].name]
+
+
+def test_the_parser_notices_a_wrong_option() -> None:
+    with pytest.raises(Exception, match="deepsped"):
+        parse(["train", "digits_moslora", "--deepsped", "zero2"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_scripts_and_links_exist(page: str) -> None:
+    scripts = [words[1] for words in commands(PAGES[page]) if words[0] == "bash"]
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", PAGES[page])
+    tests = [w for words in commands(PAGES[page]) for w in words if w.startswith("tests/")]
+    assert scripts
+    assert [path for path in (*scripts, *links, *tests) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_bash_blocks_are_bash(page: str) -> None:
+    for block in blocks(PAGES[page], "bash"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_the_table_of_verbs_is_complete() -> None:
+    table = set(re.findall(r"^\| `moslora ([a-z ]+)` \|", README, re.MULTILINE))
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
+    below = {f"data {command.callback.__name__}" for command in cli.data.registered_commands}  # type: ignore[union-attr]
+    assert table == (verbs | below) - {"quickstart"}
+
+
+def test_the_table_of_recipes_is_complete() -> None:
+    table = re.findall(r"^\| `([a-z0-9_]+\.py)` \|", README, re.MULTILINE)
+    there = [path.name for path in (ROOT / "xtuner_configs").glob("*.py") if path.name != "__init__.py"]
+    assert sorted(table) == sorted(there)
+
+
+def test_install_runs_as_written() -> None:
+    (line,) = {" ".join(words) for words in commands(PAGES["CONTRIBUTING.md"]) if "install.sh" in words[1]}
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=ROOT,
+        env={**os.environ, "MOSLORA_VENV": sys.prefix},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{sys.prefix}" in done.stdout
+
+
+def test_the_adapter_example_trains_mixers() -> None:
+    from torch import nn
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_proj, self.v_proj = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    (block,) = blocks(README, "python")
+    scope: dict[str, Any] = {"model": nn.Sequential(Attention())}
+    exec(block, scope)
+    shapes = [
+        tuple(p.shape) for n, p in scope["model"].named_parameters() if "lora_AB" in n and p.requires_grad
+    ]
+    assert shapes == [(16, 16), (16, 16)]
