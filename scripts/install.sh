@@ -89,7 +89,8 @@ install_packages() { # with uv (quick), else with pip; the lists are complete, s
 (($# == 0)) || die "install.sh takes no arguments (got: $*): see the head of the file for its two settings"
 [[ $(uname -s) == Linux ]] || die "this runs on Linux only, here is $(uname -s)"
 
-if [[ -f $STAMP && -x $VENV/bin/python ]] && version=$("$VENV/bin/python" -c "$VERSION_PY" 2>/dev/null) &&
+if [[ -f $STAMP && -x $VENV/bin/python ]] && compgen -G "$VENV/lib/python3*/site-packages/__editable__*moslora*" >/dev/null &&
+    version=$("$VENV/bin/python" -c "$VERSION_PY" 2>/dev/null) &&
     [[ $(<"$STAMP") == "$(pins_hash "$version")" ]]; then
     say "nothing to do: $VENV is up to date"
     exit 0
