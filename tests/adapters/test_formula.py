@@ -103,7 +103,9 @@ def test_forward_and_every_gradient_equal_the_formula(mixer: str, use_rslora: bo
     d2=st.integers(2, 33),
     half_rank=st.integers(1, 8),
     batch=st.integers(1, 6),
-    case=st.sampled_from([("learned", init) for init in MIXER_INITS] + [("butterfly", None), ("identity", None)]),
+    case=st.sampled_from(
+        [("learned", init) for init in MIXER_INITS] + [("butterfly", None), ("identity", None)]
+    ),
     seed=st.integers(0, 2**20),
 )
 @pytest.mark.filterwarnings("ignore:mixer_init='zero'")

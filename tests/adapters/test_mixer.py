@@ -57,7 +57,9 @@ def test_an_orthogonal_mixer_is_not_biased_to_one_sign() -> None:
 
 
 @pytest.mark.parametrize("init", ["kaiming_uniform", "orthogonal", "normal"])
-def test_deterministic_under_the_seed_and_own_for_each_layer(llama: Callable[..., nn.Module], init: str) -> None:
+def test_deterministic_under_the_seed_and_own_for_each_layer(
+    llama: Callable[..., nn.Module], init: str
+) -> None:
     first, again, other = (mixers(adapt(llama, seed, mixer_init=init)) for seed in (4, 4, 5))
     assert len(first) == 6
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -88,7 +90,9 @@ def test_lora_and_moslora_start_from_the_same_a_and_leave_the_same_random_state(
         assert torch.equal(parameter, own[name]), name
 
 
-def test_xtuner_switching_init_functions_off_does_not_reach_the_mixer(llama: Callable[..., nn.Module]) -> None:
+def test_xtuner_switching_init_functions_off_does_not_reach_the_mixer(
+    llama: Callable[..., nn.Module],
+) -> None:
     base = llama()
     torch.manual_seed(3)
     with LoadWoInit():
@@ -108,7 +112,9 @@ def test_the_mixer_is_not_rounded_to_a_half_precision_base(llama: Callable[..., 
     assert {p.dtype for n, p in model.named_parameters() if "lora_" in n} == {torch.float32}
 
 
-def test_without_autocast_the_whole_adapter_has_the_dtype_of_the_base(llama: Callable[..., nn.Module]) -> None:
+def test_without_autocast_the_whole_adapter_has_the_dtype_of_the_base(
+    llama: Callable[..., nn.Module],
+) -> None:
     config = MosLoraConfig(r=8, target_modules=TARGETS)
     model = get_peft_model(llama().bfloat16(), config, autocast_adapter_dtype=False)
     assert {p.dtype for n, p in model.named_parameters() if "lora_" in n} == {torch.bfloat16}
@@ -128,7 +134,9 @@ def losses_and_weights(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    weights = {n: p.detach().clone() for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n}
+    weights = {
+        n: p.detach().clone() for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n
+    }
     return losses, weights
 
 

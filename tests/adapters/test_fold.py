@@ -1,0 +1,344 @@
+"""Directories: saved, loaded, folded to a plain LoRA, refused by stock PEFT, and the authors' older form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from moslora_xtuner.adapters import MosLoraConfig, fold_adapter, fold_state_dict
+from moslora_xtuner.errors import AdapterError, OutputError
+
+Logits = Callable[..., Tensor]
+Trained = Callable[..., PeftModel]
+Stock = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.fixture
+def saved(trained: Trained, tmp_path: Path) -> Callable[..., tuple[PeftModel, Path]]:
+    def save(**kwargs: Any) -> tuple[PeftModel, Path]:
+        model = trained(**kwargs)
+        model.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+        return model, tmp_path / "adapter"
+
+    return save
+
+
+CASES = [
+    {"mixer_init": "orthogonal"},
+    {"mixer": "butterfly"},
+    {"mixer": "identity"},
+    {"use_dora": True},
+    {"lora_bias": True},
+    {"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 6}},
+]
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case))
+def test_round_trip(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    logits: Logits,
+    case: dict[str, Any],
+    low_cpu_mem_usage: bool,
+) -> None:
+    model, path = saved(**case)
+    again = PeftModel.from_pretrained(llama(), str(path), low_cpu_mem_usage=low_cpu_mem_usage)
+    assert torch.equal(logits(again.eval()), logits(model))
+    assert isinstance(again.peft_config["default"], MosLoraConfig)
+    assert not any(p.requires_grad for p in again.parameters())
+    trainable = PeftModel.from_pretrained(llama(), str(path), is_trainable=True)
+    names = {n for n, p in trainable.named_parameters() if p.requires_grad}
+    assert names == {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case))
+def test_folded_gives_the_same_logits_here(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    logits: Logits,
+    tmp_path: Path,
+    case: dict[str, Any],
+) -> None:
+    model, path = saved(**case)
+    out = fold_adapter(path, tmp_path / "folded")
+    assert sorted(p.name for p in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    plain = PeftModel.from_pretrained(llama(), str(out))
+    assert type(plain.peft_config["default"]) is LoraConfig
+    # float64 on both sides: what is left is the one rounding of B' to float32 (2^-24).
+    assert gap(logits(plain.double()), logits(model.double())) < 1e-6
+
+
+@pytest.mark.slow
+def test_stock_peft_loads_the_folded_form_and_refuses_the_other(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    logits: Logits,
+    stock_python: Stock,
+    tmp_path: Path,
+) -> None:
+    model, path = saved(mixer_init="orthogonal")
+    places = {"base": tmp_path / "base", "logits": tmp_path / "logits.pt"}
+    llama().save_pretrained(places["base"])
+    folded = fold_adapter(path, tmp_path / "folded")
+    script = """
+import torch
+from peft import PeftModel
+from transformers import LlamaForCausalLM
+model = LlamaForCausalLM.from_pretrained({base!r})
+try:
+    PeftModel.from_pretrained(model, {adapter!r})
+except KeyError as error:
+    assert "MOSLORA" in str(error), error
+else:
+    raise SystemExit("stock PEFT took a MOSLORA directory")
+assert not [name for name, _ in model.named_modules() if "lora" in name]
+model = PeftModel.from_pretrained(model, {folded!r})
+ids = torch.tensor([[1, 5, 9, 2, 7, 3, 11, 4], [3, 3, 8, 40, 22, 17, 6, 1]])
+with torch.no_grad():
+    torch.save(model(input_ids=ids).logits, {logits!r})
+"""
+    paths = {name: str(place) for name, place in places.items()}
+    done = stock_python(script.format(adapter=str(path), folded=str(folded), **paths))
+    assert done.returncode == 0, done.stderr
+    assert gap(torch.load(places["logits"]), logits(model)) < 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    d2=st.integers(1, 20),
+    half=st.integers(1, 6),
+    mixer=st.sampled_from(["learned", "butterfly", "identity"]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_folding_rounds_once(d2: int, half: int, mixer: str, dtype: torch.dtype, seed: int) -> None:
+    r, generator = 2 * half, torch.Generator().manual_seed(seed)
+    b = torch.randn(d2, r, generator=generator).to(dtype)
+    m = torch.randn(r, r, generator=generator).to(dtype)
+    state = {"x.lora_A.weight": torch.ones(r, 3), "x.lora_B.weight": b}
+    if mixer == "learned":
+        state["x.lora_AB.weight"] = m
+    folded = fold_state_dict(state, mixer)
+    assert set(folded) == {"x.lora_A.weight", "x.lora_B.weight"}
+    if mixer == "identity":
+        assert torch.equal(folded["x.lora_B.weight"], b)
+        return
+    if mixer == "butterfly":
+        halves = b.double()[:, :half] + b.double()[:, half:]
+        wanted = torch.cat((halves, halves), dim=1)
+    else:
+        wanted = (b.double().unsqueeze(2) * m.double()).sum(dim=1)
+    found = folded["x.lora_B.weight"]
+    assert found.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
+    bound = (b.double().abs() @ m.double().abs()).max() if mixer == "learned" else wanted.abs().max()
+    precision = 1e-15 if found.dtype is torch.float64 else 2**-24
+    assert float((found.double() - wanted).abs().max()) <= precision * float(bound) + 1e-14
+
+
+def as_the_authors_saved_it(path: Path, *, pickle: bool = False, flag: bool | None = True) -> None:
+    """Rewrite a directory to the form of the authors' PEFT fork."""
+    file = path / "adapter_config.json"
+    config = json.loads(file.read_text())
+    kept = ("r", "lora_alpha", "target_modules", "lora_dropout", "bias", "task_type", "fan_in_fan_out")
+    old = {k: config[k] for k in kept} | {"peft_type": "LORA", "enable_lora": None, "merge_weights": False}
+    if flag is not None:
+        old["lora_use_mixer"] = flag
+    file.write_text(json.dumps(old))
+    if pickle:
+        weights = path / "adapter_model.safetensors"
+        torch.save(load_file(weights), path / "adapter_model.bin")
+        weights.unlink()
+
+
+@pytest.mark.parametrize("pickle", [False, True])
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+def test_the_authors_directories_load_and_fold(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    logits: Logits,
+    tmp_path: Path,
+    pickle: bool,
+) -> None:
+    model, path = saved()
+    as_the_authors_saved_it(path, pickle=pickle)
+    again = PeftModel.from_pretrained(llama(), str(path))
+    assert torch.equal(logits(again.eval()), logits(model))
+    assert PeftConfig.from_pretrained(str(path)).mixer == "learned"
+    plain = PeftModel.from_pretrained(llama(), str(fold_adapter(path, tmp_path / "folded")))
+    assert gap(logits(plain.double()), logits(model.double())) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+@pytest.mark.parametrize("flag", [False, None])
+def test_mixers_without_the_flag_are_never_dropped(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    tmp_path: Path,
+    flag: bool | None,
+) -> None:
+    _, path = saved()
+    as_the_authors_saved_it(path, flag=flag)
+    with pytest.raises(AdapterError, match="no place for"):
+        PeftModel.from_pretrained(llama(), str(path))
+    with pytest.raises(AdapterError, match="lora_use_mixer"):
+        fold_adapter(path, tmp_path / "folded")
+
+
+def edit(path: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    state = load_file(path / "adapter_model.safetensors")
+    change(state)
+    save_file(state, path / "adapter_model.safetensors")
+
+
+NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_AB.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "when_loading", "when_folding"),
+    [
+        (lambda s: s.pop(NAME), r"missing .*q_proj\.lora_AB", "no mixer beside it"),
+        (lambda s: s.update({NAME: torch.eye(3)}), r"\(3, 3\), not \(4, 4\)", "do not fit"),
+        (
+            lambda s: s.update({NAME.replace("q_proj", "z"): torch.eye(4)}),
+            "no place for",
+            "belong to no lora_B",
+        ),
+        (lambda s: s[NAME].fill_(float("nan")), None, "not finite"),
+    ],
+    ids=["missing", "shape", "left over", "nan"],
+)
+def test_damaged_directories(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    tmp_path: Path,
+    change: Callable[[dict[str, Tensor]], None],
+    when_loading: str | None,
+    when_folding: str,
+) -> None:
+    _, path = saved()
+    edit(path, change)
+    if when_loading:
+        with pytest.raises(AdapterError, match=when_loading):
+            PeftModel.from_pretrained(llama(), str(path))
+    with pytest.raises(AdapterError, match=when_folding):
+        fold_adapter(path, tmp_path / "folded")
+    assert not (tmp_path / "folded").exists()
+
+
+def test_a_misfit_leaves_the_loaded_weights_alone(trained: Trained, logits: Logits) -> None:
+    model, other = trained(), trained(seed=9, r=6)
+    wanted = logits(model)
+    with pytest.raises(AdapterError, match=r"not \(4, 4\)"):
+        model.load_state_dict(other.state_dict(), strict=False)
+    assert torch.equal(logits(model), wanted)
+
+
+def test_a_partial_state_without_adapters_still_loads(trained: Trained, logits: Logits) -> None:
+    model = trained()
+    wanted = logits(model)
+    model.load_state_dict(
+        {"base_model.model.lm_head.weight": model.base_model.model.lm_head.weight}, strict=False
+    )
+    assert torch.equal(logits(model), wanted)
+
+
+def test_a_plain_lora_comes_out_as_it_went_in(llama: Callable[..., nn.Module], tmp_path: Path) -> None:
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj"]))
+    model.save_pretrained(str(tmp_path / "plain"))
+    out = fold_adapter(tmp_path / "plain", tmp_path / "out")
+    before = load_file(tmp_path / "plain" / "adapter_model.safetensors")
+    after = load_file(out / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert LoraConfig.from_pretrained(str(out)) == LoraConfig.from_pretrained(str(tmp_path / "plain"))
+
+
+def test_where_the_output_may_not_go(saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path) -> None:
+    _, path = saved()
+    out = tmp_path / "out"
+    out.mkdir()
+    fold_adapter(path, out)
+    with pytest.raises(OutputError, match="exists already"):
+        fold_adapter(path, out)
+    fold_adapter(path, out, overwrite=True)
+    (out / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        fold_adapter(path, out, overwrite=True)
+    assert (out / "thesis.tex").read_text() == "mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        fold_adapter(path, tmp_path / "file", overwrite=True)
+    with pytest.raises(OutputError, match="cannot write"):
+        fold_adapter(path, tmp_path / "file" / "below")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "file", "out"]
+
+
+def test_a_reader_never_sees_half_a_directory(
+    saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path
+) -> None:
+    _, path = saved()
+    out, seen, stop = tmp_path / "out", set(), threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            place = out
+            if place.exists():
+                seen.add(frozenset(p.name for p in place.iterdir()))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for number in range(20):
+        out = tmp_path / f"out{number}"
+        fold_adapter(path, out)
+    time.sleep(0.05)
+    stop.set()
+    thread.join()
+    assert seen == {frozenset({"adapter_config.json", "adapter_model.safetensors"})}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "has no adapter_config"),
+        ("{", "not valid JSON"),
+        ("[]", "no JSON object"),
+        ('{"peft_type": "LOHA"}', "LOHA"),
+    ],
+)
+def test_what_is_no_adapter(
+    saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path, content: str | None, words: str
+) -> None:
+    _, path = saved()
+    file = path / "adapter_config.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(AdapterError, match=words):
+        fold_adapter(path, tmp_path / "out")
+
+
+def test_missing_and_damaged_weights(saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path) -> None:
+    _, path = saved()
+    weights = path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(AdapterError, match="cannot be read"):
+        fold_adapter(path, tmp_path / "out")
+    weights.unlink()
+    with pytest.raises(AdapterError, match="has neither"):
+        fold_adapter(path, tmp_path / "out")

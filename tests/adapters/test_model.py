@@ -1,0 +1,302 @@
+"""PEFT's life of an adapter with mixers in it: several adapters, merging, copying, compiling, refusing."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, LoraModel, PeftModel, get_peft_model, inject_adapter_in_model
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from moslora_xtuner.adapters import MosLoraConfig, MosLoraModel, has_mixer
+from moslora_xtuner.errors import AdapterError
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
+Logits = Callable[..., Tensor]
+Trained = Callable[..., PeftModel]
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).detach().abs().max() / b.detach().abs().max())
+
+
+def fill(model: nn.Module, adapter: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" in name and f".{adapter}." in name:
+            noise = torch.randn(parameter.shape, generator=generator) * 0.4 / parameter.shape[-1] ** 0.5
+            parameter.data.copy_(noise)
+
+
+@pytest.fixture
+def several(trained: Trained) -> PeftModel:
+    """Adapters default (learned), fly (butterfly, other rank) and plain (a stock LoraConfig)."""
+    model = trained()
+    model.add_adapter("fly", MosLoraConfig(r=6, lora_alpha=6, target_modules=TARGETS, mixer="butterfly"))
+    model.add_adapter("plain", LoraConfig(r=4, lora_alpha=4, target_modules=["q_proj"]))
+    model.add_adapter("other", MosLoraConfig(r=2, lora_alpha=4, target_modules=["v_proj", "q_proj"]))
+    for seed, adapter in enumerate(("fly", "plain", "other"), start=20):
+        fill(model, adapter, seed)
+    return model.eval()
+
+
+def test_switching_trains_the_active_mixer_alone(several: PeftModel) -> None:
+    for adapter, count in (("other", 12), ("fly", 28), ("plain", 4), ("default", 42)):
+        several.set_adapter(adapter)
+        trainable = [n for n, p in several.named_parameters() if p.requires_grad]
+        assert all(f".{adapter}." in n for n in trainable)
+        assert len(trainable) == count
+
+
+def test_disabled_is_the_base_model(
+    several: PeftModel, llama: Callable[..., nn.Module], logits: Logits
+) -> None:
+    with several.disable_adapter():
+        assert torch.equal(logits(several), logits(llama()))
+    assert gap(logits(several), logits(llama())) > 1e-3
+
+
+def test_deleting_removes_the_mixer_and_leaves_the_others(several: PeftModel, logits: Logits) -> None:
+    several.set_adapter("other")
+    wanted = logits(several)
+    several.delete_adapter("default")
+    assert not [n for n, _ in several.named_parameters() if ".default." in n]
+    assert torch.equal(logits(several), wanted)
+    several.delete_adapter("other")
+    assert not [n for n, _ in several.named_parameters() if "lora_AB" in n]
+
+
+def test_a_mixed_batch_gives_each_row_its_own_adapter(several: PeftModel, logits: Logits) -> None:
+    for first, second in (("default", "other"), ("fly", "__base__"), ("plain", "fly")):
+        rows = []
+        for row, adapter in enumerate((first, second)):
+            if adapter == "__base__":
+                with several.disable_adapter():
+                    rows.append(logits(several)[row])
+            else:
+                several.set_adapter(adapter)
+                rows.append(logits(several)[row])
+        found = logits(several, adapter_names=[first, second])
+        assert gap(found, torch.stack(rows)) < 1e-6
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.lists(st.sampled_from(["default", "fly", "plain", "other", "merge", "off"]), max_size=8))
+def test_adapters_switched_in_any_order_compute_what_they_did_alone(
+    several: PeftModel, logits: Logits, order: list[str]
+) -> None:
+    alone = {}
+    for adapter in ("default", "fly", "plain", "other"):
+        several.set_adapter(adapter)
+        alone[adapter] = logits(several)
+    current = "other"
+    for step in order:
+        if step == "merge":
+            several.merge_adapter()
+            assert gap(logits(several), alone[current]) < 1e-5
+            several.unmerge_adapter()
+        elif step == "off":
+            several.disable_adapter_layers()
+            several.enable_adapter_layers()
+        else:
+            several.set_adapter(current := step)
+        assert gap(logits(several), alone[current]) < 1e-5
+
+
+@pytest.mark.parametrize("mixer", ["learned", "butterfly", "identity"])
+def test_merging_for_good_gives_a_plain_model(trained: Trained, logits: Logits, mixer: str) -> None:
+    for dtype, tolerance in ((torch.float32, 5e-6), (torch.float64, 1e-14)):
+        model = trained(mixer=mixer).to(dtype)
+        wanted = logits(model)
+        merged = model.merge_and_unload(safe_merge=True)
+        assert not [n for n, _ in merged.named_modules() if "lora" in n]
+        assert gap(logits(merged), wanted) < tolerance
+
+
+def test_unloading_gives_the_base_back(
+    trained: Trained, llama: Callable[..., nn.Module], logits: Logits
+) -> None:
+    assert torch.equal(logits(trained().unload()), logits(llama()))
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_has_its_own_mixer(
+    trained: Trained, logits: Logits, how: Callable[[nn.Module], nn.Module]
+) -> None:
+    model = trained()
+    wanted = logits(model)
+    twin = how(model)
+    assert torch.equal(logits(twin), wanted)
+    for module in twin.modules():
+        if hasattr(module, "lora_AB"):
+            assert module.lora_B["default"].mixer is module.lora_AB["default"]
+    fill(twin, "default", 77)
+    assert gap(logits(twin), wanted) > 1e-3
+    assert torch.equal(logits(model), wanted)
+
+
+def test_a_state_dict_names_each_factor_once(trained: Trained, logits: Logits) -> None:
+    model = trained()
+    keys = [k for k in model.state_dict() if "q_proj.lora" in k and "layers.0" in k]
+    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    assert keys == [f"{stem}.lora_{part}.default.weight" for part in ("A", "B", "AB")]
+    stream = io.BytesIO()
+    torch.save(model.state_dict(), stream)
+    stream.seek(0)
+    for assign in (False, True):
+        fresh = trained(seed=5)
+        fresh.load_state_dict(torch.load(stream, weights_only=True), assign=assign)
+        stream.seek(0)
+        assert torch.equal(logits(fresh), logits(model))
+
+
+def test_compiled_and_checkpointed_equal_eager(trained: Trained) -> None:
+    ids = torch.tensor([[1, 5, 9, 2, 7]])
+
+    def gradients(model: nn.Module, run: Callable[..., Tensor]) -> dict[str, Tensor]:
+        model.zero_grad()
+        run(input_ids=ids, labels=ids).loss.backward()  # type: ignore[attr-defined]
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    model = trained()
+    wanted = gradients(model, model)
+    assert len(wanted) == 42
+    compiled = gradients(model, torch.compile(model, backend="aot_eager"))
+    model.train()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable()
+    checkpointed = gradients(model, model)
+    for name, gradient in wanted.items():
+        assert gap(compiled[name], gradient) < 1e-5, name
+        assert gap(checkpointed[name], gradient) < 1e-5, name
+
+
+@pytest.mark.parametrize("combination", ["cat", "svd"])
+def test_weighted_sums_of_adapters_use_the_mixed_deltas(several: PeftModel, combination: str) -> None:
+    rank = {"svd_rank": 8} if combination == "svd" else {}
+    weights = [0.5, 2.0]
+    several.add_weighted_adapter(["default", "fly"], weights, "sum", combination_type=combination, **rank)
+    layer = several.base_model.model.model.layers[1].mlp.down_proj
+    # PEFT's svd multiplies by the scaling a second time (get_delta_weight has it already), for LoRA as well.
+    again = layer.scaling if combination == "svd" else {"default": 1.0, "fly": 1.0}
+    parts = zip(weights, ("default", "fly"), strict=True)
+    wanted = sum(w * again[a] * layer.get_delta_weight(a).detach() for w, a in parts)
+    assert gap(layer.get_delta_weight("sum"), wanted) < 1e-5
+    assert "sum" not in layer.lora_AB
+    assert type(several.peft_config["sum"]) is LoraConfig
+    assert isinstance(several.peft_config["default"], MosLoraConfig)
+
+
+def test_a_single_adapter_copied_linearly_is_its_folded_self(several: PeftModel) -> None:
+    several.add_weighted_adapter(["default"], [1.0], "copy", combination_type="linear")
+    layer = several.base_model.model.model.layers[0].self_attn.k_proj
+    # PEFT's "linear" puts sqrt(weight * scaling) into both factors.
+    assert gap(layer.get_delta_weight("copy"), layer.get_delta_weight("default")) < 1e-6
+
+
+def test_a_plain_config_behaves_as_in_stock_peft(llama: Callable[..., nn.Module], logits: Logits) -> None:
+    def settings_() -> LoraConfig:
+        return LoraConfig(r=4, target_modules=TARGETS, lora_dropout=0.1, use_dora=True)
+
+    torch.manual_seed(3)
+    ours = get_peft_model(llama(), settings_())
+    torch.manual_seed(3)
+    stock = LoraModel(llama(), settings_(), "default")
+    assert isinstance(ours.base_model, MosLoraModel)
+    assert not has_mixer(ours)
+    own, theirs = ours.base_model.state_dict(), stock.state_dict()
+    assert list(own) == list(theirs)
+    fill(ours, "default", 5)
+    fill(stock, "default", 5)
+    assert torch.equal(logits(ours.eval()), logits(stock.eval()))
+
+
+def test_injection_without_a_peft_model(llama: Callable[..., nn.Module], logits: Logits) -> None:
+    config = MosLoraConfig(r=4, target_modules=["q_proj"])
+    model = inject_adapter_in_model(config, llama().bfloat16())
+    assert has_mixer(model)
+    assert torch.isfinite(logits(model)).all()
+
+
+def test_clip_vision_and_rank_patterns() -> None:
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    model = get_peft_model(
+        CLIPVisionModel(config),
+        MosLoraConfig(
+            r=4,
+            lora_alpha=8,
+            rank_pattern={"fc1": 6},
+            alpha_pattern={"fc1": 3},
+            target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+        ),
+    )
+    layer = model.base_model.model.vision_model.encoder.layers[0]
+    assert tuple(layer.mlp.fc1.lora_AB["default"].weight.shape) == (6, 6)
+    assert layer.mlp.fc1.scaling["default"] == 0.5
+    assert tuple(layer.mlp.fc2.lora_AB["default"].weight.shape) == (4, 4)
+    pixels = torch.randn(1, 3, 28, 28)
+    model(pixel_values=pixels).last_hidden_state.sum().backward()
+    assert layer.mlp.fc1.lora_B["default"].factor.grad is not None
+
+
+def test_other_layers_are_refused_before_anything_is_changed(llama: Callable[..., nn.Module]) -> None:
+    model = llama()
+    config = MosLoraConfig(r=4, target_modules=["q_proj", "embed_tokens"])
+    with pytest.raises(AdapterError, match=r"model\.embed_tokens \(Embedding\)"):
+        get_peft_model(model, config)
+    assert not [n for n, _ in model.named_modules() if "lora" in n]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2)
+        self.conv = nn.Conv2d(3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("attn", "MultiheadAttention"),
+        ("out_proj", "NonDynamicallyQuantizableLinear"),
+        ("conv", "Conv2d"),
+    ],
+)
+def test_layers_that_peft_would_adapt_without_lora_b_in_forward(target: str, kind: str) -> None:
+    with pytest.raises(AdapterError, match=kind):
+        get_peft_model(Attention(), MosLoraConfig(r=2, target_modules=[target]))
+
+
+def test_tuners_that_would_drop_the_mixer_are_stopped(llama: Callable[..., nn.Module]) -> None:
+    config = MosLoraConfig(r=4, target_modules=["q_proj"])
+    with pytest.raises(AdapterError, match="would drop it"):
+        get_peft_model(llama(), config, mixed=True)
+    with pytest.raises(AdapterError, match="would drop it"):
+        LoraModel(llama(), config, "default")
+
+
+def test_assigning_a_tensor_to_the_product_is_refused(trained: Trained) -> None:
+    lora_b = trained().base_model.model.model.layers[0].mlp.up_proj.lora_B["default"]
+    with pytest.raises(AdapterError, match="assign a Parameter"):
+        lora_b.weight = torch.zeros(48, 4)
+
+
+def test_no_warning_of_ours_or_pefts_in_the_ordinary_way(llama: Callable[..., nn.Module]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_peft_model(llama(), MosLoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"))
