@@ -1,0 +1,1 @@
+"""From raw JSON and images to what the training process reads."""

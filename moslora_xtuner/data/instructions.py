@@ -1,0 +1,46 @@
+"""The wording that LLaVA-1.5's instruction mix puts around a question.
+
+Training data and evaluation prompts use the same functions, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+IMAGE_TOKEN = "<image>"
+
+LETTER_INSTRUCTION = {
+    "en": "Answer with the option's letter from the given choices directly.",
+    "cn": "请直接回答选项字母。",
+}
+SHORT_INSTRUCTION = {
+    "en": "Answer the question using a single word or phrase.",
+    "cn": "请用一个词或短语回答问题。",
+}
+YES_NO_INSTRUCTION = "Please answer yes or no."
+
+
+def multiple_choice(question: str, options: Sequence[str], language: str = "en", hint: str | None = None) -> str:
+    """A question with lettered options, to be answered with a letter.
+
+    Args:
+        question: the question's text, one or more lines.
+        options: the options in their order; the first becomes `A`.
+        language: `en` or `cn`, the language of the closing instruction.
+        hint: context that stands before the question (ScienceQA, MMBench).
+    """
+    lines = [hint] if hint else []
+    lines.append(question)
+    lines += [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
+    lines.append(LETTER_INSTRUCTION[language])
+    return "\n".join(lines)
+
+
+def short_answer(question: str, language: str = "en") -> str:
+    """An open question, to be answered with a word or phrase."""
+    return f"{question}\n{SHORT_INSTRUCTION[language]}"
+
+
+def yes_no(question: str) -> str:
+    """A yes/no question as MME's table holds it: the instruction is part of the question."""
+    return f"{question} {YES_NO_INSTRUCTION}"
