@@ -50,9 +50,17 @@ class _Job:
 
 
 def evaluate(
-    models: list[Path], benchmarks: list[str], data_root: Path, out: Path, *, judge: str = kit.EXACT,
-    batch_size: int = 64, limit: int | None = None, names: list[str] | None = None, quiet: bool = False,
-) -> list[Path]:  # fmt: skip
+    models: list[Path],
+    benchmarks: list[str],
+    data_root: Path,
+    out: Path,
+    *,
+    judge: str = kit.EXACT,
+    batch_size: int = 64,
+    limit: int | None = None,
+    names: list[str] | None = None,
+    quiet: bool = False,
+) -> list[Path]:
     """Answer and score benchmarks for each model; returns the run folders, OUT/NAME, in the models' order.
 
     `benchmarks`: dataset names or groups (`paper`, `digits`); `data_root` holds DATASET.tsv files; `limit`:
@@ -69,8 +77,8 @@ def evaluate(
     for benchmark in chosen:
         if benchmark.kind == "open":
             raise EvaluationError(
-                f"{benchmark.dataset} needs a judge for open answers, which is not supported yet. Leave it out; "
-                "the mean over the nine is then withheld and the gap named."
+                f"{benchmark.dataset} needs a judge for open answers, which is not supported yet. "
+                "Leave it out; the mean over the nine is then withheld and the gap named."
             )
         kit.tsv_path(benchmark, data_root)
     for job in jobs:
@@ -114,7 +122,7 @@ def _claim(folder: Path) -> None:
         raise OutputError(f"{folder} is a file: name another output folder.")
     ours = ("manifest.json", LOG, "predictions")
     if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
-        raise OutputError(f"{folder} exists and is no evaluation run: name another output folder or remove it.")
+        raise OutputError(f"{folder} exists and is no evaluation run: name another folder or remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,9 +130,15 @@ def _claim(folder: Path) -> None:
 
 
 def _run(
-    job: _Job, tasks: Sequence[_Task], data_root: Path, progress: Progress, *,
-    judge: str, batch_size: int, limit: int | None,
-) -> None:  # fmt: skip
+    job: _Job,
+    tasks: Sequence[_Task],
+    data_root: Path,
+    progress: Progress,
+    *,
+    judge: str,
+    batch_size: int,
+    limit: int | None,
+) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
     started = datetime.now(timezone.utc)
     record = manifest.start(job.model, job.name, job.fingerprint, started, judge, batch_size, limit)
@@ -140,9 +154,16 @@ def _run(
         begun = time.perf_counter()
         progress.note(f"{job.name}: scoring {dataset}")
         result = score(
-            task.benchmark, task.dataset, task.asked, job.answers[dataset], folder=job.folder / "vlmeval" / dataset,
-            name=job.name, data_root=data_root, judge=judge, log=job.folder / LOG,
-        )  # fmt: skip
+            task.benchmark,
+            task.dataset,
+            task.asked,
+            job.answers[dataset],
+            folder=job.folder / "vlmeval" / dataset,
+            name=job.name,
+            data_root=data_root,
+            judge=judge,
+            log=job.folder / LOG,
+        )
         if limit is not None:
             result.entry["limit"] = limit
         job.entries[dataset] = result.entry
@@ -151,9 +172,11 @@ def _run(
         write_lines(job.folder / "samples" / f"{dataset}.jsonl", records)
         job.seconds[dataset]["scoring"] = time.perf_counter() - begun
         record["datasets"][dataset] = {
-            "sha256": task.sha256, "asked": len(task.asked), "seconds": job.seconds[dataset],
+            "sha256": task.sha256,
+            "asked": len(task.asked),
+            "seconds": job.seconds[dataset],
             "prompts_sha256": key(*(item.question.text for item in task.asked)),
-        }  # fmt: skip
+        }
     record["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record["datasets"] = {**previous[1], **record["datasets"]}
     scores.write_whole(job.folder / "manifest.json", record)

@@ -37,7 +37,7 @@ class ExportForm:
         path = folder / FILE_NAME
         if not path.is_file():
             raise EvaluationError(
-                f"{folder} holds no {FILE_NAME}: it is not an exported model. Export one with `moslora export`."
+                f"{folder} holds no {FILE_NAME}: it is no exported model. Make one with `moslora export`."
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

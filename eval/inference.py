@@ -179,7 +179,7 @@ class LlavaAnswerer:
         table = self.model.get_input_embeddings()
         before, after = (torch.tensor(ids, dtype=torch.long, device=self.device) for ids in encoded)
         if not key:
-            return table(before)  # type: ignore[no-any-return]
+            return table(before)
         return torch.cat([table(before), self._features[key], table(after)])
 
     def _generate(self, rows: list[torch.Tensor], max_new_tokens: int) -> list[str]:
@@ -200,9 +200,13 @@ class LlavaAnswerer:
         inputs: dict[str, Any] = {"inputs_embeds": embeds}
         for _ in range(max_new_tokens):
             output = self.model.language_model(
-                **inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+                **inputs,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
                 num_logits_to_keep=1,
-            )  # fmt: skip
+            )
             chosen = output.logits[:, -1].argmax(-1)
             for row_number, token in zip(alive, chosen.tolist(), strict=True):
                 made[row_number].append(token)

@@ -153,14 +153,15 @@ def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
     """
     path = tsv_path(benchmark, data_root)
     base = getattr(import_datasets(log), benchmark.vlmeval_class)
-    local = type(f"Local{benchmark.vlmeval_class}", (base,), {"load_data": lambda self, name: _read_tsv(path)})
+    own = {"load_data": lambda self, name: _read_tsv(path)}
+    local = type(f"Local{benchmark.vlmeval_class}", (base,), own)
     with captured(log), environment(LMUData=str(data_root)):
         try:
             dataset = local(benchmark.dataset)
         except (AssertionError, KeyError) as error:
             raise DataError(
-                f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` cell "
-                "must hold base64 text or the index of a row that does."
+                f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` "
+                "cell must hold base64 text or the index of a row that does."
             ) from error
     if benchmark.circular and not all(isinstance(index, int) for index in dataset.data["index"]):
         raise DataError(f"{path}: circular evaluation needs whole numbers in the column `index`.")
@@ -188,6 +189,6 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
         raise EvaluationError(f"The judge {judge} cannot be built: {error}. Nothing was scored.") from error
     if not working:
         raise EvaluationError(
-            f"The judge {judge} does not answer. Set its key or address (OPENAI_API_KEY, OPENAI_API_BASE), or "
-            f"ask for --judge {EXACT}, which the table will say. Nothing was scored."
+            f"The judge {judge} does not answer. Set its key or address (OPENAI_API_KEY, OPENAI_API_BASE), "
+            f"or ask for --judge {EXACT}, which the table will say. Nothing was scored."
         )

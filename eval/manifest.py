@@ -12,7 +12,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("moslora-xtuner", "torch", "transformers", "peft", "xtuner", "ms-vlmeval", "numpy", "pandas", "pillow")
+from .export_form import FILE_NAME
+
+PACKAGES = (
+    "moslora-xtuner",
+    "torch",
+    "transformers",
+    "peft",
+    "xtuner",
+    "ms-vlmeval",
+    "numpy",
+    "pandas",
+    "pillow",
+)
 
 
 def versions() -> dict[str, str]:
@@ -31,25 +43,39 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
         state = subprocess.run(
             ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.stdout.strip(), "changed_files": len(state.stdout.splitlines())}
 
 
 def start(
-    model: Path, name: str, fingerprint: str, started: datetime, judge: str, batch_size: int, limit: int | None
+    model: Path,
+    name: str,
+    fingerprint: str,
+    started: datetime,
+    judge: str,
+    batch_size: int,
+    limit: int | None,
 ) -> dict[str, Any]:
     """The manifest as it is known before the first answer."""
     return {
         "model": name,
         "model_path": str(model.resolve()),
         "model_sha256": fingerprint,
+        "export": _export_facts(model),
         "judge": judge,
         "decoding": "greedy",
         "batch_size": batch_size,
@@ -61,6 +87,13 @@ def start(
         "git": git_state(),
         "datasets": {},
     }
+
+
+def _export_facts(model: Path) -> dict[str, Any]:
+    """What the exporter says of the model beyond its chat form (adapter, seed and the like)."""
+    content = json.loads((model / FILE_NAME).read_text(encoding="utf-8"))
+    form = ("format", "name", "template", "system", "bos", "pad_image_to_square", "image_token")
+    return {name: value for name, value in content.items() if name not in form}
 
 
 def previous_entries(folder: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -43,7 +43,11 @@ TABLE5: tuple[PaperRow, ...] = (
     ),
     PaperRow("InternLM2+ViT", "QLoRA", "", (70.8, 68.9, 70.4, 62.2, 72.5, 49.8, 30.2, 33.9, 61.6), 57.8),
     PaperRow(
-        "InternLM2+ViT", "QMoSLoRA", "orthogonal", (73.5, 71.2, 71.1, 64.8, 71.8, 49.8, 30.2, 35.0, 62.0), 58.8
+        "InternLM2+ViT",
+        "QMoSLoRA",
+        "orthogonal",
+        (73.5, 71.2, 71.1, 64.8, 71.8, 49.8, 30.2, 35.0, 62.0),
+        58.8,
     ),
     PaperRow(
         "InternLM2+ViT", "QMoSLoRA", "Kaiming", (73.8, 72.6, 70.3, 66.1, 72.2, 50.2, 30.6, 35.2, 64.1), 59.5

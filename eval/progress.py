@@ -39,9 +39,12 @@ class Progress:
         from rich.progress import Progress as RichProgress
 
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f}/s"), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.0f}/s"),
+            TimeRemainingColumn(),
+        )
         begun, new = time.perf_counter(), 0
         with RichProgress(*columns, console=Console(stderr=True)) as shown:
             task = shown.add_task(title, total=total, completed=done, rate=0.0)

@@ -60,12 +60,13 @@ def _image_bytes(row: Any, data_root: Path, dataset: str) -> bytes | None:
     """The row's picture: from its base64 text, else from the file that `image_path` names."""
     image = row.get("image")
     if isinstance(image, list):
-        raise DataError(f"{dataset}, index {row['index']}: more than one image in a question is not supported.")
+        raise DataError(f"{dataset}, index {row['index']}: several images in one question are not supported.")
     if not is_blank(image):
         try:
             return base64.b64decode(str(image), validate=True)
         except binascii.Error as error:
-            raise DataError(f"{dataset}, index {row['index']}: the image is no base64 text ({error}).") from error
+            where = f"{dataset}, index {row['index']}"
+            raise DataError(f"{where}: the image is no base64 text ({error}).") from error
     path = row.get("image_path")
     if is_blank(path):
         return None
@@ -120,10 +121,10 @@ def check_units(benchmark: Benchmark, asked: list[Asked]) -> None:
         missing = sorted(set(benchmark.subtasks) - {item.ability for item in asked})
         if missing:
             raise DataError(
-                f"{benchmark.dataset} lacks the subtask(s) {', '.join(missing)}: their points would count as 0."
+                f"{benchmark.dataset} lacks the subtask(s) {', '.join(missing)}: they would count as 0."
             )
     if benchmark.circular:
         first = {str(item.index) for item in asked}
         orphan = next((unit for unit in counts if unit not in first), None)
         if orphan is not None:
-            raise DataError(f"{benchmark.dataset}: rotations of {orphan} are there, the question itself is not.")
+            raise DataError(f"{benchmark.dataset}: there are rotations of {orphan}, but not itself.")

@@ -33,7 +33,11 @@ def chosen(benchmark: Benchmark, asked: Sequence[Asked]) -> list[int]:
 
 
 def sample_records(
-    benchmark: Benchmark, dataset: Any, asked: Sequence[Asked], answers: Sequence[str], hits: Mapping[str, float]
+    benchmark: Benchmark,
+    dataset: Any,
+    asked: Sequence[Asked],
+    answers: Sequence[str],
+    hits: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """The sampled questions with options, right answer, prediction, hit (0 to 1) and picture (data URI)."""
     records = []

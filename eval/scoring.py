@@ -52,10 +52,18 @@ def write_table(frame: Any, path: Path) -> None:
 
 
 def score(
-    benchmark: Benchmark, dataset: Any, asked: Sequence[Asked], answers: Sequence[str], *,
-    folder: Path, name: str, data_root: Path, judge: str, log: Path,
-) -> Scored:  # fmt: skip
-    """Let VLMEvalKit score the answers in a fresh folder. Raises EvaluationError when it fails or disagrees."""
+    benchmark: Benchmark,
+    dataset: Any,
+    asked: Sequence[Asked],
+    answers: Sequence[str],
+    *,
+    folder: Path,
+    name: str,
+    data_root: Path,
+    judge: str,
+    log: Path,
+) -> Scored:
+    """Let VLMEvalKit score the answers in a fresh folder. Raises EvaluationError where that fails."""
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -68,8 +76,8 @@ def score(
             dataset.evaluate(str(table), model=judge, nproc=min(4, os.cpu_count() or 1))
         except Exception as error:
             raise EvaluationError(
-                f"VLMEvalKit failed to score {benchmark.dataset} for {name}: {type(error).__name__}: {error}. "
-                f"Its own words stand in {log}."
+                f"VLMEvalKit failed to score {benchmark.dataset} for {name}: "
+                f"{type(error).__name__}: {error}. Its own words stand in {log}."
             ) from error
     reader = {"mcq": _multiple_choice, "yesno": _yes_no, "vqa": _short_answers, "open": _open}[benchmark.kind]
     entry, outcomes, hits = reader(benchmark, frame, table, judge)
@@ -93,8 +101,8 @@ def _cross_check(benchmark: Benchmark, entry: dict[str, Any], outcomes: Sequence
     again = from_outcomes(benchmark.aggregate, outcomes)
     if not math.isclose(again, entry["overall"], abs_tol=1e-4 * entry["scale"]):
         raise EvaluationError(
-            f"{benchmark.dataset}: VLMEvalKit's overall {entry['overall']} differs from the {again} that its own "
-            "per-question results give. Do not trust this score; the prediction table is unchanged."
+            f"{benchmark.dataset}: VLMEvalKit's overall {entry['overall']} differs from the {again} that its "
+            "own per-question results give. Do not trust this score; the prediction table is unchanged."
         )
 
 
@@ -115,12 +123,13 @@ def _row(benchmark: Benchmark, frame: Any) -> dict[str, Any]:
     wanted = rows if len(rows) == 1 else [row for row in rows if row.get("split") == benchmark.split]
     if len(wanted) != 1:
         names = ", ".join(str(row.get("split")) for row in rows)
-        raise EvaluationError(f"{benchmark.dataset}: no single row for split {benchmark.split!r} among {names}.")
+        raise EvaluationError(f"{benchmark.dataset}: no one row for split {benchmark.split!r} among {names}.")
     return {str(name): value for name, value in wanted[0].items()}
 
 
 def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
-    return {name: 100 * float(row[name]) for name in names if name in row and not math.isnan(float(row[name]))}
+    found = {name: 100 * float(row[name]) for name in names if name in row}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _multiple_choice(
@@ -128,7 +137,7 @@ def _multiple_choice(
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
     from vlmeval.utils import can_infer
 
-    records = frame.to_dict("records")
+    records: list[dict[str, Any]] = frame.to_dict("records")
     names = sorted({ability_of(row) for row in records} - {""}, key=_ability_order)
     row = _row(benchmark, _table(table, "_acc.csv"))
     entry: dict[str, Any] = {"overall": 100 * float(row["Overall"]), "scale": 100.0}
@@ -142,13 +151,14 @@ def _multiple_choice(
     vanilla: dict[str, float] = {}
     if benchmark.circular:
         every = _table(table, "_acc_all.csv")
-        plain = _row(benchmark, every[every["split"].str.startswith("vanilla_0")])
+        first = every[every["split"].str.startswith("vanilla_0")]
+        plain = _row(benchmark, first.assign(split=first["split"].str.removeprefix("vanilla_0_")))
         entry["vanilla"] = {"overall": 100 * float(plain["Overall"]), "abilities": _percentages(plain, names)}
         each = _table(table, f"_{judge}_vanilla_circ0_result.xlsx").to_dict("records")
         vanilla = {str(row["index"]): float(row["hit"]) for row in each}
     outcomes = []
     for row in result:
-        outcome = {"unit": str(row["index"]), "score": float(row["hit"]), "ability": ability_of(row)}
+        outcome: Outcome = {"unit": str(row["index"]), "score": float(row["hit"]), "ability": ability_of(row)}
         if benchmark.circular:
             outcome["vanilla"] = vanilla[outcome["unit"]]
         outcomes.append(outcome)
@@ -193,7 +203,7 @@ def _yes_no(
     subtasks = sorted(set(map(str, frame["category"])))
     unknown = [name for name in subtasks if name not in MME_PERCEPTION + MME_COGNITION]
     if unknown:
-        raise EvaluationError(f"{benchmark.dataset}: {', '.join(unknown)} are no MME subtasks; they score nothing.")
+        raise EvaluationError(f"{benchmark.dataset}: {', '.join(unknown)} are no subtasks of MME.")
     entry: dict[str, Any] = {"overall": float(row["perception"]) + float(row["reasoning"])}
     entry["scale"] = benchmark.scale or MME_POINTS * len(subtasks)
     entry["abilities"] = {name: float(row[name]) for name in subtasks}
@@ -225,7 +235,8 @@ def _short_answers(
     each = _table(table, "_results.xlsx").to_dict("records")
     hits = {str(row["index"]): float(row["eval_score"]) for row in each}
     outcomes = [
-        {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)} for row in each
+        {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)}
+        for row in each
     ]
     return entry, outcomes, hits
 
@@ -234,8 +245,8 @@ def _open(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
     raise EvaluationError(
-        f"{benchmark.dataset}: VLMEvalKit has scored it (see {table.parent}), but reading judged open answers "
-        "into scores.json is not supported yet."
+        f"{benchmark.dataset}: VLMEvalKit has scored it (see {table.parent}), but reading judged open "
+        "answers into scores.json is not supported yet."
     )
 
 

@@ -15,8 +15,15 @@ INSTRUCTION = (
     "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n"
 )
-SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-           "<image>", "<pad>"]  # fmt: skip
+SPECIAL = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<image>",
+    "<pad>",
+]
 
 
 def make_tokenizer(folder: Path) -> int:
@@ -28,9 +35,11 @@ def make_tokenizer(folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=300,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(["which digit is the one on the left", "yes no answer"], trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[-1]
@@ -48,28 +57,51 @@ def make_export(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = make_tokenizer(folder)
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=8,
     )
     text = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=6,
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=6,
         initializer_range=0.4,
-    )  # fmt: skip
+    )
     torch.manual_seed(seed)
     config = LlavaConfig(
-        vision, text, image_token_index=5, vision_feature_layer=-2, vision_feature_select_strategy="default",
+        vision,
+        text,
+        image_token_index=5,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
         image_seq_length=36,
-    )  # fmt: skip
+    )
     Llava(config).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}).save_pretrained(folder)
+    crop = {"height": 48, "width": 48}
+    CLIPImageProcessor(size={"shortest_edge": 48}, crop_size=crop).save_pretrained(folder)
     form = {
-        "format": "hf-llava", "name": name, "system": "", "bos": True, "pad_image_to_square": True,
+        "format": "hf-llava",
+        "name": name,
+        "system": "",
+        "bos": True,
+        "pad_image_to_square": True,
         "image_token": "<image>",
         "template": {
             "SYSTEM": "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
-            "INSTRUCTION": INSTRUCTION, "STOP_WORDS": ["<|eot_id|>"],
+            "INSTRUCTION": INSTRUCTION,
+            "STOP_WORDS": ["<|eot_id|>"],
         },
-    }  # fmt: skip
+    }
     (folder / "moslora_export.json").write_text(json.dumps(form))
     return folder
 
@@ -91,9 +123,13 @@ def png64(seed: int, size: tuple[int, int] = (48, 48)) -> str:
 
 
 L2 = {
-    "AR": "attribute_reasoning", "CP": "coarse_perception", "FP-C": "finegrained_perception (cross-instance)",
-    "FP-S": "finegrained_perception (instance-level)", "LR": "logic_reasoning", "RR": "relation_reasoning",
-}  # fmt: skip
+    "AR": "attribute_reasoning",
+    "CP": "coarse_perception",
+    "FP-C": "finegrained_perception (cross-instance)",
+    "FP-S": "finegrained_perception (instance-level)",
+    "LR": "logic_reasoning",
+    "RR": "relation_reasoning",
+}
 # (ability, question, options, right letter): two to four options, numbers among them
 MCQ = [
     ("AR", "Is the digit dark or light?", ["dark", "light"], "A"),
@@ -137,11 +173,14 @@ def mme_rows() -> list[dict[str, Any]]:
                 number = len(rows)
                 rows.append(
                     {
-                        "index": number, "image": png64(100 + number // 2), "image_path": f"{subtask}/{image}.png",
-                        "question": f"Is it so ({answer})? Please answer yes or no.", "answer": answer,
+                        "index": number,
+                        "image": png64(100 + number // 2),
+                        "image_path": f"{subtask}/{image}.png",
+                        "question": f"Is it so ({answer})? Please answer yes or no.",
+                        "answer": answer,
                         "category": subtask,
                     }
-                )  # fmt: skip
+                )
     return rows
 
 

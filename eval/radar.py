@@ -1,0 +1,195 @@
+"""The ability radar in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
+
+Each axis is normalised: score / best score on that axis among the models drawn, so the best is at 1.0. The
+radial range starts below the lowest point, so that differences show; the figure says both, and the raw
+percentages stand at the axes (best) and in the table below (all).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .benchmarks import ABILITIES, BENCHMARKS
+from .scores import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers; markers and dashes tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
+PANEL_INCHES = 5.6
+NAMES = {"en": "English", "cn": "Chinese"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One radar: a title, and for each model its six abilities in per cent, in the order of ABILITIES."""
+
+    dataset: str
+    title: str
+    values: dict[str, tuple[float, ...]]
+
+
+def panels(runs: Sequence[Run], group: str) -> list[Panel]:
+    """English and Chinese radars of a group, with the runs that have all six abilities there."""
+    found = []
+    for dataset, benchmark in BENCHMARKS.items():
+        if benchmark.group != group or not benchmark.circular:
+            continue
+        values = {}
+        for run in runs:
+            abilities = run.benchmarks.get(dataset, {}).get("abilities", {})
+            if all(name in abilities for name in ABILITIES):
+                values[run.model] = tuple(float(abilities[name]) for name in ABILITIES)
+        if values:
+            found.append(Panel(dataset, f"{NAMES[benchmark.language]} ({benchmark.label})", values))
+    return found
+
+
+def normalise(panel: Panel) -> dict[str, tuple[float, ...]]:
+    """Each value over the best value of its axis (0 where nobody scores)."""
+    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
+    return {
+        model: tuple(value / top if top else 0.0 for value, top in zip(values, best, strict=True))
+        for model, values in panel.values.items()
+    }
+
+
+def lower_end(shown: Sequence[Panel]) -> float:
+    """Where the radial axis starts: a round tenth below the lowest point of all panels, shared by them."""
+    lowest = min(value for panel in shown for values in normalise(panel).values() for value in values)
+    return max(0.0, math.floor((lowest - 0.15 * (1 - lowest)) * 10 - 1e-9) / 10)
+
+
+def draw(shown: Sequence[Panel], *, with_table: bool = True) -> Figure:
+    """Draw panels side by side: polar axes above, the raw percentages below. Needs at least one panel."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    models = list(dict.fromkeys(model for panel in shown for model in panel.values))
+    columns = min(4 if len(shown) > 1 else 3, len(models))
+    legend = 0.28 * math.ceil(len(models) / columns) + 0.1
+    below = 0.3 * (len(models) + 1) if with_table else 0.0
+    width, height = PANEL_INCHES * len(shown), legend + 5.35 + below + 0.75
+    figure = plt.figure(figsize=(width, height), dpi=160)
+    low = lower_end(shown)
+    handles: list[Any] = []
+    for place, panel in enumerate(shown):
+        left = place * PANEL_INCHES
+        radar = _box(figure, (left + 0.75, below + 1.4, PANEL_INCHES - 1.5, 3.9), polar=True)
+        handles = _radar(radar, panel, models, low) or handles
+        if with_table:
+            _raw_table(_box(figure, (left + 0.2, 0.7, PANEL_INCHES - 0.4, below)), panel, models)
+    figure.legend(handles=handles, loc="upper center", ncols=columns, frameon=False, fontsize=11)
+    figure.text(
+        0.5,
+        0.12 / height,
+        "Each axis: score / best score of the models shown "
+        f"(best = 1.0; centre = {low:.1f}).\nAt the axes: the best raw score.",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        color="#444444",
+    )
+    return figure
+
+
+def _box(figure: Figure, inches: tuple[float, float, float, float], *, polar: bool = False) -> Any:
+    """Axes at (left, bottom, width, height) in inches."""
+    width, height = figure.get_size_inches()
+    left, bottom, wide, high = inches
+    place = (left / width, bottom / height, wide / width, high / height)
+    return figure.add_axes(place, projection="polar" if polar else None)
+
+
+def _radar(axes: Any, panel: Panel, models: Sequence[str], low: float) -> list[Any]:
+    angles = [2 * math.pi * place / len(ABILITIES) for place in range(len(ABILITIES))]
+    axes.set_theta_offset(math.pi / 2)
+    axes.set_theta_direction(-1)
+    handles = []
+    for model, values in normalise(panel).items():
+        place = models.index(model) % len(COLOURS)
+        (line,) = axes.plot(
+            [*angles, angles[0]],
+            [*values, values[0]],
+            color=COLOURS[place],
+            linestyle=DASHES[place],
+            marker=MARKERS[place],
+            linewidth=2,
+            markersize=5,
+            label=model,
+            clip_on=False,
+            zorder=3,
+        )
+        axes.fill([*angles, angles[0]], [*values, values[0]], color=COLOURS[place], alpha=0.07)
+        handles.append(line)
+    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
+    labels = [f"{name}\n{top:.1f} %" for name, top in zip(ABILITIES, best, strict=True)]
+    axes.set_xticks(angles, labels, fontsize=13)
+    axes.tick_params(axis="x", pad=8)
+    for tick, angle in zip(axes.get_xticklabels(), angles, strict=True):
+        side = math.sin(angle)  # clockwise from the top: right of the middle where positive
+        tick.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+    axes.set_ylim(low, 1.0)
+    ticks = [low + (1 - low) * step / 4 for step in range(1, 5)]
+    axes.set_yticks(ticks, [f"{tick:.2f}" for tick in ticks], fontsize=8, color="#555555")
+    axes.set_rlabel_position(30)
+    axes.grid(color="#cccccc", linewidth=0.8)
+    axes.spines["polar"].set_color("#999999")
+    axes.set_title(panel.title, fontsize=13, pad=14, fontweight="bold")
+    return handles
+
+
+def _raw_table(axes: Any, panel: Panel, models: Sequence[str]) -> None:
+    axes.axis("off")
+    rows = [model for model in models if model in panel.values]
+    names = [name if len(name) <= 17 else name[:16] + "…" for name in rows]
+    cells = [
+        [name, *(f"{value:.1f}" for value in panel.values[model])]
+        for name, model in zip(names, rows, strict=True)
+    ]
+    shown = axes.table(
+        cellText=cells,
+        colLabels=["raw, %", *ABILITIES],
+        cellLoc="center",
+        bbox=[0, 0, 1, 1],
+        colWidths=[0.28, *[0.12] * len(ABILITIES)],
+    )
+    shown.auto_set_font_size(False)
+    shown.set_fontsize(9.5)
+    for (row, column), cell in shown.get_celld().items():
+        cell.set_linewidth(0.4)
+        cell.set_edgecolor("#bbbbbb")
+        if row == 0:
+            cell.set_text_props(fontweight="bold")
+        elif column == 0:
+            cell.set_text_props(color=COLOURS[models.index(rows[row - 1]) % len(COLOURS)], fontweight="bold")
+
+
+def save(figure: Figure, target: Path) -> Path:
+    """Write the figure as PNG or SVG by the target's suffix, the same bytes for the same data; closes it."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    kind = target.suffix.lstrip(".")
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "moslora", "svg.fonttype": "path"}):
+        figure.savefig(target, format=kind, metadata=metadata, facecolor="white")
+    plt.close(figure)
+    return target
+
+
+def write(runs: Sequence[Run], group: str, folder: Path) -> list[Path]:
+    """Write radar.png and radar.svg; an empty list where no run has the six abilities."""
+    shown = panels(runs, group)
+    if not shown:
+        return []
+    return [save(draw(shown), folder / name) for name in ("radar.png", "radar.svg")]
