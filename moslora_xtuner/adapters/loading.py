@@ -26,7 +26,7 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
         AdapterError: names or shapes differ; lists them.
     """
     incoming = _by_adapter({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})
-    own = _by_adapter(dict(model.named_parameters()))
+    own = _by_adapter({**dict(model.named_parameters()), **dict(model.named_buffers())})
     for adapter, tensors in incoming.items():
         expected = own.get(adapter, {})
         if not any(".lora_AB." in name for name in (*tensors, *expected)):

@@ -67,21 +67,24 @@ def butterfly_matrix(r: int, dtype: torch.dtype, device: torch.device | str) -> 
     return torch.eye(r // 2, dtype=dtype, device=device).repeat(2, 2)
 
 
-class LearnedMixer(nn.Linear):
-    """M as a parameter: h -> M h, for h: (..., r) -> (..., r)."""
+class LearnedMixer(nn.Module):
+    """M as a matrix of its own: h -> M h, for h: (..., r) -> (..., r).
+
+    Trained, M is a parameter. Frozen, it is a buffer: XTuner's DeepSpeed checkpoints leave frozen parameters
+    out (exclude_frozen_parameters) and keep buffers, and without its M the adapter would be lost.
+    """
+
+    weight: Tensor
 
     def __init__(self, r: int, *, frozen: bool, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(r, r, bias=False, dtype=dtype, device=device)
-        self.frozen = frozen
-        self.requires_grad_(True)
-
-    def reset_parameters(self) -> None:
-        """Draw nothing: `initial_mixer` does, without advancing the global generator."""
-
-    def requires_grad_(self, requires_grad: bool = True) -> LearnedMixer:
-        """Follow PEFT's switching of adapters, except that a frozen mixer stays frozen."""
-        self.weight.requires_grad_(requires_grad and not self.frozen)
-        return self
+        super().__init__()
+        self.r = r
+        # Left empty: `initial_mixer` draws, without advancing the global generator.
+        matrix = torch.empty(r, r, dtype=dtype, device=device)
+        if frozen:
+            self.register_buffer("weight", matrix)
+        else:
+            self.weight = nn.Parameter(matrix)
 
     def matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return M, (r, r)."""
@@ -92,7 +95,7 @@ class LearnedMixer(nn.Linear):
         return F.linear(hidden, self.weight.to(hidden.dtype))
 
     def extra_repr(self) -> str:
-        return f"r={self.in_features}" + (", frozen" if self.frozen else "")
+        return f"r={self.r}" + ("" if isinstance(self.weight, nn.Parameter) else ", frozen")
 
 
 class ButterflyMixer(nn.Module):

@@ -45,6 +45,7 @@ CASES = [
     {"mixer": "butterfly"},
     {"mixer": "identity"},
     {"use_dora": True},
+    {"mixer_init": "orthogonal", "freeze_mixer": True},
     {"lora_bias": True},
     {"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 6}},
 ]

@@ -182,6 +182,26 @@ def test_every_other_init_has_a_gradient_at_b(llama: Callable[..., nn.Module]) -
                 assert parameter.grad.any(), name
 
 
+def test_a_frozen_mixer_survives_a_checkpoint_without_frozen_parameters(
+    llama: Callable[..., nn.Module],
+) -> None:
+    model = adapt(llama, 2, mixer_init="orthogonal", freeze_mixer=True)
+    state = model.state_dict()
+    # What DeepSpeed's module_state_dict(exclude_frozen_parameters=True) does.
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            del state[name]
+    assert len([name for name in state if "lora_AB" in name]) == 6
+    other = adapt(llama, 3, mixer_init="orthogonal", freeze_mixer=True)
+    other.load_state_dict(state, strict=False)
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+    for name in [name for name in state if "lora_AB" in name]:
+        del state[name]
+    with pytest.raises(AdapterError, match="missing"):
+        other.load_state_dict(state, strict=False)
+
+
 def test_a_frozen_mixer_stays_frozen_through_switching(llama: Callable[..., nn.Module]) -> None:
     model = adapt(llama, 2, mixer_init="orthogonal", freeze_mixer=True)
     for switch in (
