@@ -96,9 +96,10 @@ def digits(
 ) -> None:
     """Write DigitsVQA: scenes of real handwritten digits, a LLaVA JSON, and test sets as TSV."""
     from moslora_xtuner.data.digits.write import write_digits
+    from moslora_xtuner.progress import bar
 
-    with typer.progressbar(length=scenes, label="DigitsVQA", file=sys.stderr) as bar:
-        write_digits(out, seed, scenes, test_questions, progress=lambda done, _: bar.update(done - bar.pos))
+    with bar("DigitsVQA") as tick:
+        write_digits(out, seed, scenes, test_questions, progress=tick)
     typer.echo(f"training: {out / 'train.json'}\ntest sets: {out / 'LMUData'}")
 
 
@@ -108,12 +109,13 @@ def check(
     images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
 ) -> None:
     """Read every record and image before training and name what would be dropped or would crash."""
-    from rich.console import Console
-
     from moslora_xtuner.data.check import check_json
+    from moslora_xtuner.progress import bar
 
-    report = check_json(json, images)
-    Console().print(report.table())
+    total = _records_about(json)
+    with bar("records") as tick:
+        report, _ = check_json(json, images, progress=lambda done: tick(done, max(done, total)))
+    typer.echo(report.table())
     if report.problems:
         raise DataError(f"{len(report.problems)} problems in {json}: mend the records named above")
 
@@ -129,14 +131,20 @@ def prepare(
 ) -> None:
     """Check and tokenise once into an Arrow store that every rank maps into memory."""
     from moslora_xtuner.data import prepare as preparation
+    from moslora_xtuner.progress import bar
 
-    preparation.prepare(json, images=images, model=model, out=out)
+    total = _records_about(json)
+    with bar("records checked") as tick:
+        made = preparation.prepare(
+            json, images, model, out, progress=lambda done: tick(done, max(done, total))
+        )
+    typer.echo(f"store: {out} ({made['records']} records, {len(made['truncated'])} cut)")
 
 
 @app.command(epilog="Example: moslora train digits_moslora --deepspeed zero2 --work-dir runs/moslora")
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A config file or a shipped one's name.")],
-    deepspeed: Annotated[str | None, typer.Option(help="zero2, zero3 or a JSON file.")] = None,
+    deepspeed: Annotated[str, typer.Option(help="zero2, a JSON file, or none.")] = "zero2",
     processes: Annotated[int | None, typer.Option(min=1, help="One a GPU when not given.")] = None,
     work_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")] = None,
     cfg_options: Annotated[
@@ -147,14 +155,15 @@ def train(
     """Train through xtuner, and fail when it fails."""
     from moslora_xtuner.training import launch
 
-    launch.train(
+    folder = launch.train(
         config,
-        deepspeed=deepspeed,
+        deepspeed=None if deepspeed == "none" else deepspeed,
         processes=processes,
         work_dir=work_dir,
         cfg_options=cfg_options or [],
         resume=resume,
     )
+    typer.echo(f"run: {folder}")
 
 
 @app.command(epilog="Example: moslora export runs/moslora -o export/moslora --format hf")
@@ -169,7 +178,8 @@ def export(
     """Fold the mixers and write what any engine serves."""
     from moslora_xtuner.export import merge
 
-    merge.export(run, out, format=format.value, name=name)
+    made = merge.export(run, out, format=format.value, name=name)
+    typer.echo(f"export: {made}")
 
 
 @app.command(
@@ -249,6 +259,14 @@ def _fail(fault: Exception) -> int:
         return UNEXPECTED
     _error(str(known))
     return known.exit_code
+
+
+def _records_about(path: Path) -> int:
+    """About how many records a LLaVA JSON has, for the progress bar, without parsing it."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as stream:
+        return sum(chunk.count(b'"conversations"') for chunk in iter(lambda: stream.read(1 << 24), b""))
 
 
 def _known(fault: Exception) -> MoSLoRAError | None:

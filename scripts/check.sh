@@ -11,12 +11,13 @@ BIN="$VENV/bin"
 TREE="$(mktemp -d)"
 trap 'rm -rf "$TREE"' EXIT
 
-step() { # step WHAT-TO-DO COMMAND...: run quietly named, one line when it fails
+FAILED=0
+step() { # step WHAT-TO-DO COMMAND...: all steps are run, and each that fails says what to do
     local advice="$1"
     shift
     "$@" || {
         printf 'error: %s failed: %s\n' "$(basename "$1")" "$advice" >&2
-        exit 1
+        FAILED=1
     }
 }
 
@@ -27,9 +28,14 @@ step() { # step WHAT-TO-DO COMMAND...: run quietly named, one line when it fails
 cd "$ROOT"
 step "see the lines above ('ruff check --fix .' mends many)" "$BIN/ruff" check .
 step "run 'ruff format .' and commit" "$BIN/ruff" format --check .
-step "setup.py cannot build the package, see above" "$BIN/python" setup.py -q build_py --build-lib "$TREE" 2>/dev/null
+"$BIN/python" setup.py -q build_py --build-lib "$TREE" 2>"$TREE/log" || {
+    cat "$TREE/log" >&2
+    echo "error: setup.py cannot build the package: see the lines above" >&2
+    exit 1
+}
 cd "$TREE"
 step "mend the types named above" \
     "$BIN/mypy" --config-file "$ROOT/pyproject.toml" --cache-dir "$ROOT/.mypy_cache" -p moslora_xtuner
 step "an import goes upwards: see CONTRIBUTING.md, 'Floors'" \
     "$BIN/lint-imports" --config "$ROOT/pyproject.toml" --no-cache
+exit $FAILED

@@ -6,4 +6,6 @@ set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 bash "$ROOT/scripts/install.sh"
-exec "${MOSLORA_VENV:-$ROOT/.venv}/bin/moslora" quickstart "$@"
+VENV="${MOSLORA_VENV:-$ROOT/.venv}"
+[[ $VENV == /* ]] || VENV="$PWD/$VENV"
+exec "$VENV/bin/moslora" quickstart "$@"

@@ -7,10 +7,18 @@
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+VENV="${MOSLORA_VENV:-$ROOT/.venv}"
+[[ $VENV == /* ]] || VENV="$PWD/$VENV"
+
 bash "$ROOT/scripts/install.sh"
-bash "$ROOT/scripts/check.sh"
+checks=0 tests=0
+bash "$ROOT/scripts/check.sh" || checks=1 # the tests run all the same: one look shows all that is wrong
 cd "$ROOT"
-if ! "${MOSLORA_VENV:-$ROOT/.venv}/bin/python" -m pytest "$@"; then
-    echo "error: tests failed: run one alone with 'bash scripts/test.sh PATH::NAME -x' and mend it" >&2
-    exit 1
+"$VENV/bin/python" -m pytest "$@" || tests=$?
+if ((tests)); then
+    echo "error: tests failed (pytest status $tests): mend them; 'bash scripts/test.sh PATH::NAME -x' runs one alone" >&2
 fi
+if ((checks)); then
+    echo "error: checks failed: see the lines above the tests; 'bash scripts/check.sh' runs them alone" >&2
+fi
+exit $((tests || checks))
