@@ -166,7 +166,7 @@ def train(
     typer.echo(f"run: {folder}")
 
 
-@app.command(epilog="Example: moslora export runs/moslora -o export/moslora --format hf")
+@app.command(epilog="Example: moslora export runs/moslora -o runs/export/moslora --format hf")
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A training run or an adapter folder.")],
     out: Out,
@@ -183,7 +183,7 @@ def export(
 
 
 @app.command(
-    "eval", epilog="Example: moslora eval export/lora export/moslora --data-root data/digits/LMUData -o runs"
+    "eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval"
 )
 def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Exported models.")],
