@@ -62,10 +62,13 @@ class MosLoraModel(LoraModel):
         super()._create_and_replace(
             lora_config, adapter_name, target, target_name, parent, current_key=current_key, **kwargs
         )
+        layer = getattr(parent, target_name)
         if isinstance(lora_config, MosLoraConfig) and lora_config.mixer != "identity":
-            layer = getattr(parent, target_name)
             mixer = _build_mixer(lora_config, adapter_name, layer, current_key)
             attach_mixer(layer, adapter_name, mixer)
+        elif adapter_name in getattr(layer, "lora_AB", {}):
+            # An adapter of this name had a mixer, and PEFT has just replaced its lora_B by a plain one.
+            del layer.lora_AB[adapter_name]
 
     @staticmethod
     def _create_new_module(

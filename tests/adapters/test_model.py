@@ -64,6 +64,17 @@ def test_disabled_is_the_base_model(
     assert gap(logits(several), logits(llama())) > 1e-3
 
 
+def test_an_adapter_made_again_under_its_name_has_no_old_mixer(several: PeftModel, logits: Logits) -> None:
+    several.add_adapter("default", LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS))
+    assert not [n for n, _ in several.named_parameters() if "lora_AB.default" in n]
+    several.add_adapter("fly", MosLoraConfig(r=4, target_modules=TARGETS))
+    assert len([n for n, _ in several.named_parameters() if "lora_AB.fly" in n]) == 14
+    several.set_adapter("default")
+    with several.disable_adapter():
+        base = logits(several)
+    assert torch.equal(logits(several), base)
+
+
 def test_deleting_removes_the_mixer_and_leaves_the_others(several: PeftModel, logits: Logits) -> None:
     several.set_adapter("other")
     wanted = logits(several)
