@@ -13,7 +13,8 @@ import string
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,27 @@ OFFSET = 1_000_000  # rotation k of question i has the index i + k * OFFSET
 
 
 @contextmanager
-def captured(log: Path) -> Iterator[None]:
-    """Send all that this process and its children print into `log`, at the level of file descriptors."""
+def captured(log: Path, *, streams: bool = True) -> Iterator[None]:
+    """Send all that this process and its children print into `log`.
+
+    At the level of file descriptors, and (`streams`) of sys.stdout and sys.stderr where these are not 1 and
+    2, as in a notebook. Not so around imports: log handlers made there would keep a file that is closed.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with log.open("ab") as handle:
-        os.dup2(handle.fileno(), 1)
-        os.dup2(handle.fileno(), 2)
+    handle = log.open("a", encoding="utf-8", buffering=1)
+    os.dup2(handle.fileno(), 1)
+    os.dup2(handle.fileno(), 2)
     try:
-        yield
+        with ExitStack() as stack:
+            if streams:
+                stack.enter_context(redirect_stdout(handle))
+                stack.enter_context(redirect_stderr(handle))
+            yield
     finally:
+        handle.close()
         sys.stdout.flush()
         sys.stderr.flush()
         for number, copy in zip((1, 2), saved, strict=True):
@@ -89,7 +99,7 @@ def import_datasets(log: Path) -> Any:
     # vlmeval's __init__ turns certificate checks off for the whole process and adds a root log handler.
     context, handlers = ssl._create_default_https_context, list(logging.root.handlers)
     try:
-        with captured(log):
+        with captured(log, streams=False):
             import vlmeval.dataset as datasets
     except ImportError as error:
         raise SetupError(f"VLMEvalKit cannot be imported ({error}). {INSTALL}") from error
@@ -179,8 +189,13 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
                 f"{benchmark.dataset} has no score under {EXACT}: name a judge (--judge {benchmark.judge})."
             )
         return
-    if benchmark.judge is None:
-        return
+    if benchmark.judge is not None:
+        _probe(judge)
+
+
+@lru_cache
+def _probe(judge: str) -> None:
+    """Ask the judge once a process whether it is there; a failure is not remembered."""
     from vlmeval.dataset.utils import build_judge
 
     try:

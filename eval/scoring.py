@@ -70,10 +70,14 @@ def score(
     table = folder / f"{name}_{benchmark.dataset}.xlsx"
     frame = prediction_table(dataset, asked, answers)
     write_table(frame, table)
+    # Scored from a pickle of the same table: read back from xlsx, "7" is a number, and one empty answer in
+    # the column turns every "7" into 7.0, which no longer equals the answer "7".
+    typed = table.with_suffix(".pkl")
+    frame.to_pickle(typed)
     settings = {"LMUData": str(data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
     with kit.single_file(), kit.captured(log), kit.environment(**settings):
         try:
-            dataset.evaluate(str(table), model=judge, nproc=min(4, os.cpu_count() or 1))
+            dataset.evaluate(str(typed), model=judge, nproc=min(4, os.cpu_count() or 1))
         except Exception as error:
             raise EvaluationError(
                 f"VLMEvalKit failed to score {benchmark.dataset} for {name}: "

@@ -1,0 +1,60 @@
+"""The radar's numbers and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moslora_xtuner.eval import radar
+from moslora_xtuner.eval.benchmarks import ABILITIES
+from moslora_xtuner.eval.scores import Run
+from PIL import Image
+
+LORA = (60.0, 70.0, 50.0, 80.0, 0.0, 66.0)
+MIXED = (75.0, 35.0, 50.0, 88.0, 0.0, 55.0)
+
+
+def a_run(name: str, values: tuple[float, ...]) -> Run:
+    """A run with both radars' abilities; Chinese 10 points lower."""
+    entries: dict[str, dict[str, Any]] = {}
+    for dataset, off in (("DigitsMMBench_EN", 0), ("DigitsMMBench_CN", 10)):
+        abilities = {a: max(0.0, v - off) for a, v in zip(ABILITIES, values, strict=True)}
+        entries[dataset] = {"overall": 50.0, "scale": 100.0, "judge": None, "abilities": abilities}
+    return Run(name, Path(), entries)
+
+
+def test_each_axis_is_divided_by_its_best() -> None:
+    english, chinese = radar.panels([a_run("LoRA", LORA), a_run("MoSLoRA", MIXED)], "digits")
+    found = radar.normalise(english)
+    assert found["LoRA"] == pytest.approx((0.8, 1.0, 1.0, 80 / 88, 0.0, 1.0))
+    assert found["MoSLoRA"] == pytest.approx((1.0, 0.5, 1.0, 1.0, 0.0, 55 / 66))
+    assert "English" in english.title
+    assert "Chinese" in chinese.title
+    assert chinese.values["LoRA"][0] == 50.0
+
+
+def test_the_range_shows_differences() -> None:
+    near = [a_run("a", (70, 70, 70, 70, 70, 70)), a_run("b", (68, 70, 70, 70, 70, 70))]
+    assert radar.lower_end(radar.panels(near, "digits")) == pytest.approx(0.9)
+    assert radar.lower_end(radar.panels([a_run("a", LORA)], "digits")) == 0.0
+
+
+def test_a_run_without_all_six_is_not_drawn() -> None:
+    run = a_run("a", LORA)
+    del run.benchmarks["DigitsMMBench_EN"]["abilities"]["RR"]
+    assert [panel.dataset for panel in radar.panels([run], "digits")] == ["DigitsMMBench_CN"]
+    assert radar.panels([run], "paper") == []
+
+
+def test_files_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
+    runs = [a_run("LoRA", LORA), a_run("MoSLoRA", MIXED)]
+    written = radar.write(runs, "digits", tmp_path)
+    assert [path.name for path in written] == ["radar.png", "radar.svg"]
+    before = [path.read_bytes() for path in written]
+    with Image.open(written[0]) as picture:
+        assert picture.width > picture.height > 800
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
+    assert [path.read_bytes() for path in radar.write(runs, "digits", tmp_path)] == before
+    assert radar.write(runs, "paper", tmp_path) == []

@@ -1,0 +1,178 @@
+"""The report's page: complete, self-contained, escaped, and made from as little as a scores.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moslora_xtuner.eval import curves
+from moslora_xtuner.eval.benchmarks import ABILITIES
+from moslora_xtuner.eval.paper import TABLE5
+from moslora_xtuner.eval.report import write_report
+
+from moslora_xtuner.errors import DataError, UsageError
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+EVIL = '<script>alert("x")</script>&'
+
+
+def make_run(root: Path, name: str, right: int) -> Path:
+    """A run on 100 circular groups, the first `right` of them right."""
+    folder = root / f"run{right}"
+    (folder / "outcomes").mkdir(parents=True)
+    (folder / "samples").mkdir()
+    abilities = dict.fromkeys(ABILITIES, float(right))
+    entry: dict[str, Any] = {
+        "overall": float(right),
+        "scale": 100.0,
+        "judge": "exact_matching",
+        "abilities": abilities,
+        "vanilla": {"overall": 90.0, "abilities": abilities},
+        "parse_failures": 3,
+        "questions": 300,
+        "units": 100,
+        "unit": "circular group",
+        "chance": {"overall": 9.7, "abilities": abilities},
+    }
+    manifest = {"seed": 1024, "versions": {"torch": "2.11.0"}, "command": EVIL}
+    content = {"model": name, "benchmarks": {"DigitsMMBench_EN": entry}, "manifest": manifest}
+    (folder / "scores.json").write_text(json.dumps(content))
+    outcomes = [{"unit": str(i), "score": float(i < right), "ability": "AR"} for i in range(100)]
+    (folder / "outcomes" / "DigitsMMBench_EN.jsonl").write_text(
+        "".join(json.dumps(o) + "\n" for o in outcomes)
+    )
+    sample = {
+        "index": "1",
+        "ability": "AR",
+        "question": EVIL,
+        "options": {"A": EVIL},
+        "answer": "A",
+        "prediction": EVIL,
+        "hit": 1.0,
+        "image": PIXEL,
+    }
+    other = {**sample, "index": "2", "hit": 0.0, "image": "https://example.org/x.png"}
+    lines = json.dumps(sample) + "\n" + json.dumps(other) + "\n"
+    (folder / "samples" / "DigitsMMBench_EN.jsonl").write_text(lines)
+    return folder
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text that is seen."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    return [make_run(tmp_path, "LoRA", 60), make_run(tmp_path, EVIL, 80)]
+
+
+def test_the_page_holds_everything(runs: list[Path], tmp_path: Path) -> None:
+    log = tmp_path / "loss.jsonl"
+    log.write_text("".join(json.dumps({"step": i, "loss": 4.0 / i}) + "\n" for i in range(1, 101)))
+    out = tmp_path / "out"
+    path = write_report(runs, out, baseline="LoRA", training={"LoRA": log}, command="moslora quickstart")
+    assert path == out / "report.html"
+    names = {"report.html", "radar.png", "radar.svg", "scores.csv", "scores.md"}
+    assert {item.name for item in out.iterdir()} == names
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "moslora quickstart" in page.text
+    assert "60.0" in page.text
+    assert re.search(r"50\.0 to (69|70)\.0", page.text)  # 60 of 100: 60 +- 9.6
+    assert "+20.0" in page.text
+    assert "p < 0.001" in page.text
+    assert "withheld: missing Digits-CN, Digits-MME, Digits-VQA" in page.text
+    assert "Training loss" in page.text
+    assert "1024" in page.text
+    assert "9.7" in page.text
+    assert "✓" in page.text
+    assert "✗" in page.text
+
+
+def test_nothing_is_loaded_from_elsewhere(runs: list[Path], tmp_path: Path) -> None:
+    page = Page(write_report(runs, tmp_path / "out").read_text(encoding="utf-8"))
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "embed"}
+        assert "src" not in attributes or (attributes["src"] or "").startswith("data:image/")
+        assert "href" not in attributes
+    images = [tag for tag, _ in page.tags if tag == "img"]
+    assert len(images) == 2  # one radar and one sample: the sample with an address has no picture
+    metas = [attributes.get("name") for tag, attributes in page.tags if tag == "meta"]
+    assert "viewport" in metas
+
+
+def test_data_is_text_and_never_markup(runs: list[Path], tmp_path: Path) -> None:
+    text = write_report(runs, tmp_path / "out", command=EVIL, title=EVIL).read_text(encoding="utf-8")
+    assert EVIL not in text
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert page.text.count(EVIL) >= 5
+
+
+def test_scores_alone_are_enough(tmp_path: Path) -> None:
+    folders = []
+    for number, row in enumerate(TABLE5[:2]):
+        entries = {
+            name: {"overall": value * (28 if name == "MME" else 1), "scale": 2800 if name == "MME" else 100}
+            for name, value in row.scores.items()
+        }
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "scores.json").write_text(json.dumps({"model": f"mine {number}", "benchmarks": entries}))
+        folders.append(folder)
+    page = Page(write_report(folders, tmp_path / "out", baseline="mine 0").read_text(encoding="utf-8"))
+    assert "56.8" in page.text
+    assert "+0.5" in page.text  # 57.32 - 56.79
+    assert "not measured here" in page.text
+    assert not (tmp_path / "out" / "radar.png").exists()
+    header, first, _ = (tmp_path / "out" / "scores.csv").read_text().splitlines()
+    assert header.startswith("model,MMB-EN,")
+    assert first.startswith("mine 0,72.00,")
+    assert first.endswith(",56.79")
+
+
+def test_a_stranger_as_baseline_and_twins_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run named 'base'"):
+        write_report(runs, tmp_path / "out", baseline="base")
+    with pytest.raises(UsageError, match="Two runs"):
+        write_report([runs[0], runs[0]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_curves(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = [{"step": i, "loss": 10.0 - 0.1 * i} for i in range(1, 41)] + [
+        {"step": 40, "loss": 1.0},
+        {"note": 1},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curve = curves.read("x", path)
+    assert curve.steps == tuple(range(1, 41))
+    assert curve.ends() == (pytest.approx((9.9 + 9.8) / 2), pytest.approx((6.1 + 1.0) / 2))
+    assert curve.smooth()[1] == pytest.approx((9.9 + 9.8) / 2)
+    path.write_text('{"step": 1, "loss": "NaN"}\n')
+    with pytest.raises(DataError, match="no loss"):
+        curves.read("x", path)
+    path.write_text("step 1 loss 2\n")
+    with pytest.raises(DataError, match="line 1"):
+        curves.read("x", path)
+    with pytest.raises(DataError, match="does not exist"):
+        curves.read("x", tmp_path / "none")
