@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,13 @@ def stock_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+@pytest.fixture
+def saved(trained: Callable[..., PeftModel], tmp_path: Path) -> Callable[..., tuple[PeftModel, Path]]:
+    def save(**kwargs: Any) -> tuple[PeftModel, Path]:
+        model = trained(**kwargs)
+        model.save_pretrained(str(tmp_path / "adapter"), save_embedding_layers=False)
+        return model, tmp_path / "adapter"
+
+    return save

@@ -1,0 +1,126 @@
+"""Directories that are damaged, do not fit, or may not be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from moslora_xtuner.adapters import fold_adapter
+from moslora_xtuner.errors import AdapterError, OutputError
+
+Logits = Callable[..., Tensor]
+Trained = Callable[..., PeftModel]
+
+
+def edit(path: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    state = load_file(path / "adapter_model.safetensors")
+    change(state)
+    save_file(state, path / "adapter_model.safetensors")
+
+
+NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_AB.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "when_loading", "when_folding"),
+    [
+        (lambda s: s.pop(NAME), r"missing .*q_proj\.lora_AB", "no mixer beside it"),
+        (lambda s: s.update({NAME: torch.eye(3)}), r"\(3, 3\), not \(4, 4\)", "do not fit"),
+        (
+            lambda s: s.update({NAME.replace("q_proj", "z"): torch.eye(4)}),
+            "no place for",
+            "belong to no lora_B",
+        ),
+        (lambda s: s[NAME].fill_(float("nan")), None, "not finite"),
+    ],
+    ids=["missing", "shape", "left over", "nan"],
+)
+def test_damaged_directories(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    tmp_path: Path,
+    change: Callable[[dict[str, Tensor]], None],
+    when_loading: str | None,
+    when_folding: str,
+) -> None:
+    _, path = saved()
+    edit(path, change)
+    if when_loading:
+        with pytest.raises(AdapterError, match=when_loading):
+            PeftModel.from_pretrained(llama(), str(path))
+    with pytest.raises(AdapterError, match=when_folding):
+        fold_adapter(path, tmp_path / "folded")
+    assert not (tmp_path / "folded").exists()
+
+
+def test_a_misfit_leaves_the_loaded_weights_alone(trained: Trained, logits: Logits) -> None:
+    model, other = trained(), trained(seed=9, r=6)
+    wanted = logits(model)
+    with pytest.raises(AdapterError, match=r"not \(4, 4\)"):
+        model.load_state_dict(other.state_dict(), strict=False)
+    assert torch.equal(logits(model), wanted)
+
+
+def test_a_partial_state_without_adapters_still_loads(trained: Trained, logits: Logits) -> None:
+    model = trained()
+    wanted = logits(model)
+    model.load_state_dict(
+        {"base_model.model.lm_head.weight": model.base_model.model.lm_head.weight}, strict=False
+    )
+    assert torch.equal(logits(model), wanted)
+
+
+def test_where_the_output_may_not_go(saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path) -> None:
+    _, path = saved()
+    out = tmp_path / "out"
+    out.mkdir()
+    fold_adapter(path, out)
+    with pytest.raises(OutputError, match="exists already"):
+        fold_adapter(path, out)
+    fold_adapter(path, out, overwrite=True)
+    (out / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        fold_adapter(path, out, overwrite=True)
+    assert (out / "thesis.tex").read_text() == "mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        fold_adapter(path, tmp_path / "file", overwrite=True)
+    with pytest.raises(OutputError, match="cannot write"):
+        fold_adapter(path, tmp_path / "file" / "below")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "file", "out"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "has no adapter_config"),
+        ("{", "not valid JSON"),
+        ("[]", "no JSON object"),
+        ('{"peft_type": "LOHA"}', "LOHA"),
+    ],
+)
+def test_what_is_no_adapter(
+    saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path, content: str | None, words: str
+) -> None:
+    _, path = saved()
+    file = path / "adapter_config.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(AdapterError, match=words):
+        fold_adapter(path, tmp_path / "out")
+
+
+def test_missing_and_damaged_weights(saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path) -> None:
+    _, path = saved()
+    weights = path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(AdapterError, match="cannot be read"):
+        fold_adapter(path, tmp_path / "out")
+    weights.unlink()
+    with pytest.raises(AdapterError, match="has neither"):
+        fold_adapter(path, tmp_path / "out")
