@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,20 @@ def test_missing_and_damaged_weights(saved: Callable[..., tuple[PeftModel, Path]
     weights.unlink()
     with pytest.raises(AdapterError, match="has neither"):
         fold_adapter(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_nothing_half_done(
+    saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    _, path = saved()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, fails, full)
+        with pytest.raises(OutputError, match="No space left"):
+            fold_adapter(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+    fold_adapter(path, tmp_path / "out")

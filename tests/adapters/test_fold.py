@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,26 +200,3 @@ def test_a_plain_lora_comes_out_as_it_went_in(llama: Callable[..., nn.Module], t
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert LoraConfig.from_pretrained(str(out)) == LoraConfig.from_pretrained(str(tmp_path / "plain"))
-
-
-def test_a_reader_never_sees_half_a_directory(
-    saved: Callable[..., tuple[PeftModel, Path]], tmp_path: Path
-) -> None:
-    _, path = saved()
-    out, seen, stop = tmp_path / "out", set(), threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            place = out
-            if place.exists():
-                seen.add(frozenset(p.name for p in place.iterdir()))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    for number in range(20):
-        out = tmp_path / f"out{number}"
-        fold_adapter(path, out)
-    time.sleep(0.05)
-    stop.set()
-    thread.join()
-    assert seen == {frozenset({"adapter_config.json", "adapter_model.safetensors"})}
