@@ -63,6 +63,8 @@ def evaluate(
 ) -> list[Path]:
     """Answer and score benchmarks for each model; returns the run folders, OUT/NAME, in the models' order.
 
+    NAME is the model's name (of `names`, else of its export) with a hyphen for each blank or sign.
+
     `benchmarks`: dataset names or groups (`paper`, `digits`); `data_root` holds DATASET.tsv files; `limit`:
     only that many units (circular groups, image pairs, questions) of each; `quiet`: no progress.
     A run folder that is there already is continued: stored answers to the same questions of the same model
@@ -107,10 +109,11 @@ def _plan(models: Sequence[Path], names: Sequence[str] | None, out: Path) -> lis
     for place, model in enumerate(models):
         form = ExportForm.read(model)
         name = names[place] if names else form.name
-        if not re.fullmatch(r"[\w][\w.+-]*", name):
-            raise UsageError(f"{name!r} cannot name a run folder: use letters, digits, '.', '_', '+', '-'.")
-        jobs.append(_Job(model, name, out / name, fingerprint(model)))
-    twice = {job.name for job in jobs if sum(other.name == job.name for other in jobs) > 1}
+        folder = re.sub(r"[^\w.+-]+", "-", name).strip("-")
+        if not folder or folder.startswith("."):
+            raise UsageError(f"{name!r} cannot name a run folder: begin with a letter or a digit.")
+        jobs.append(_Job(model, name, out / folder, fingerprint(model)))
+    twice = {job.name for job in jobs if sum(other.folder == job.folder for other in jobs) > 1}
     if twice:
         raise UsageError(f"More than one model is named {sorted(twice)[0]!r}: name them apart (names).")
     return jobs
@@ -159,7 +162,7 @@ def _run(
             task.asked,
             job.answers[dataset],
             folder=job.folder / "vlmeval" / dataset,
-            name=job.name,
+            name=job.folder.name,
             data_root=data_root,
             judge=judge,
             log=job.folder / LOG,

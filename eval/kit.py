@@ -78,7 +78,7 @@ def environment(**values: str) -> Iterator[None]:
 def single_file() -> Iterator[None]:
     """Let one process of this machine score at a time.
 
-    VLMEvalKit's circular evaluation writes /tmp/SECOND.xlsx and reads it back: two processes in the same
+    VLMEvalKit's circular evaluation writes SECOND.xlsx in a shared folder and reads it back: two in the same
     second would read each other's table.
     """
     try:

@@ -123,10 +123,10 @@ def test_two_models_are_told_apart(
     with pytest.raises(UsageError, match="named 'tiny'"):
         evaluate([export, other], NAMES, data_root, tmp_path / "runs", quiet=True)
     folders = evaluate(
-        [export, other], NAMES[1:], data_root, tmp_path / "runs", names=["a", "b"], limit=2, quiet=True
+        [export, other], NAMES[1:], data_root, tmp_path / "runs", names=["a", "b (x)"], limit=2, quiet=True
     )
-    assert [folder.name for folder in folders] == ["a", "b"]
-    assert [scores.read(folder).model for folder in folders] == ["a", "b"]
+    assert [folder.name for folder in folders] == ["a", "b-x"]
+    assert [scores.read(folder).model for folder in folders] == ["a", "b (x)"]
     assert outcome(folders[0])["DigitsTextVQA"]["limit"] == 2
 
 
