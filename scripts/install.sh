@@ -13,6 +13,7 @@ VENV="${MOSLORA_VENV:-$ROOT/.venv}"
 [[ $VENV == /* ]] || VENV="$PWD/$VENV"
 STAMP="$VENV/.moslora-stamp"
 LOCK="$VENV/.moslora-lock"
+BEGUN="$VENV/.moslora-begun" # there while packages are written; found at a start, the last one was killed
 NEED_GB=7
 VERSION_PY='import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(not (3, 10) <= sys.version_info < (3, 13))'
 
@@ -73,17 +74,21 @@ make_venv() { # with $1, a fitting Python, unless there is one that works
 install_packages() { # with uv (quick), else with pip; the lists are complete, so nothing is resolved
     local python="$VENV/bin/python" lists=(-r "$ROOT/constraints.txt" -r "$ROOT/requirements-nodeps.txt")
     local uv_pin uv=("$VENV/bin/uv" pip install --python "$python" --no-deps)
+    # A killed install leaves packages that look complete and are not: then all are written again.
+    if [[ -e $BEGUN ]]; then uv+=(--reinstall); fi
+    : >"$BEGUN"
     uv_pin=$(grep -oE '^uv==[^ ;]+' "$ROOT/constraints.txt")
     export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-180}" UV_PYTHON_DOWNLOADS=never PIP_DISABLE_PIP_VERSION_CHECK=1
     [[ -t 2 ]] || uv+=(--quiet) # bars for a person, no list of 170 names for a log
     say "installing the pinned packages (about 6 GB, some minutes the first time)"
     if "$python" -m pip install --quiet "$uv_pin" && "${uv[@]}" "${lists[@]}" &&
         "${uv[@]}" --no-build-isolation -e "$ROOT"; then
+        rm -f "$BEGUN"
         return
     fi
     say "uv did not manage; trying again with pip"
-    "$python" -m pip install --no-input --no-deps "${lists[@]}" &&
-        "$python" -m pip install --no-input --no-deps --no-build-isolation -e "$ROOT"
+    "$python" -m pip install --no-input --no-deps --force-reinstall "${lists[@]}" &&
+        "$python" -m pip install --no-input --no-deps --no-build-isolation -e "$ROOT" && rm -f "$BEGUN"
 }
 
 (($# == 0)) || die "install.sh takes no arguments (got: $*): see the head of the file for its two settings"
