@@ -34,10 +34,18 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from moslora_xtuner.data.digits.conversations import as_text_only, caption_turn, scene_and_turns, with_image
+from moslora_xtuner.data.digits.conversations import (
+    as_text_only,
+    caption_turn,
+    letter_turns,
+    scene_and_turns,
+    short_turns,
+    with_image,
+)
 from moslora_xtuner.data.digits.scenes import draw, sample_scene
 from moslora_xtuner.data.instructions import IMAGE_TOKEN
 
+MUON = 4.0
 IMAGE, PATCH, IGNORE, IMAGE_ID = 48, 8, -100, -200
 SPECIAL_TOKENS = (
     "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -48,19 +56,25 @@ LLAMA3_CHAT_TEMPLATE = (
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-Record = tuple[list[tuple[str, str]], np.ndarray | None]
+KINDS = ("caption", "letters", "short", "questions")
+SHARES = (0.3, 0.2, 0.15, 0.35)
+Record = tuple[int, list[tuple[str, str]], np.ndarray | None]
 
 
 def records(rng: np.random.Generator, processor: CLIPImageProcessor) -> Iterator[Record]:
-    """Endless conversations: two in five are captions of a picture, the others questions about a caption."""
+    """Endless conversations: captions of pictures, letters of options, and questions about captions."""
     while True:
-        if rng.random() < 0.4:
+        kind = int(rng.choice(len(KINDS), p=SHARES))
+        if kind == 0:
             scene = sample_scene(rng, "train")
             pixels = processor(draw(scene), return_tensors="np")["pixel_values"][0]
-            yield with_image([caption_turn(scene, int(rng.integers(2)))]), pixels
+            yield kind, with_image([caption_turn(scene, int(rng.integers(2)))]), pixels
+        elif kind == 1:
+            yield kind, letter_turns(rng, 6), None
+        elif kind == 2:
+            yield kind, as_text_only(*short_turns(rng, 6)), None
         else:
-            scene, turns = scene_and_turns(rng, "train", turns=3)
-            yield as_text_only(scene, turns), None
+            yield kind, as_text_only(*scene_and_turns(rng, "train", turns=3, lettered=0.6)), None
 
 
 def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
@@ -122,19 +136,20 @@ class Corpus(IterableDataset):
             labels += reply
         return ids, labels
 
-    def collate(self, group: list[tuple[list[int], list[int], np.ndarray | None]]) -> dict[str, torch.Tensor]:
-        ids = pad_sequence([torch.tensor(g[0]) for g in group], True, self.tokenizer.pad_token_id)
-        labels = pad_sequence([torch.tensor(g[1]) for g in group], True, IGNORE)
-        pixels = [torch.from_numpy(g[2]) for g in group if g[2] is not None]
-        shape = (0, 3, IMAGE, IMAGE)
-        return {"ids": ids, "labels": labels, "pixels": torch.stack(pixels) if pixels else torch.zeros(shape)}
+    def collate(self, group: list[tuple[int, list[int], list[int], np.ndarray | None]]) -> dict[str, torch.Tensor]:
+        ids = pad_sequence([torch.tensor(g[1]) for g in group], True, self.tokenizer.pad_token_id)
+        labels = pad_sequence([torch.tensor(g[2]) for g in group], True, IGNORE)
+        pixels = [torch.from_numpy(g[3]) for g in group if g[3] is not None]
+        stacked = torch.stack(pixels) if pixels else torch.zeros((0, 3, IMAGE, IMAGE))
+        return {"ids": ids, "labels": labels, "pixels": stacked, "kinds": torch.tensor([g[0] for g in group])}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rng = np.random.default_rng(self.seed)
         source = records(rng, self.processor)
         while True:
-            pool = [(*self.encode(turns), pixels) for turns, pixels in (next(source) for _ in range(8 * self.batch))]
-            pool.sort(key=lambda record: len(record[0]))
+            drawn = [next(source) for _ in range(8 * self.batch)]
+            pool = [(kind, *self.encode(turns), pixels) for kind, turns, pixels in drawn]
+            pool.sort(key=lambda record: len(record[1]))
             for start in rng.permutation(8) * self.batch:
                 yield self.collate(pool[start : start + self.batch])
 
@@ -166,6 +181,7 @@ class Base(nn.Module):
         self.projector = nn.Sequential(nn.Linear(96, 128), nn.GELU(), nn.Linear(128, 128))
 
     def forward(self, ids: torch.Tensor, labels: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """The loss of each row, summed over its labelled tokens."""
         embeds = self.llm.get_input_embeddings()(ids.clamp(min=0))
         if len(pixels):
             hidden = self.visual_encoder(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
@@ -175,7 +191,8 @@ class Base(nn.Module):
         # Right padding under a causal mask needs no attention mask, and only labelled places need logits.
         wanted = labels[:, 1:] != IGNORE
         logits = self.llm.lm_head(hidden[:, :-1][wanted])
-        return nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+        losses = nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
+        return torch.zeros(wanted.shape).masked_scatter(wanted, losses).sum(1)
 
 
 def attend_in_fp32() -> None:
@@ -189,32 +206,55 @@ def attend_in_fp32() -> None:
     nn.functional.scaled_dot_product_attention = upcast
 
 
+def average_gradients(model: nn.Module) -> None:
+    """The mean of the processes' gradients; one that a process does not have counts as zero."""
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    flat = torch._utils._flatten_dense_tensors(grads)
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for parameter, grad in zip(model.parameters(), torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
+        parameter.grad = grad
+
+
 def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[int]:
-    """AdamW with a linear warm-up and a cosine to zero, bf16 autocast; yields every 500 steps, to save."""
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98), fused=True
-    )
-    warm = max(1, steps // 30)
+    """Muon on the matrices, AdamW on the rest, bf16 autocast; yields every 500 steps, to save.
+
+    The rate warms up linearly, stays, and falls linearly to zero over the last third.
+    """
+    hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    optimizers = [
+        torch.optim.Muon(hidden, lr=rate * MUON, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
+    peaks = [rate * MUON, rate]
     batches = iter(DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8))
-    start, running = time.time(), 0.0
+    start = time.time()
+    sums, counts = torch.zeros(len(KINDS)), torch.zeros(len(KINDS))
     for step in range(1, steps + 1):
-        share = (step - warm) / max(1, steps - warm)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * (step / warm if step <= warm else 0.5 * (1 + math.cos(math.pi * share)))
+        factor = min(1.0, step / 100, (steps - step + 1) / (steps / 3))
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor
+        batch = next(batches)
+        kinds, tokens = batch.pop("kinds"), (batch["labels"][:, 1:] != IGNORE).sum(1)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model(**next(batches))
-        loss.backward()
+            losses = model(**batch)
+        (losses.sum() / tokens.sum()).backward()
+        average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        running += loss.item()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        sums.index_add_(0, kinds, losses.detach())
+        counts.index_add_(0, kinds, tokens.float())
         if step % 100 == 0 or step == steps:
             spent = time.time() - start
-            left = spent / step * (steps - step)
-            print(f"step {step}/{steps} loss {running / 100:.4f} {spent:.0f} s, {left:.0f} s left", flush=True)
-            running = 0.0
+            parts = ", ".join(f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True))
+            if torch.distributed.get_rank() == 0:
+                print(f"step {step}/{steps} {parts} | {spent:.0f} s, {spent / step * (steps - step):.0f} s left", flush=True)
+            sums.zero_()
+            counts.zero_()
         if step % 500 == 0 or step == steps:
             yield step
 
@@ -235,26 +275,39 @@ def save(model: Base, tokenizer: PreTrainedTokenizerFast, out: Path, facts: dict
     (out / "base.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def work(rank: int, args: argparse.Namespace) -> None:
+    """One of the processes; the first saves."""
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    attend_in_fp32()
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{args.port}", rank=rank, world_size=args.processes
+    )
+    tokenizer = train_tokenizer(args.vocab, args.seed)
+    model = Base(len(tokenizer), tokenizer)
+    facts: dict[str, object] = {"template": "llama3_chat", "pad_image_to_square": True, "visual_select_layer": -2}
+    facts |= {name: getattr(args, name) for name in ("seed", "steps", "batch", "processes", "rate")}
+    corpus = Corpus(tokenizer, args.batch, 1000 * args.seed + rank)
+    for done in pretrain(model, corpus, args.steps, args.rate):
+        if rank == 0:
+            save(model, tokenizer, args.out, {**facts, "done": done})
+    torch.distributed.destroy_process_group()
+
+
 def main() -> None:
+    """Parse the command line and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3600)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=32, help="of each process")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--port", type=int, default=29417, help="on 127.0.0.1, for the processes to meet")
     args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
-    attend_in_fp32()
-    tokenizer = train_tokenizer(args.vocab, args.seed)
-    model = Base(len(tokenizer), tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    facts = {"seed": args.seed, "steps": args.steps, "batch": args.batch, "rate": args.rate}
-    for done in pretrain(model, Corpus(tokenizer, args.batch, args.seed), args.steps, args.rate):
-        save(model, tokenizer, args.out, {**facts, "done": done})
+    torch.multiprocessing.spawn(work, (args,), nprocs=args.processes)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,22 @@ Turn = tuple[str, str]
 """What the human says and what the assistant answers."""
 
 
-def question_turn(name: str, scene: Scene, rng: np.random.Generator, language: int) -> Turn:
-    """One question, three times in four with lettered options, else open."""
+def question_turn(
+    name: str, scene: Scene, rng: np.random.Generator, language: int, lettered: float = 0.75
+) -> Turn:
+    """One question, with lettered options in the given share of cases, else open."""
     question = ask(name, scene, rng)
     tag = LANGUAGES[language]
-    if rng.random() < 0.75:
+    if rng.random() < lettered:
         options, right = question.options(rng)
         text = multiple_choice(question.text[language], [option[language] for option in options], tag)
         return text, chr(ord("A") + right)
     return short_answer(question.text[language], tag), question.answer[language]
 
 
-def scene_and_turns(rng: np.random.Generator, split: str, turns: int) -> tuple[Scene, list[Turn]]:
+def scene_and_turns(
+    rng: np.random.Generator, split: str, turns: int, lettered: float = 0.75
+) -> tuple[Scene, list[Turn]]:
     """A scene that suits a drawn category, and a conversation about it.
 
     Categories are drawn evenly, so that rare kinds (the next in the row) are asked as often as common ones.
@@ -40,7 +44,41 @@ def scene_and_turns(rng: np.random.Generator, split: str, turns: int) -> tuple[S
     scene = scene_for(first, rng, split)
     others = [name for name in fitting(scene) if name != first]
     names = [first, *(str(name) for name in rng.permutation(others)[: turns - 1])]
-    return scene, [question_turn(name, scene, rng, language) for name in names]
+    return scene, [question_turn(name, scene, rng, language, lettered) for name in names]
+
+
+def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
+    """Text alone: one list of options, then which letter stands before this one, and what stands at that letter.
+
+    The skill of reading options, and nothing else.
+    """
+    language = int(rng.integers(2))
+    name = str(rng.choice(list(CATEGORIES)))
+    options, _ = ask(name, scene_for(name, rng, "train"), rng).options(rng)
+    words = [option[language] for option in options]
+    turns: list[Turn] = []
+    for _ in range(count):
+        place = int(rng.integers(len(words)))
+        letter = chr(ord("A") + place)
+        if rng.random() < 0.7:
+            turn = ("Which letter is {}?", "{}是哪个字母？")[language].format(words[place]), letter
+        else:
+            turn = ("What is {}?", "{}是什么？")[language].format(letter), words[place]
+        turns.append(turn)
+    text = multiple_choice(turns[0][0], words, LANGUAGES[language])
+    return [(text, turns[0][1]), *turns[1:]]
+
+
+def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
+    """Open questions about one scene without any instruction, all that fit it up to `count`."""
+    language = int(rng.integers(2))
+    first = str(rng.choice(list(CATEGORIES)))
+    scene = scene_for(first, rng, "train")
+    turns = []
+    for _ in range(count):
+        question = ask(str(rng.choice(fitting(scene))), scene, rng)
+        turns.append((question.text[language], question.answer[language]))
+    return scene, turns
 
 
 def caption_turn(scene: Scene, language: int) -> Turn:

@@ -1,0 +1,1 @@
+"""From what training leaves to what any engine serves."""

@@ -1,0 +1,90 @@
+"""LLaVA with adapters on the language model and on the visual encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from xtuner.model import LLaVAModel
+
+from .data.tokenise import IMAGE_TOKEN_INDEX
+from .errors import ConfigError
+from .projector import projector_weights as read_projector
+
+
+class MosLoraLLaVA(LLaVAModel):
+    """XTuner's LLaVA, with a strict projector and no work for images that are not there.
+
+    The language model reads, for each record, the embeddings of its text tokens and, in the image's places, the
+    projected patch features of the visual encoder's layer `visual_select_layer` (CLS dropped)::
+
+        e = [E(t_1), ..., P(V(x)_1), ..., P(V(x)_n), ..., E(t_m)],      P(v) = W2 gelu(W1 v + b1) + b2
+
+    Args:
+        projector_weights: folder or `.safetensors` file of a pretrained projector, or an XTuner `.pth` whose
+            names start with `projector.`; every name and shape must fit. None starts it at random.
+        **options: of `xtuner.model.LLaVAModel`; `pretrained_pth` is refused because XTuner loads it without
+            checking a single name.
+
+    Raises:
+        ConfigError: the projector's weights do not fit, or `pretrained_pth` is given.
+    """
+
+    def __init__(self, *args: Any, projector_weights: str | None = None, **options: Any) -> None:
+        if options.get("pretrained_pth") is not None:
+            raise ConfigError(
+                "pretrained_pth loads without checking that anything fits: give the file as projector_weights"
+            )
+        super().__init__(*args, **options)
+        if projector_weights is not None:
+            load_projector(self.projector, Path(projector_weights))
+
+    def forward(self, data: dict[str, Any], data_samples: Any = None, mode: str = "loss") -> Any:
+        """Run a batch of `moslora_xtuner.data.dataset.collate`; XTuner's modes `loss`, `predict`, `tensor`."""
+        if self.is_first_iter:
+            # XTuner puts 4-bit states and buffers on the device here, once.
+            self.to(data["input_ids"].device)
+            self.is_first_iter = False
+        ids = data["input_ids"]
+        marks = ids == IMAGE_TOKEN_INDEX
+        embeds = self.llm.get_input_embeddings()(ids.masked_fill(marks, 0))
+        pixels = data.get("pixel_values")
+        if pixels is not None:
+            states = self.visual_encoder(pixels.to(self.visual_encoder.dtype), output_hidden_states=True)
+            features = self.projector(states.hidden_states[self.visual_select_layer][:, 1:])
+            embeds = embeds.masked_scatter(marks.unsqueeze(-1), features.to(embeds.dtype))
+        elif self.training:
+            # Every rank must hold a gradient for the same parameters, also for a batch without images.
+            embeds = embeds + self._no_image().to(embeds.dtype)
+        batch = {"inputs_embeds": embeds, "attention_mask": data["attention_mask"], "labels": data["labels"]}
+        if mode == "loss":
+            return self.compute_loss(batch, data_samples)
+        if mode == "predict":
+            return self.predict(batch, data_samples)
+        if mode == "tensor":
+            return self._forward(batch, data_samples)
+        raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
+
+    def _no_image(self) -> torch.Tensor:
+        visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
+        total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
+        return torch.as_tensor(total) * 0.0
+
+
+def load_projector(projector: nn.Module, path: Path) -> None:
+    """Load a projector's weights, all of them and no others.
+
+    Raises:
+        ConfigError: the file is missing, or names or shapes differ; the message lists them.
+    """
+    weights = read_projector(path)
+    wanted = {name: tuple(value.shape) for name, value in projector.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if wanted != found:
+        missing = sorted(wanted.keys() - found.keys())
+        extra = sorted(found.keys() - wanted.keys())
+        shapes = [f"{n} {found[n]} for {wanted[n]}" for n in wanted.keys() & found.keys() if wanted[n] != found[n]]
+        raise ConfigError(f"{path} is not this projector: missing {missing}, unknown {extra}, shapes {shapes}")
+    projector.load_state_dict(weights)

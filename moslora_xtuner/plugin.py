@@ -1,0 +1,77 @@
+"""What every config imports first: `custom_imports = dict(imports=["moslora_xtuner.plugin"])`.
+
+It checks the versions, gives `--deepspeed zero2` its meaning, and holds, each in one marked place, the
+work-arounds that XTuner 0.2.0 and mmengine 0.10.6 need. XTuner loads the config before it looks a DeepSpeed name
+up and before it starts the process group, which is why all of this comes in time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from importlib.resources import files
+from typing import Any
+
+import torch
+
+from . import adapters  # noqa: F401  (registers the adapter with PEFT)
+from .versions import check_versions
+
+
+def has_gpu() -> bool:
+    """Whether there is a CUDA device to train on."""
+    return torch.cuda.is_available()
+
+
+def register_deepspeed_names() -> None:
+    """Make `--deepspeed zero2` a name that XTuner finds; without a GPU it names the variant for gloo.
+
+    ZeRO on gloo wants `overlap_comm` off and no half precision (with overlap the loss stays flat, silently).
+    """
+    from xtuner.configs import cfgs_name_path
+
+    folder = files("moslora_xtuner.configs") / "deepspeed"
+    cfgs_name_path["zero2"] = str(folder / ("zero2.json" if has_gpu() else "zero2_cpu.json"))
+
+
+def train_on_cpu() -> None:
+    """WORK-AROUND mmengine 0.10.6, xtuner 0.2.0: neither trains without a GPU.
+
+    `mmengine.dist.utils._init_dist_pytorch` calls `torch.cuda.set_device` and takes nccl; xtuner's llava.py asks
+    for `torch.cpu.is_bf16_supported`, which torch does not have. Can go when mmengine picks the backend by device.
+    """
+    import mmengine.dist.utils as dist
+
+    if not hasattr(torch.cpu, "is_bf16_supported"):
+        torch.cpu.is_bf16_supported = lambda: False  # type: ignore[attr-defined]
+
+    def init_gloo(backend: str, init_backend: str = "torch", **options: Any) -> None:
+        if init_backend == "deepspeed":
+            import deepspeed
+
+            deepspeed.init_distributed(dist_backend="gloo", **options)
+        else:
+            torch.distributed.init_process_group(backend="gloo", **options)
+
+    dist._init_dist_pytorch = init_gloo
+
+
+def describe_single_process() -> None:
+    """WORK-AROUND deepspeed 0.17: one process without torchrun makes it look for mpi4py.
+
+    Set what torchrun would set. Can go when DeepSpeed takes a single process as it is.
+    """
+    if "--deepspeed" not in sys.argv or "WORLD_SIZE" in os.environ or "--launcher" in sys.argv:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+check_versions()
+register_deepspeed_names()
+describe_single_process()
+if not has_gpu():
+    train_on_cpu()

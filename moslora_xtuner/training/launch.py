@@ -1,0 +1,160 @@
+"""Start the real `xtuner train`, show its progress, and tell the truth about how it ended.
+
+XTuner's entry point runs the tool in another process and ignores that process's exit status, so a failed training
+exits 0. What counts here is what a finished run leaves behind (`hooks.SaveAdapters`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import ConfigError, SetupError, TrainingError
+from ..output import claim
+from .artifacts import ADAPTERS, MANIFEST
+
+LOG = "train.log"
+_STEP = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\].*?loss: ([-\w.]+)")
+_ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: .+)$")
+
+Progress = Callable[[int, int, float], None]
+"""Called with (step, steps in all, loss)."""
+
+
+def resolve_config(config: str) -> Path:
+    """The file of a config: a path, or the name of one that ships with the package.
+
+    Raises:
+        ConfigError: neither; the message lists the shipped names.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    folder = Path(str(files("moslora_xtuner.configs")))
+    shipped = folder / f"{path.stem}.py"
+    if path.parent == Path() and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__"))
+    raise ConfigError(f"no config {config!r}: give a file or one of {names}")
+
+
+def default_processes() -> int:
+    """One process a GPU; without a GPU two, or one on a single core."""
+    import torch
+
+    return torch.cuda.device_count() or min(2, os.cpu_count() or 1)
+
+
+def train(
+    config: str,
+    *,
+    deepspeed: str | None = "zero2",
+    processes: int | None = None,
+    work_dir: Path | None = None,
+    cfg_options: Sequence[str] = (),
+    resume: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Run `xtuner train` to its end and return the run's folder.
+
+    Args:
+        config: a file or the name of a shipped config.
+        deepspeed: `zero2`, a JSON file, or None for plain data parallelism.
+        processes: how many; one a GPU by default.
+        work_dir: the run's folder; `work_dirs/CONFIG` by default. Logs are kept in it.
+        cfg_options: `key=value` changes of the config.
+        resume: a checkpoint to go on from.
+        environment: variables added to the child's.
+        progress: called at every logged step; without it a bar is shown.
+
+    Raises:
+        ConfigError: there is no such config.
+        SetupError: `xtuner` is not installed beside this Python.
+        OutputError: the folder holds something that is not ours.
+        TrainingError: the run did not leave its adapters behind; the message holds its last error and its log.
+    """
+    file = resolve_config(config)
+    folder = Path(work_dir) if work_dir is not None else Path("work_dirs") / file.stem
+    claim(folder, "training run")
+    shutil.rmtree(folder / ADAPTERS, ignore_errors=True)
+    command = [_program("xtuner"), "train", str(file), "--work-dir", str(folder)]
+    command += ["--deepspeed", deepspeed] if deepspeed else []
+    command += ["--resume", resume] if resume else []
+    command += ["--cfg-options", *cfg_options] if cfg_options else []
+    if progress is None:
+        from ..progress import bar
+
+        with bar("training") as tick:
+            return _run(command, folder, processes or default_processes(), environment or {}, tick)
+    return _run(command, folder, processes or default_processes(), environment or {}, progress)
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise SetupError(f"{name} is not installed beside {sys.executable}: run `bash scripts/install.sh`")
+    return found
+
+
+def _environment(processes: int, extra: Mapping[str, str]) -> dict[str, str]:
+    """The child's variables: this Python first on PATH, since xtuner starts plain `python` and `torchrun`."""
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    own = {
+        "PATH": os.pathsep.join(paths),
+        "NPROC_PER_NODE": str(processes),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **own, **extra}
+
+
+def _run(
+    command: list[str], folder: Path, processes: int, extra: Mapping[str, str], progress: Progress
+) -> Path:
+    last: deque[str] = deque(maxlen=400)
+    log = folder / LOG
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ NPROC_PER_NODE={processes} {' '.join(command)}\n")
+        child = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_environment(processes, extra),
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                file.write(line)
+                last.append(line)
+                if found := _STEP.search(line):
+                    progress(int(found[1]), int(found[2]), float(found[3]))
+            status = child.wait()
+        except BaseException:
+            # torchrun and its ranks share the child's session: none may outlive an interrupted launch.
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait()
+            raise
+    if status != 0 or not (folder / ADAPTERS / MANIFEST).is_file():
+        raise TrainingError(f"training ended without its adapters: {_reason(last, status)}; the log is {log}")
+    return folder
+
+
+def _reason(lines: Sequence[str], status: int) -> str:
+    # Ranks that lost their peer fail too, later and with less to say: the first error is the cause.
+    errors = [found[1] for line in lines if (found := _ERROR.match(line.strip()))]
+    if errors:
+        return errors[0]
+    return f"exit status {status} and no error in its last lines" if status else "no error in its last lines"

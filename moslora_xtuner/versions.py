@@ -1,0 +1,62 @@
+"""The versions that work together, and the check that training runs on them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from .errors import SetupError
+
+EXACT = {"xtuner": "0.2.0", "mmengine": "0.10.6", "transformers": "4.48.0"}
+"""XTuner 0.2.0 pins these two, and later releases of either break it."""
+RANGES = {"peft": ("0.14", "0.19"), "deepspeed": ("0.16.2", "0.18")}
+"""At least the first and below the second: deepspeed 0.18 fails on gloo, peft above 0.18 is not tested."""
+HOW = "run `bash scripts/install.sh`, or pip install with constraints.txt as the README says"
+
+
+def _key(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+")[0].split(".") if part.isdigit())
+
+
+def version_problems() -> list[str]:
+    """Each package that is missing or of another version than XTuner 0.2.0 works with, in words."""
+    problems = []
+    for name, wanted in EXACT.items():
+        found = _installed(name)
+        if found != wanted:
+            problems.append(f"{name} {found or 'is missing'}, {wanted} is needed")
+    for name, (low, high) in RANGES.items():
+        found = _installed(name)
+        if found is None or not _key(low) <= _key(found) < _key(high):
+            problems.append(f"{name} {found or 'is missing'}, at least {low} and below {high} is needed")
+    return problems
+
+
+def check_versions() -> None:
+    """Stop when a package does not fit.
+
+    Raises:
+        SetupError: names what was found, what is needed and how to mend it.
+    """
+    problems = version_problems()
+    if problems:
+        raise SetupError(f"packages do not fit together: {'; '.join(problems)}: {HOW}")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+RECORDED = ("torch", "transformers", "peft", "xtuner", "mmengine", "deepspeed", "bitsandbytes", "ms-vlmeval")
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions that a manifest records; a package that is not there is left out."""
+    import platform
+
+    from . import __version__
+
+    found = {name: text for name in RECORDED if (text := _installed(name)) is not None}
+    return {"moslora-xtuner": __version__, "python": platform.python_version(), **found}

@@ -1,0 +1,124 @@
+"""DigitsVQA: everything that the recipes share. The leaves add the adapter and nothing else.
+
+Made here and kept in two folders, each of which an environment variable can move:
+    DIGITS_DATA   what `moslora data digits -o DIR` wrote; data/digits by default
+    DIGITS_BASE   the base model; the one in the package by default
+"""
+
+_base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
+
+import importlib.resources  # noqa: E402
+
+custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
+
+data_root = "{{$DIGITS_DATA:data/digits}}"
+base_root = "{{$DIGITS_BASE:package}}"
+if base_root == "package":
+    base_root = str(importlib.resources.files("moslora_xtuner") / "assets" / "digits_base")
+llm_path = base_root + "/llm"
+visual_encoder_path = base_root + "/visual_encoder"
+prompt_template = "llama3_chat"
+image_tokens = 36  # (48 / 8)^2 patches
+
+# Schedule. The global batch is batch_size x processes.
+batch_size = 16
+max_epochs = 1
+lr = 2e-3
+warmup_ratio = 0.05
+seed = 0
+
+tokenizer = dict(
+    type="transformers.AutoTokenizer.from_pretrained",
+    pretrained_model_name_or_path=llm_path,
+    padding_side="right",
+)
+image_processor = dict(
+    type="transformers.CLIPImageProcessor.from_pretrained",
+    pretrained_model_name_or_path=visual_encoder_path,
+)
+
+model = dict(
+    type="moslora_xtuner.model.MosLoraLLaVA",
+    freeze_llm=True,
+    freeze_visual_encoder=True,
+    use_activation_checkpointing=False,
+    projector_weights=base_root + "/projector",
+    llm=dict(
+        type="transformers.AutoModelForCausalLM.from_pretrained",
+        pretrained_model_name_or_path=llm_path,
+        torch_dtype="torch.float32",
+    ),
+    visual_encoder=dict(
+        type="transformers.CLIPVisionModel.from_pretrained",
+        pretrained_model_name_or_path=visual_encoder_path,
+        torch_dtype="torch.float32",
+    ),
+)
+
+train_dataset = dict(
+    type="moslora_xtuner.data.dataset.TokenStore",
+    store=data_root + "/store",
+    image_folder=data_root + "/images",
+    tokenizer=tokenizer,
+    template=prompt_template,
+    image_processor=image_processor,
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=0,
+    dataset=train_dataset,
+    sampler=dict(
+        type="xtuner.dataset.samplers.LengthGroupedSampler",
+        length_property="modality_length",
+        per_device_batch_size=batch_size,
+    ),
+    collate_fn=dict(type="moslora_xtuner.data.dataset.collate", image_tokens=image_tokens),
+)
+
+optim_wrapper = dict(
+    type="mmengine.optim.OptimWrapper",
+    optimizer=dict(type="torch.optim.AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0),
+    clip_grad=dict(max_norm=1, error_if_nonfinite=False),
+)
+param_scheduler = [
+    dict(
+        type="mmengine.optim.LinearLR",
+        start_factor=1e-3,
+        by_epoch=True,
+        begin=0,
+        end=warmup_ratio * max_epochs,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type="mmengine.optim.CosineAnnealingLR",
+        eta_min=0.0,
+        by_epoch=True,
+        begin=warmup_ratio * max_epochs,
+        end=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type="xtuner.engine.runner.TrainLoop", max_epochs=max_epochs)
+
+default_hooks = dict(
+    timer=dict(type="mmengine.hooks.IterTimerHook"),
+    logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False, interval=5),
+    param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
+    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=-1, save_last=False),
+    sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
+)
+custom_hooks = [
+    dict(type="moslora_xtuner.training.hooks.StopOnBadLoss"),
+    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
+]
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
+)
+visualizer = None
+log_level = "INFO"
+load_from = None
+resume = False
+randomness = dict(seed=seed, deterministic=True)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,30 @@
+"""DigitsVQA with LoRA on the language model and on the visual encoder.
+
+    moslora data digits -o data/digits
+    NPROC_PER_NODE=2 xtuner train xtuner_configs/digits_lora.py --deepspeed zero2
+
+Two processes, with or without a GPU. Two to three minutes on two cores.
+"""
+
+_base_ = ["./_base_/digits.py"]
+
+model = dict(
+    llm_lora=dict(
+        type="peft.LoraConfig",
+        r=16,
+        lora_alpha=32,
+        lora_dropout=0.05,
+        bias="none",
+        task_type="CAUSAL_LM",
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    ),
+    visual_encoder_lora=dict(
+        type="peft.LoraConfig",
+        r=16,
+        lora_alpha=16,
+        lora_dropout=0.05,
+        bias="none",
+        target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+        layers_to_transform=[0, 1, 2],  # features are taken before the last of four layers
+    ),
+)
