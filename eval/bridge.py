@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
+from moslora_xtuner.progress import bar, note
 
 from . import kit, manifest, scores
 from .benchmarks import Benchmark, resolve
 from .export_form import ExportForm, fingerprint
 from .inference import LlavaAnswerer
 from .predictions import PredictionLog, key
-from .progress import Progress
 from .questions import Asked, ask_all
 from .samples import sample_records
 from .scoring import score, write_lines
@@ -86,8 +86,7 @@ def evaluate(
     for job in jobs:
         _claim(job.folder)
     data_root, log = data_root.resolve(), jobs[0].folder / LOG
-    progress = Progress(quiet)
-    progress.note("Reading the benchmarks (VLMEvalKit takes a while to import)")
+    note("Reading the benchmarks (VLMEvalKit takes a while to import)", quiet)
     tasks = []
     for benchmark in chosen:
         dataset = kit.build_dataset(benchmark, data_root, log)
@@ -96,7 +95,7 @@ def evaluate(
         digest = kit.sha256(kit.tsv_path(benchmark, data_root))
         tasks.append(_Task(benchmark, dataset, asked, digest))
     for job in jobs:
-        _run(job, tasks, data_root, progress, judge=judge, batch_size=batch_size, limit=limit)
+        _run(job, tasks, data_root, quiet, judge=judge, batch_size=batch_size, limit=limit)
     return [job.folder for job in jobs]
 
 
@@ -136,7 +135,7 @@ def _run(
     job: _Job,
     tasks: Sequence[_Task],
     data_root: Path,
-    progress: Progress,
+    quiet: bool,
     *,
     judge: str,
     batch_size: int,
@@ -149,13 +148,13 @@ def _run(
     scores.write_whole(job.folder / "manifest.json", record)
     answerer: LlavaAnswerer | None = None
     for task in tasks:
-        answerer = _answer(job, task, answerer, progress, batch_size)
+        answerer = _answer(job, task, answerer, quiet, batch_size)
     del answerer
     gc.collect()
     for task in tasks:
         dataset = task.benchmark.dataset
         begun = time.perf_counter()
-        progress.note(f"{job.name}: scoring {dataset}")
+        note(f"{job.name}: scoring {dataset}", quiet)
         result = score(
             task.benchmark,
             task.dataset,
@@ -187,7 +186,7 @@ def _run(
 
 
 def _answer(
-    job: _Job, task: _Task, answerer: LlavaAnswerer | None, progress: Progress, batch_size: int
+    job: _Job, task: _Task, answerer: LlavaAnswerer | None, quiet: bool, batch_size: int
 ) -> LlavaAnswerer | None:
     """Fill in the answers of one benchmark, from disk where they are, else from the model."""
     begun = time.perf_counter()
@@ -195,19 +194,21 @@ def _answer(
     form = ExportForm.read(job.model)
     settings = f"greedy {task.benchmark.max_new_tokens}"
     keys = [
-        key(job.fingerprint, settings, form.prompt(item.question.text), item.question.image_key)
-        for item in task.asked
+        key(job.fingerprint, settings, form.prompt(item.question.text), item.question.image_key) for item in task.asked
     ]
     log = PredictionLog(job.folder / "predictions" / f"{dataset}.jsonl")
     todo = [i for i, item in enumerate(task.asked) if log.get(item.index, keys[i]) is None]
     if todo:
         answerer = answerer or LlavaAnswerer(job.model)
-        with progress.bar(f"{job.name}: {dataset}", len(task.asked), len(task.asked) - len(todo)) as advance:
+        done = len(task.asked) - len(todo)
+        with bar(f"{job.name}: {dataset} questions", already=done, quiet=quiet) as tick:
 
             def store(places: list[int], texts: list[str]) -> None:
+                nonlocal done
                 rows = [todo[place] for place in places]
                 log.add((task.asked[i].index, keys[i], text) for i, text in zip(rows, texts, strict=True))
-                advance(len(rows))
+                done += len(rows)
+                tick(done, len(task.asked))
 
             answerer.answer([task.asked[i].question for i in todo], batch_size=batch_size, on_batch=store)
     log.close()

@@ -30,8 +30,7 @@ class Curve:
         """The running mean over about a twentieth of the training."""
         window = max(1, len(self.losses) // 20)
         return [
-            sum(self.losses[max(0, end - window) : end]) / min(window, end)
-            for end in range(1, len(self.losses) + 1)
+            sum(self.losses[max(0, end - window) : end]) / min(window, end) for end in range(1, len(self.losses) + 1)
         ]
 
     def ends(self) -> tuple[float, float]:

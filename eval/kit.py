@@ -23,10 +23,7 @@ from moslora_xtuner.errors import DataError, EvaluationError, SetupError
 from .benchmarks import Benchmark
 
 EXACT = "exact_matching"
-INSTALL = (
-    'Install it with `pip install "moslora-xtuner[eval]"` and then '
-    "`pip install --no-deps ms-vlmeval==0.0.20`."
-)
+INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
 OFFSET = 1_000_000  # rotation k of question i has the index i + k * OFFSET
 
 

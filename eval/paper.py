@@ -35,12 +35,8 @@ class PaperRow:
 
 TABLE5: tuple[PaperRow, ...] = (
     PaperRow("LLaMA-3+ViT", "LoRA", "", (72.0, 67.8, 68.8, 61.4, 74.8, 47.1, 27.7, 33.1, 58.4), 56.8),
-    PaperRow(
-        "LLaMA-3+ViT", "MoSLoRA", "orthogonal", (73.0, 68.2, 69.0, 61.2, 75.7, 47.2, 27.6, 33.4, 60.6), 57.3
-    ),
-    PaperRow(
-        "LLaMA-3+ViT", "MoSLoRA", "Kaiming", (72.5, 67.5, 68.9, 60.6, 76.0, 47.1, 27.5, 33.8, 60.5), 57.1
-    ),
+    PaperRow("LLaMA-3+ViT", "MoSLoRA", "orthogonal", (73.0, 68.2, 69.0, 61.2, 75.7, 47.2, 27.6, 33.4, 60.6), 57.3),
+    PaperRow("LLaMA-3+ViT", "MoSLoRA", "Kaiming", (72.5, 67.5, 68.9, 60.6, 76.0, 47.1, 27.5, 33.8, 60.5), 57.1),
     PaperRow("InternLM2+ViT", "QLoRA", "", (70.8, 68.9, 70.4, 62.2, 72.5, 49.8, 30.2, 33.9, 61.6), 57.8),
     PaperRow(
         "InternLM2+ViT",
@@ -49,7 +45,5 @@ TABLE5: tuple[PaperRow, ...] = (
         (73.5, 71.2, 71.1, 64.8, 71.8, 49.8, 30.2, 35.0, 62.0),
         58.8,
     ),
-    PaperRow(
-        "InternLM2+ViT", "QMoSLoRA", "Kaiming", (73.8, 72.6, 70.3, 66.1, 72.2, 50.2, 30.6, 35.2, 64.1), 59.5
-    ),
+    PaperRow("InternLM2+ViT", "QMoSLoRA", "Kaiming", (73.8, 72.6, 70.3, 66.1, 72.2, 50.2, 30.6, 35.2, 64.1), 59.5),
 )

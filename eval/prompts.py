@@ -7,11 +7,9 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from .benchmarks import Benchmark
+from moslora_xtuner.data.instructions import multiple_choice, short_answer
 
-LETTER_EN = "Answer with the option's letter from the given choices directly."
-LETTER_CN = "请直接回答选项字母。"
-SHORT = "Answer the question using a single word or phrase."
+from .benchmarks import Benchmark
 
 
 def is_blank(value: Any) -> bool:
@@ -34,11 +32,8 @@ def build(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
     """
     question = str(row["question"])
     if benchmark.kind == "mcq":
-        if not is_blank(row.get("hint")):
-            question = f"{row['hint']}\n{question}"
-        lines = [f"{letter}. {text}" for letter, text in options(row).items()]
-        ask = LETTER_CN if benchmark.language == "cn" else LETTER_EN
-        return "\n".join([question, *lines, ask])
+        hint = None if is_blank(row.get("hint")) else str(row["hint"])
+        return multiple_choice(question, options(row), benchmark.language, hint)
     if benchmark.kind in ("yesno", "vqa"):
-        return f"{question}\n{SHORT}"
+        return short_answer(question)
     return question

@@ -120,9 +120,7 @@ def check_units(benchmark: Benchmark, asked: list[Asked]) -> None:
             raise DataError(f"{benchmark.dataset}: {odd[0]} has {counts[odd[0]]} question(s), MME needs two.")
         missing = sorted(set(benchmark.subtasks) - {item.ability for item in asked})
         if missing:
-            raise DataError(
-                f"{benchmark.dataset} lacks the subtask(s) {', '.join(missing)}: they would count as 0."
-            )
+            raise DataError(f"{benchmark.dataset} lacks the subtask(s) {', '.join(missing)}: they would count as 0.")
     if benchmark.circular:
         first = {str(item.index) for item in asked}
         orphan = next((unit for unit in counts if unit not in first), None)

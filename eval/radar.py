@@ -153,8 +153,7 @@ def _raw_table(axes: Any, panel: Panel, models: Sequence[str]) -> None:
     rows = [model for model in models if model in panel.values]
     names = [name if len(name) <= 17 else name[:16] + "…" for name in rows]
     cells = [
-        [name, *(f"{value:.1f}" for value in panel.values[model])]
-        for name, model in zip(names, rows, strict=True)
+        [name, *(f"{value:.1f}" for value in panel.values[model])] for name, model in zip(names, rows, strict=True)
     ]
     shown = axes.table(
         cellText=cells,

@@ -239,8 +239,7 @@ def _short_answers(
     each = _table(table, "_results.xlsx").to_dict("records")
     hits = {str(row["index"]): float(row["eval_score"]) for row in each}
     outcomes = [
-        {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)}
-        for row in each
+        {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)} for row in each
     ]
     return entry, outcomes, hits
 

@@ -129,9 +129,7 @@ def ability_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each benchmark with the six abilities: circular, vanilla and chance of every run, in per cent."""
     found = []
     for dataset in dict.fromkeys(name for run in runs for name in run.benchmarks):
-        have = [
-            run for run in runs if set(ABILITIES) <= set(run.benchmarks.get(dataset, {}).get("abilities", {}))
-        ]
+        have = [run for run in runs if set(ABILITIES) <= set(run.benchmarks.get(dataset, {}).get("abilities", {}))]
         if not have:
             continue
         circular = dataset in BENCHMARKS and BENCHMARKS[dataset].circular
@@ -165,8 +163,7 @@ def subtask_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
             continue
         names = list(dict.fromkeys(name for run in have for name in run.benchmarks[dataset]["abilities"]))
         rows = [
-            [title, *(f"{run.benchmarks[dataset]['abilities'].get(title, 0):.1f}" for run in have)]
-            for title in names
+            [title, *(f"{run.benchmarks[dataset]['abilities'].get(title, 0):.1f}" for run in have)] for title in names
         ]
         for title in ("perception", "cognition", "overall"):
             rows.append([title, *(f"{run.benchmarks[dataset][title]:.1f}" for run in have)])
@@ -218,8 +215,6 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for name, record in manifest.get("datasets", {}).items():
             seconds = record.get("seconds", {})
             total = sum(float(seconds.get(part, 0)) for part in ("inference", "scoring"))
-            datasets.append(
-                [name, str(record.get("asked", "")), f"{total:.1f}", str(record.get("sha256", ""))]
-            )
+            datasets.append([name, str(record.get("asked", "")), f"{total:.1f}", str(record.get("sha256", ""))])
         found.append({"model": run.model, "facts": facts, "datasets": datasets})
     return found

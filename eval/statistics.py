@@ -193,9 +193,7 @@ def mean_difference(
     return _difference(float(numpy.mean(estimates)), numpy.mean(draws, axis=0))
 
 
-def load_all(
-    folder: Path, benchmarks: Mapping[str, Mapping[str, Any]], names: Sequence[str]
-) -> dict[str, Outcomes]:
+def load_all(folder: Path, benchmarks: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Outcomes]:
     """The outcomes of those benchmarks of a run that have any."""
     found = {name: load(folder, name, benchmarks[name]) for name in names if name in benchmarks}
     return {name: outcomes for name, outcomes in found.items() if outcomes is not None}

@@ -94,13 +94,11 @@ def digits(
     scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = 8000,
     test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = 360,
 ) -> None:
-    """Write DigitsVQA: scenes of real handwritten digits, a LLaVA JSON, and test sets as TSV."""
-    from moslora_xtuner.data.digits.write import write_digits
-    from moslora_xtuner.progress import bar
+    """Write DigitsVQA: scenes of real handwritten digits, LLaVA JSON, token store, test sets as TSV."""
+    from moslora_xtuner.quickstart import make_data
 
-    with bar("DigitsVQA") as tick:
-        write_digits(out, seed, scenes, test_questions, progress=tick)
-    typer.echo(f"training: {out / 'train.json'}\ntest sets: {out / 'LMUData'}")
+    make_data(out, seed, scenes, test_questions)
+    typer.echo(f"training: {out / 'train.json'}\ntoken store: {out / 'store'}\ntest sets: {out / 'LMUData'}")
 
 
 @data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data")
@@ -120,9 +118,7 @@ def check(
         raise DataError(f"{len(report.problems)} problems in {json}: mend the records named above")
 
 
-@data.command(
-    epilog="Example: moslora data prepare mix.json --images llava_data --model ./llama-3-8b -o store"
-)
+@data.command(epilog="Example: moslora data prepare mix.json --images llava_data --model ./llama-3-8b -o store")
 def prepare(
     json: Annotated[Path, typer.Argument(metavar="JSON", help="Training data in LLaVA's format.")],
     images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
@@ -135,9 +131,7 @@ def prepare(
 
     total = _records_about(json)
     with bar("records checked") as tick:
-        made = preparation.prepare(
-            json, images, model, out, progress=lambda done: tick(done, max(done, total))
-        )
+        made = preparation.prepare(json, images, model, out, progress=lambda done: tick(done, max(done, total)))
     typer.echo(f"store: {out} ({made['records']} records, {len(made['truncated'])} cut)")
 
 
@@ -182,9 +176,7 @@ def export(
     typer.echo(f"export: {made}")
 
 
-@app.command(
-    "eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval"
-)
+@app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
 def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Exported models.")],
     out: Out,

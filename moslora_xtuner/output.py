@@ -179,16 +179,13 @@ def _plain(settings: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _same_work(folder: Path, found: dict[str, Any], kind: str, wanted: dict[str, Any]) -> None:
     if found["kind"] != kind:
-        raise OutputError(
-            f"{folder} holds {found['kind']!r}, not {kind!r}: choose another output folder or remove it"
-        )
+        raise OutputError(f"{folder} holds {found['kind']!r}, not {kind!r}: choose another output folder or remove it")
     before = found.get("settings", {})
     names = sorted(n for n in {*before, *wanted} if before.get(n) != wanted.get(n))
     if names:
         changed = ", ".join(f"{n} was {before.get(n)!r}, is {wanted.get(n)!r}" for n in names)
         raise OutputError(
-            f"{folder} was begun with other settings ({changed}): "
-            "repeat them to go on, or choose another output folder"
+            f"{folder} was begun with other settings ({changed}): repeat them to go on, or choose another output folder"
         )
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,24 +57,26 @@ LLAMA3_CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 KINDS = ("caption", "letters", "short", "questions")
-SHARES = (0.3, 0.2, 0.15, 0.35)
+SHARES = ((0.3, 0.45, 0.25, 0.0), (0.3, 0.12, 0.13, 0.45))
+"""How often each kind is drawn, before and after `FIRST_PART` of the training: words first, then questions."""
+FIRST_PART = 0.35
 Record = tuple[int, list[tuple[str, str]], np.ndarray | None]
 
 
-def records(rng: np.random.Generator, processor: CLIPImageProcessor) -> Iterator[Record]:
+def records(rng: np.random.Generator, processor: CLIPImageProcessor, first_part: int) -> Iterator[Record]:
     """Endless conversations: captions of pictures, letters of options, and questions about captions."""
-    while True:
-        kind = int(rng.choice(len(KINDS), p=SHARES))
+    for number in itertools.count():
+        kind = int(rng.choice(len(KINDS), p=SHARES[number >= first_part]))
         if kind == 0:
             scene = sample_scene(rng, "train")
             pixels = processor(draw(scene), return_tensors="np")["pixel_values"][0]
             yield kind, with_image([caption_turn(scene, int(rng.integers(2)))]), pixels
         elif kind == 1:
-            yield kind, letter_turns(rng, 6), None
+            yield kind, letter_turns(rng, 5), None
         elif kind == 2:
             yield kind, as_text_only(*short_turns(rng, 6)), None
         else:
-            yield kind, as_text_only(*scene_and_turns(rng, "train", turns=3, lettered=0.6)), None
+            yield kind, as_text_only(*scene_and_turns(rng, "train", turns=3, letters=0.6)), None
 
 
 def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
@@ -85,7 +87,7 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     corpus = []
     for _ in range(4000):
         scene, turns = scene_and_turns(rng, "train", turns=3)
-        corpus += [text for turn in as_text_only(scene, turns) + [caption_turn(scene, 0)] for text in turn]
+        corpus += [text for turn in [*as_text_only(scene, turns), caption_turn(scene, 0)] for text in turn]
         corpus += list(caption_turn(scene, 1))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -114,8 +116,9 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
 class Corpus(IterableDataset):
     """Tokenised batches of similar length, made on the fly."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, batch: int, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, batch: int, seed: int, steps: int) -> None:
         self.tokenizer, self.batch, self.seed = tokenizer, batch, seed
+        self.first_part = int(FIRST_PART * steps * batch)
         self.processor = image_processor()
 
     def encode(self, turns: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
@@ -145,7 +148,7 @@ class Corpus(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rng = np.random.default_rng(self.seed)
-        source = records(rng, self.processor)
+        source = records(rng, self.processor, self.first_part)
         while True:
             drawn = [next(source) for _ in range(8 * self.batch)]
             pool = [(kind, *self.encode(turns), pixels) for kind, turns, pixels in drawn]
@@ -250,9 +253,14 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
         counts.index_add_(0, kinds, tokens.float())
         if step % 100 == 0 or step == steps:
             spent = time.time() - start
-            parts = ", ".join(f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True))
+            parts = ", ".join(
+                f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True)
+            )
             if torch.distributed.get_rank() == 0:
-                print(f"step {step}/{steps} {parts} | {spent:.0f} s, {spent / step * (steps - step):.0f} s left", flush=True)
+                print(
+                    f"step {step}/{steps} {parts} | {spent:.0f} s, {spent / step * (steps - step):.0f} s left",
+                    flush=True,
+                )
             sums.zero_()
             counts.zero_()
         if step % 500 == 0 or step == steps:
@@ -286,9 +294,13 @@ def work(rank: int, args: argparse.Namespace) -> None:
     )
     tokenizer = train_tokenizer(args.vocab, args.seed)
     model = Base(len(tokenizer), tokenizer)
-    facts: dict[str, object] = {"template": "llama3_chat", "pad_image_to_square": True, "visual_select_layer": -2}
+    facts: dict[str, object] = {
+        "template": "llama3_chat",
+        "pad_image_to_square": True,
+        "visual_select_layer": -2,
+    }
     facts |= {name: getattr(args, name) for name in ("seed", "steps", "batch", "processes", "rate")}
-    corpus = Corpus(tokenizer, args.batch, 1000 * args.seed + rank)
+    corpus = Corpus(tokenizer, args.batch, 1000 * args.seed + rank, args.steps)
     for done in pretrain(model, corpus, args.steps, args.rate):
         if rank == 0:
             save(model, tokenizer, args.out, {**facts, "done": done})
@@ -299,7 +311,7 @@ def main() -> None:
     """Parse the command line and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=32, help="of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)

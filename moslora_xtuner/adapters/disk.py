@@ -40,9 +40,7 @@ def read_config(adapter_dir: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise AdapterError(
-            f"{adapter_dir} has no {CONFIG_FILE}: name the folder that save_pretrained wrote"
-        ) from None
+        raise AdapterError(f"{adapter_dir} has no {CONFIG_FILE}: name the folder that save_pretrained wrote") from None
     except ValueError as error:
         raise AdapterError(f"{path} is not valid JSON ({error}): copy the adapter again") from None
     if not isinstance(config, dict):

@@ -71,9 +71,7 @@ class MosLoraModel(LoraModel):
             del layer.lora_AB[adapter_name]
 
     @staticmethod
-    def _create_new_module(
-        lora_config: LoraConfig, adapter_name: str, target: nn.Module, **kwargs: Any
-    ) -> nn.Module:
+    def _create_new_module(lora_config: LoraConfig, adapter_name: str, target: nn.Module, **kwargs: Any) -> nn.Module:
         if isinstance(lora_config, MosLoraConfig):
             # This tuner attaches the mixer itself, so the guard against the others steps aside.
             custom_modules = stock_custom_modules(lora_config)

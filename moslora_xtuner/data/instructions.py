@@ -5,7 +5,7 @@ Training data and evaluation prompts use the same functions, so that they cannot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 IMAGE_TOKEN = "<image>"
 
@@ -20,18 +20,23 @@ SHORT_INSTRUCTION = {
 YES_NO_INSTRUCTION = "Please answer yes or no."
 
 
-def multiple_choice(question: str, options: Sequence[str], language: str = "en", hint: str | None = None) -> str:
+def lettered(options: Sequence[str]) -> dict[str, str]:
+    """Options by their letters, A first."""
+    return {chr(ord("A") + place): option for place, option in enumerate(options)}
+
+
+def multiple_choice(question: str, options: Mapping[str, str], language: str = "en", hint: str | None = None) -> str:
     """A question with lettered options, to be answered with a letter.
 
     Args:
         question: the question's text, one or more lines.
-        options: the options in their order; the first becomes `A`.
+        options: letter to text, in the order to show.
         language: `en` or `cn`, the language of the closing instruction.
         hint: context that stands before the question (ScienceQA, MMBench).
     """
     lines = [hint] if hint else []
     lines.append(question)
-    lines += [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
+    lines += [f"{letter}. {option}" for letter, option in options.items()]
     lines.append(LETTER_INSTRUCTION[language])
     return "\n".join(lines)
 

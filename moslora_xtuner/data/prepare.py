@@ -101,7 +101,13 @@ def prepare(
                 truncated.append(record.id)
             if record.image is not None and IMAGE_TOKEN_INDEX not in ids:
                 raise DataError(f"record {record.id}: cut at {max_length} tokens before its image: raise max_length")
-            yield {"id": record.id, "image": record.image, "input_ids": ids, "labels": labels, "length": len(ids)}
+            yield {
+                "id": record.id,
+                "image": record.image,
+                "input_ids": ids,
+                "labels": labels,
+                "length": len(ids),
+            }
 
     with atomic_folder(out, KIND) as folder:
         claim(folder, KIND, settings)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from xtuner.model import LLaVAModel
 
 from ..errors import TrainingError
 from .artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER
@@ -40,6 +42,10 @@ class SaveAdapters(Hook):
 
     priority = "VERY_LOW"
 
+    def before_train(self, runner: Any) -> None:
+        """Note when the training began."""
+        self.start = time.monotonic()
+
     def after_train(self, runner: Any) -> None:
         """Write the folder, from the first process alone."""
         from mmengine.dist import barrier, is_main_process
@@ -54,7 +60,8 @@ class SaveAdapters(Hook):
         from ..output import atomic_folder
 
         model = runner.model
-        while hasattr(model, "module") or hasattr(model, "model") and not hasattr(model, "llm"):
+        while not isinstance(model, LLaVAModel):
+            # mmengine's wrapper holds DeepSpeed's engine or a DistributedDataParallel, and that the model.
             model = model.module if hasattr(model, "module") else model.model
         with atomic_folder(Path(runner.work_dir) / ADAPTERS, kind="adapters") as folder:
             for name, part in ((LLM, model.llm), (VISUAL_ENCODER, model.visual_encoder)):
@@ -74,6 +81,7 @@ class SaveAdapters(Hook):
         parts = {LLM: model.llm, VISUAL_ENCODER: model.visual_encoder, PROJECTOR: model.projector}
         return {
             "steps": runner.iter,
+            "seconds": round(time.monotonic() - self.start, 1),
             "seed": runner.seed,
             "processes": get_world_size(),
             "batch_size": config.train_dataloader.batch_size,

@@ -118,9 +118,7 @@ def _environment(processes: int, extra: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **own, **extra}
 
 
-def _run(
-    command: list[str], folder: Path, processes: int, extra: Mapping[str, str], progress: Progress
-) -> Path:
+def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, str], progress: Progress) -> Path:
     last: deque[str] = deque(maxlen=400)
     log = folder / LOG
     with log.open("a", encoding="utf-8") as file:

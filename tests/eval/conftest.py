@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 INSTRUCTION = (
-    "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 )
 SPECIAL = [
     "<|begin_of_text|>",

@@ -163,6 +163,6 @@ def test_the_terminal_shows_progress_and_not_vlmevalkit(
     evaluate([export], ["DigitsMMBench_EN"], data_root, tmp_path)
     shown = capfd.readouterr()
     assert shown.out == ""
-    assert "tiny: DigitsMMBench_EN: 18/18 questions" in shown.err
+    assert "tiny: DigitsMMBench_EN questions: 18/18" in shown.err
     assert "vanilla" not in shown.err
     assert (tmp_path / "tiny" / bridge.LOG).is_file()

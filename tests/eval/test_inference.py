@@ -38,9 +38,7 @@ def test_equal_to_transformers_generate(answerer: LlavaAnswerer, export: Path, p
     model: Any = LlavaForConditionalGeneration.from_pretrained(export)
     tokenizer = answerer.tokenizer
     text = (
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
-        + "<image>" * 36
-        + "\nWhich digit is it?"
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n" + "<image>" * 36 + "\nWhich digit is it?"
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
     )
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
@@ -85,9 +83,7 @@ def test_each_picture_is_encoded_once(export: Path, questions: list[Question]) -
     assert sum(encoded) == 5
 
 
-def test_a_row_ends_at_its_stop_token(
-    answerer: LlavaAnswerer, questions: list[Question], export: Path
-) -> None:
+def test_a_row_ends_at_its_stop_token(answerer: LlavaAnswerer, questions: list[Question], export: Path) -> None:
     free = LlavaAnswerer(export, device="cpu")
     free._stop_ids, free._stop_texts = set(), []
     made: list[list[int]] = []

@@ -45,9 +45,7 @@ def make_run(root: Path, name: str, right: int) -> Path:
     content = {"model": name, "benchmarks": {"DigitsMMBench_EN": entry}, "manifest": manifest}
     (folder / "scores.json").write_text(json.dumps(content))
     outcomes = [{"unit": str(i), "score": float(i < right), "ability": "AR"} for i in range(100)]
-    (folder / "outcomes" / "DigitsMMBench_EN.jsonl").write_text(
-        "".join(json.dumps(o) + "\n" for o in outcomes)
-    )
+    (folder / "outcomes" / "DigitsMMBench_EN.jsonl").write_text("".join(json.dumps(o) + "\n" for o in outcomes))
     sample = {
         "index": "1",
         "ability": "AR",

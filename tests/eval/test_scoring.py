@@ -143,8 +143,7 @@ def test_numbers_in_columns_with_gaps_stay_whole(data_root: Path, tmp_path: Path
     dataset = kit.build_dataset(benchmark, data_root, tmp_path / "log")
     row = dataset.data[dataset.data["index"] == 2].iloc[0].to_dict()
     assert build(benchmark, row) == (
-        "How many digits are there?\nA. 1\nB. 2\nC. 3\n"
-        "Answer with the option's letter from the given choices directly."
+        "How many digits are there?\nA. 1\nB. 2\nC. 3\nAnswer with the option's letter from the given choices directly."
     )
     chinese = BENCHMARKS["DigitsMMBench_CN"]
     assert build(chinese, row).endswith("C. 3\n请直接回答选项字母。")
@@ -179,9 +178,7 @@ def test_a_limit_takes_whole_units_of_every_ability(data_root: Path, tmp_path: P
 def test_broken_tables_are_named(
     name: str, change: Callable[[Any], Any], message: str, data_root: Path, tmp_path: Path
 ) -> None:
-    change(pandas.read_csv(data_root / f"{name}.tsv", sep="\t")).to_csv(
-        tmp_path / f"{name}.tsv", sep="\t", index=False
-    )
+    change(pandas.read_csv(data_root / f"{name}.tsv", sep="\t")).to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
     with pytest.raises(DataError, match=message):
         run(name, tmp_path, tmp_path, lambda row: "A")
 

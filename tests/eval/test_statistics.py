@@ -38,9 +38,7 @@ def test_the_seed_decides() -> None:
 
 def test_mme_is_the_sum_of_its_subtasks_means() -> None:
     # count: pairs 200 and 0; scene: one pair 50 -> (100 + 50) of 400 points
-    outcomes = Outcomes(
-        ("a", "b", "c"), ("count", "count", "scene"), (200.0, 0.0, 50.0), "subtask_sum", 100 / 400
-    )
+    outcomes = Outcomes(("a", "b", "c"), ("count", "count", "scene"), (200.0, 0.0, 50.0), "subtask_sum", 100 / 400)
     assert outcomes.value() == pytest.approx(100 * 150 / 400)
     found = statistics.interval(outcomes, "MME")
     # the one pair of `scene` never varies; `count` is 0, 100 or 200 with chances 1/4, 1/2, 1/4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..instructions import IMAGE_TOKEN, multiple_choice, short_answer, yes_no
+from ..instructions import IMAGE_TOKEN, lettered, multiple_choice, short_answer, yes_no
 from .captions import REQUEST, caption, caption_as_picture
 from .questions import CATEGORIES, LANGUAGES, ask, fitting, scene_for
 from .scenes import Scene
@@ -14,21 +14,19 @@ Turn = tuple[str, str]
 """What the human says and what the assistant answers."""
 
 
-def question_turn(
-    name: str, scene: Scene, rng: np.random.Generator, language: int, lettered: float = 0.75
-) -> Turn:
+def question_turn(name: str, scene: Scene, rng: np.random.Generator, language: int, letters: float = 0.75) -> Turn:
     """One question, with lettered options in the given share of cases, else open."""
     question = ask(name, scene, rng)
     tag = LANGUAGES[language]
-    if rng.random() < lettered:
+    if rng.random() < letters:
         options, right = question.options(rng)
-        text = multiple_choice(question.text[language], [option[language] for option in options], tag)
+        text = multiple_choice(question.text[language], lettered([option[language] for option in options]), tag)
         return text, chr(ord("A") + right)
     return short_answer(question.text[language], tag), question.answer[language]
 
 
 def scene_and_turns(
-    rng: np.random.Generator, split: str, turns: int, lettered: float = 0.75
+    rng: np.random.Generator, split: str, turns: int, letters: float = 0.75
 ) -> tuple[Scene, list[Turn]]:
     """A scene that suits a drawn category, and a conversation about it.
 
@@ -39,34 +37,41 @@ def scene_and_turns(
         subtask = str(rng.choice(SUBTASKS))
         scene = scene_for_subtask(subtask, rng, split)
         pair = statement_pair(subtask, scene, rng)
-        return scene, [(yes_no(text), answer) for text, answer in (pair[i] for i in rng.permutation(2))]
+        return scene, [(short_answer(yes_no(text)), answer) for text, answer in (pair[i] for i in rng.permutation(2))]
     first = str(rng.choice(list(CATEGORIES)))
     scene = scene_for(first, rng, split)
     others = [name for name in fitting(scene) if name != first]
     names = [first, *(str(name) for name in rng.permutation(others)[: turns - 1])]
-    return scene, [question_turn(name, scene, rng, language, lettered) for name in names]
+    return scene, [question_turn(name, scene, rng, language, letters) for name in names]
 
 
 def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
-    """Text alone: one list of options, then which letter stands before this one, and what stands at that letter.
+    """Text alone: one list of options, then which letter stands before what, in every direction.
 
-    The skill of reading options, and nothing else.
+    The skill of reading options, and nothing else. Half of the conversations go through the whole list in a drawn
+    order ("7 is B, 3 is A"), which teaches the binding; the others ask for one at a time.
     """
     language = int(rng.integers(2))
     name = str(rng.choice(list(CATEGORIES)))
     options, _ = ask(name, scene_for(name, rng, "train"), rng).options(rng)
     words = [option[language] for option in options]
+    letters = list(lettered(words))
     turns: list[Turn] = []
+    if rng.random() < 0.5:
+        pairs = [(words[i], letters[i]) for i in (*rng.permutation(len(words)), *rng.permutation(len(words)))]
+        form, join, text = (("{} is {}", ", ", "Name the letters."), ("{}是{}", "，", "说出各选项的字母。"))[language]
+        if rng.random() < 0.3:
+            pairs = [(letter, word) for word, letter in pairs]
+        turns.append((text, join.join(form.format(*pair) for pair in pairs)))
+        count = 2
     for _ in range(count):
         place = int(rng.integers(len(words)))
-        letter = chr(ord("A") + place)
-        if rng.random() < 0.7:
-            turn = ("Which letter is {}?", "{}是哪个字母？")[language].format(words[place]), letter
+        if rng.random() < 0.75:
+            turns.append((("Which letter is {}?", "{}是哪个字母？")[language].format(words[place]), letters[place]))
         else:
-            turn = ("What is {}?", "{}是什么？")[language].format(letter), words[place]
-        turns.append(turn)
-    text = multiple_choice(turns[0][0], words, LANGUAGES[language])
-    return [(text, turns[0][1]), *turns[1:]]
+            turns.append((("What is {}?", "{}是什么？")[language].format(letters[place]), words[place]))
+    first = multiple_choice(turns[0][0], lettered(words), LANGUAGES[language])
+    return [(first, turns[0][1]), *turns[1:]]
 
 
 def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
@@ -102,7 +107,5 @@ def as_text_only(scene: Scene, turns: list[Turn]) -> list[Turn]:
 def to_llava(turns: list[Turn]) -> list[dict[str, str]]:
     """The `conversations` list of a LLaVA record."""
     return [
-        {"from": role, "value": value}
-        for turn in turns
-        for role, value in zip(("human", "gpt"), turn, strict=True)
+        {"from": role, "value": value} for turn in turns for role, value in zip(("human", "gpt"), turn, strict=True)
     ]

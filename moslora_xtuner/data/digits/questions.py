@@ -231,7 +231,7 @@ def scene_for(name: str, rng: np.random.Generator, split: str) -> Scene:
     layouts = CATEGORIES[name].layouts
     layout = str(rng.choice(layouts))
     values: tuple[int, ...] | None = None
-    if name == "same" and rng.integers(2) or name == "larger" and rng.integers(3) == 0:
+    if (name == "same" and rng.integers(2)) or (name == "larger" and rng.integers(3) == 0):
         values = (int(rng.integers(10)),) * 2
     elif name == "next":
         step = int(rng.choice((-2, -1, 1, 2)))

@@ -114,7 +114,7 @@ def sample_scene(
         sources = split_sources(split)[value]
         # Jitter leaves each digit inside its own cell.
         jitter = rng.integers(-2, 3, size=2)
-        centre = (int(round(x * CANVAS)) + int(jitter[0]), int(round(y * CANVAS)) + int(jitter[1]))
+        centre = (round(x * CANVAS) + int(jitter[0]), round(y * CANVAS) + int(jitter[1]))
         glyphs.append(Glyph(sources[int(rng.integers(len(sources)))], value, centre))
     return Scene(layout, tuple(glyphs), size, large, str(rng.choice(INKS)), paper, paper_rgb)
 

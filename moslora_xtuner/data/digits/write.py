@@ -145,8 +145,6 @@ def _write_table(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-
-
 def write_digits(
     out: Path,
     seed: int = 0,
@@ -175,8 +173,7 @@ def write_digits(
     """
     if scenes < 1 or test_questions < 16:
         raise DataError(
-            f"DigitsVQA wants at least 1 scene and 16 test questions, got {scenes} and {test_questions}: "
-            "ask for more"
+            f"DigitsVQA wants at least 1 scene and 16 test questions, got {scenes} and {test_questions}: ask for more"
         )
     settings: Row = {"seed": seed, "scenes": scenes, "test_questions": test_questions, "test_seed": test_seed}
     done = 0
