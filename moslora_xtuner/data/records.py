@@ -36,7 +36,7 @@ def read_record(raw: Any, position: int) -> tuple[Record | None, list[Problem]]:
     """Parse one record; None when anything is wrong, with all its problems and not just the first."""
     if not isinstance(raw, dict):
         return None, [Problem("not an object", "?", position, f"a {type(raw).__name__}, not a JSON object")]
-    name = str(raw.get("id", "?"))
+    name = "?" if raw.get("id") is None else str(raw["id"])
     problems: list[Problem] = []
 
     def complain(kind: str, detail: str) -> None:
@@ -104,8 +104,6 @@ def iterate_json(path: Path) -> Iterator[Any]:
     Raises:
         DataError: the file is missing, is not JSON, or its top is not a list.
     """
-    import json
-
     from ..errors import DataError
 
     try:
@@ -114,13 +112,25 @@ def iterate_json(path: Path) -> Iterator[Any]:
         raise DataError(f"cannot read {path} ({fault.strerror}): give the path of a LLaVA JSON") from fault
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not UTF-8 at byte {fault.start}: convert it") from fault
-    try:
-        if path.suffix == ".jsonl":
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
-            return
-        data = json.loads(text)
-    except json.JSONDecodeError as fault:
-        raise DataError(f"{path} is not JSON at line {fault.lineno}, column {fault.colno}: {fault.msg}") from fault
+    if path.suffix == ".jsonl":
+        # Only "\n" ends a line: splitlines would also cut a string at U+2028.
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield _parse(line, path, number)
+        return
+    data = _parse(text, path, 1)
     if not isinstance(data, list):
         raise DataError(f"{path} holds a {type(data).__name__}: a list of records is wanted")
     yield from data
+
+
+def _parse(text: str, path: Path, first_line: int) -> Any:
+    import json
+
+    from ..errors import DataError
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as fault:
+        line = first_line + fault.lineno - 1
+        raise DataError(f"{path} is not JSON at line {line}, column {fault.colno}: {fault.msg}") from fault

@@ -1,0 +1,110 @@
+"""What several folders of tests share: a random stand-in for the base model, and scenes to train it on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+settings.register_profile("machine", deadline=None, derandomize=True)
+settings.load_profile("machine")
+
+LLAMA3_SPECIALS = (
+    "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>",
+)  # fmt: skip
+INTERNLM2_SPECIALS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
+
+
+def byte_tokenizer(specials: tuple[str, ...], bos: str, eos: str, pad: str) -> Any:
+    """A byte-level BPE without merges beyond a few words: every text has ids, and ids have one text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=290,
+        special_tokens=list(specials),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["which digit is the one on the left, and what colour is the ink"], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad, model_max_length=2048
+    )
+
+
+@pytest.fixture(scope="session")
+def llama3_tokenizer() -> Any:
+    """A small tokenizer with LLaMA-3's special tokens."""
+    return byte_tokenizer(LLAMA3_SPECIALS, "<|begin_of_text|>", "<|eot_id|>", "<pad>")
+
+
+@pytest.fixture(scope="session")
+def internlm2_tokenizer() -> Any:
+    """A small tokenizer with InternLM2's special tokens."""
+    return byte_tokenizer(INTERNLM2_SPECIALS, "<s>", "</s>", "</s>")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, llama3_tokenizer: Any) -> Path:
+    """Random weights in the layout of the packaged base model: 48 px in patches of 8, four ViT layers."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    text = LlamaConfig(
+        vocab_size=len(llama3_tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=llama3_tokenizer.bos_token_id,
+        eos_token_id=llama3_tokenizer.eos_token_id,
+        pad_token_id=llama3_tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=8,
+        projection_dim=24,
+        initializer_factor=2.0,
+    )
+    LlamaForCausalLM(text).save_pretrained(folder / "llm")
+    llama3_tokenizer.save_pretrained(folder / "llm")
+    CLIPVisionModel(vision).save_pretrained(folder / "visual_encoder")
+    crop = {"height": 48, "width": 48}
+    CLIPImageProcessor(size={"shortest_edge": 48}, crop_size=crop).save_pretrained(folder / "visual_encoder")
+    (folder / "projector").mkdir()
+    shapes = {"model.0.weight": (32, 24), "model.0.bias": (32,), "model.2.weight": (32, 32), "model.2.bias": (32,)}
+    weights = {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
+    save_file(weights, folder / "projector" / "model.safetensors", {"format": "pt"})
+    facts = {"template": "llama3_chat", "pad_image_to_square": True, "visual_select_layer": -2}
+    (folder / "base.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """DigitsVQA with 48 scenes, and its token store for the stand-in."""
+    from moslora_xtuner.data.digits.write import write_digits
+    from moslora_xtuner.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    write_digits(folder, seed=0, scenes=48, test_questions=16)
+    prepare(folder / "train.json", folder / "images", tiny_base / "llm", folder / "store")
+    return folder
