@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..output import atomic_folder, claim, marker
 from .check import check_json
 from .templates import get_template
-from .tokenise import IMAGE_TOKEN_INDEX, tokenise
+from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, tokenise
 
 KIND = "token store"
 MANIFEST = "store.json"
@@ -101,6 +101,12 @@ def prepare(
                 truncated.append(record.id)
             if record.image is not None and IMAGE_TOKEN_INDEX not in ids:
                 raise DataError(f"record {record.id}: cut at {max_length} tokens before its image: raise max_length")
+            if all(label == IGNORE_INDEX for label in labels):
+                # Alone in a batch its loss would be nan; XTuner drops such records in silence.
+                raise DataError(
+                    f"record {record.id}: nothing to learn in its first {max_length} tokens: "
+                    "raise max_length or take the record out"
+                )
             yield {
                 "id": record.id,
                 "image": record.image,
