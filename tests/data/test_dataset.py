@@ -67,9 +67,9 @@ def test_refuses_what_it_was_not_made_for(
         TokenStore(folder, images, processor, internlm2_tokenizer)
     with pytest.raises(DataError, match="template llama3_chat, the config says internlm2_chat"):
         TokenStore(folder, images, processor, template="internlm2_chat")
-    with pytest.raises(DataError, match="image folder .* does not exist"):
+    with pytest.raises(DataError, match=r"image folder .* does not exist"):
         TokenStore(folder, str(tmp_path / "none"), processor)
-    with pytest.raises(DataError, match="no token store.*moslora data prepare"):
+    with pytest.raises(DataError, match=r"no token store.*moslora data prepare"):
         TokenStore(str(tmp_path), images, processor)
 
 

@@ -89,7 +89,7 @@ def test_an_image_that_would_be_cut_away_is_refused(
     late["conversations"] += [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "B"}]
     late["image"] = "a.png"
     source = write_json([late])
-    with pytest.raises(DataError, match="late.*before its image"):
+    with pytest.raises(DataError, match=r"late.*before its image"):
         prepare(source, image_root, tiny_base / "llm", tmp_path / "store", max_length=100)
     assert not (tmp_path / "store").exists()
     assert not list(tmp_path.glob(".store*"))

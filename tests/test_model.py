@@ -1,0 +1,232 @@
+"""MosLoraLLaVA computes what XTuner's own LLaVA computes, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from moslora_xtuner.data.dataset import TokenStore, collate
+from moslora_xtuner.errors import ConfigError, DataError
+
+PATCHES = 36
+
+
+def parts(base: Path) -> dict[str, Any]:
+    from transformers import AutoModelForCausalLM, CLIPVisionModel
+
+    return {
+        "llm": AutoModelForCausalLM.from_pretrained(base / "llm"),
+        "visual_encoder": CLIPVisionModel.from_pretrained(base / "visual_encoder"),
+    }
+
+
+def adapters() -> dict[str, Any]:
+    from moslora_xtuner.adapters import MosLoraConfig
+
+    return {
+        "llm_lora": MosLoraConfig(
+            r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "up_proj"], init_lora_weights=False
+        ),
+        "visual_encoder_lora": MosLoraConfig(
+            r=4, target_modules=["q_proj", "fc1"], layers_to_transform=[0, 1, 2], init_lora_weights=False
+        ),
+    }
+
+
+def build(base: Path, tuned: bool = True, **options: Any) -> Any:
+    from moslora_xtuner.model import MosLoraLLaVA
+
+    torch.manual_seed(1)
+    options = {"projector_weights": str(base / "projector"), **options}
+    return MosLoraLLaVA(
+        **parts(base),
+        freeze_llm=True,
+        freeze_visual_encoder=True,
+        use_activation_checkpointing=False,
+        **(adapters() if tuned else {}),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tiny_base: Path) -> Any:
+    return build(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def stock(tiny_base: Path, model: Any) -> Any:
+    """XTuner's LLaVAModel with the same adapters and the same weights."""
+    from xtuner.model import LLaVAModel
+
+    torch.manual_seed(1)
+    other = LLaVAModel(
+        **parts(tiny_base),
+        freeze_llm=True,
+        freeze_visual_encoder=True,
+        use_activation_checkpointing=False,
+        **adapters(),
+    )
+    state = nn.Module.state_dict(model)
+    nn.Module.load_state_dict(other, state, strict=True)
+    return other
+
+
+@pytest.fixture(scope="module")
+def store(tiny_data: Path, tiny_base: Path) -> TokenStore:
+    from transformers import CLIPImageProcessor
+
+    processor = CLIPImageProcessor.from_pretrained(tiny_base / "visual_encoder")
+    return TokenStore(str(tiny_data / "store"), str(tiny_data / "images"), processor)
+
+
+def places(store: TokenStore, images: int, texts: int) -> list[int]:
+    """Records with and without an image, the latter first and last as well."""
+    lengths = store.modality_length
+    with_image = [place for place, length in enumerate(lengths) if length > 0][:images]
+    without = [place for place, length in enumerate(lengths) if length < 0][:texts]
+    assert len(with_image) == images
+    assert len(without) == texts
+    return [*without[:1], *with_image, *without[1:]]
+
+
+@pytest.mark.parametrize(("images", "texts"), [(3, 0), (2, 1), (1, 2), (0, 2)])
+def test_loss_and_gradients_equal_stock_xtuner(
+    model: Any, stock: Any, store: TokenStore, images: int, texts: int
+) -> None:
+    from xtuner.dataset.collate_fns import default_collate_fn
+
+    rows = [store[place] for place in places(store, images, texts)]
+    ours = collate(copy.deepcopy(rows), PATCHES)["data"]
+    for row in rows:
+        row.setdefault("pixel_values", torch.zeros(3, 48, 48))  # XTuner sends a zero image for text
+    theirs = default_collate_fn(rows)["data"]
+    if not images:
+        del theirs["pixel_values"]
+    grads = []
+    losses = []
+    for llava, data in ((model, ours), (stock, theirs)):
+        llava.zero_grad()
+        llava.train()
+        loss = llava(data)["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        grads.append({n: p.grad.clone() for n, p in llava.named_parameters() if p.grad is not None})
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] > 0.1
+    for name, wanted in grads[1].items():
+        scale = wanted.abs().max().clamp(min=1e-6)
+        assert (grads[0][name] - wanted).abs().max() / scale < 1e-3, name
+
+
+def test_the_loss_depends_on_the_picture(model: Any, store: TokenStore) -> None:
+    data = collate([store[place] for place in places(store, 2, 0)], PATCHES)["data"]
+    before = model(data)["loss"].item()
+    swapped = {**data, "pixel_values": data["pixel_values"].flip(0)}
+    assert abs(model(swapped)["loss"].item() - before) > 1e-4
+
+
+def test_a_batch_without_images_gives_every_parameter_a_gradient(model: Any, store: TokenStore) -> None:
+    """Else the ranks of a group would wait for different parameters."""
+    model.zero_grad()
+    model.train()
+    model(collate([store[place] for place in places(store, 0, 2)], PATCHES)["data"])["loss"].backward()
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trainable.items() if p.grad is None] == []
+    visual = [p.grad for name, p in trainable.items() if not name.startswith("llm.")]
+    assert visual
+    assert all(not grad.any() for grad in visual)
+    assert any(p.grad.any() for name, p in trainable.items() if name.startswith("llm."))
+
+
+def test_the_image_features_fill_their_places_in_order(model: Any, store: TokenStore) -> None:
+    """The embeddings that reach the language model, put together by hand from its three parts."""
+    data = collate([store[place] for place in places(store, 2, 1)], PATCHES)["data"]
+    seen: dict[str, torch.Tensor] = {}
+    hook = model.llm.get_base_model().model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True
+    )
+    with torch.no_grad():
+        model(data, mode="tensor")
+        hidden = model.visual_encoder(data["pixel_values"], output_hidden_states=True).hidden_states[-2]
+        features = model.projector(hidden[:, 1:])
+    hook.remove()
+    embedding = model.llm.get_input_embeddings().weight
+    image = 0
+    for row, ids in enumerate(data["input_ids"].tolist()):
+        patch = 0
+        for place, token in enumerate(ids):
+            if token == -200:
+                wanted = features[image, patch]
+                patch += 1
+            else:
+                wanted = embedding[token]
+            assert torch.allclose(seen["inputs_embeds"][row, place], wanted, atol=1e-6)
+        assert patch in (0, PATCHES)
+        image += patch == PATCHES
+    assert image == 2
+
+
+@pytest.mark.parametrize("image_tokens", [35, 37, 18])
+def test_a_wrong_number_of_image_tokens_is_refused(model: Any, store: TokenStore, image_tokens: int) -> None:
+    """Fewer places than features would otherwise shift every later image's features in silence."""
+    data = collate([store[place] for place in places(store, 2, 0)], image_tokens)["data"]
+    with pytest.raises(DataError, match=f"{2 * image_tokens} image places .* 2 images of 36 patches"):
+        model(data)
+
+
+def test_an_unknown_mode_is_refused(model: Any, store: TokenStore) -> None:
+    with pytest.raises(NotImplementedError, match="loss, predict and tensor"):
+        model(collate([store[0]], PATCHES)["data"], mode="x")
+
+
+def test_pretrained_pth_is_refused(tiny_base: Path) -> None:
+    with pytest.raises(ConfigError, match="projector_weights"):
+        build(tiny_base, tuned=False, pretrained_pth="x.pth")
+
+
+def test_projector_weights_arrive(tiny_base: Path) -> None:
+    wanted = load_file(tiny_base / "projector" / "model.safetensors")
+    found = build(tiny_base, tuned=False).projector.state_dict()
+    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in wanted.items()}
+
+
+def test_reads_an_xtuner_pth(tiny_base: Path, tmp_path: Path) -> None:
+    """The released projectors are `.pth` files with the prefix `projector.`, bare or in `state_dict`."""
+    weights = {name: value + 1 for name, value in load_file(tiny_base / "projector" / "model.safetensors").items()}
+    content = {f"projector.{name}": value for name, value in weights.items()}
+    for form in (content, {"state_dict": {**content, "llm.other": torch.ones(1)}}):
+        torch.save(form, tmp_path / "p.pth")
+        found = build(tiny_base, tuned=False, projector_weights=str(tmp_path / "p.pth")).projector.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+def test_a_projector_that_does_not_fit_is_listed(tiny_base: Path, tmp_path: Path) -> None:
+    weights = load_file(tiny_base / "projector" / "model.safetensors")
+    cases = {
+        "missing.safetensors": ({n: v for n, v in weights.items() if n != "model.2.bias"}, "missing .*model.2.bias"),
+        "extra.safetensors": ({**weights, "model.4.bias": torch.ones(2)}, "unknown .*model.4.bias"),
+        "shape.safetensors": ({**weights, "model.0.bias": torch.ones(5)}, r"shapes .*model.0.bias \(5,\) for \(32,\)"),
+    }
+    for name, (content, message) in cases.items():
+        save_file(content, tmp_path / name)
+        with pytest.raises(ConfigError, match=message):
+            build(tiny_base, tuned=False, projector_weights=str(tmp_path / name))
+    torch.save({"llm.weight": torch.ones(2)}, tmp_path / "none.pth")
+    with pytest.raises(ConfigError, match="missing .*model.0.weight"):
+        build(tiny_base, tuned=False, projector_weights=str(tmp_path / "none.pth"))
+    with pytest.raises(ConfigError, match="no projector weights at"):
+        build(tiny_base, tuned=False, projector_weights=str(tmp_path))
+
+
+def test_only_adapters_and_projector_train(model: Any) -> None:
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or name.startswith("projector.") for name in trained)
+    assert {name.split(".")[0] for name in trained} == {"llm", "visual_encoder", "projector"}
+    assert any("lora_AB" in name for name in trained)
