@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +218,7 @@ def test_a_projector_that_does_not_fit_is_listed(tiny_base: Path, tmp_path: Path
         with pytest.raises(ConfigError, match=message):
             build(tiny_base, tuned=False, projector_weights=str(tmp_path / name))
     torch.save({"llm.weight": torch.ones(2)}, tmp_path / "none.pth")
-    with pytest.raises(ConfigError, match="missing .*model.0.weight"):
+    with pytest.raises(ConfigError, match=r"missing .*model.0.weight"):
         build(tiny_base, tuned=False, projector_weights=str(tmp_path / "none.pth"))
     with pytest.raises(ConfigError, match="no projector weights at"):
         build(tiny_base, tuned=False, projector_weights=str(tmp_path))
