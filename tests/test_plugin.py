@@ -1,0 +1,80 @@
+"""What importing the plugin does to XTuner and to the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from moslora_xtuner import plugin
+
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable of torchrun's, before and after."""
+    for name in RANK_VARIABLES:
+        monkeypatch.setenv(name, "x")  # so that it is restored
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("gpu", "overlap"), [(False, False), (True, True)])
+def test_zero2_is_a_name_that_xtuner_finds(monkeypatch: pytest.MonkeyPatch, gpu: bool, overlap: bool) -> None:
+    from xtuner.configs import cfgs_name_path
+
+    monkeypatch.setitem(cfgs_name_path, "zero2", "none")
+    monkeypatch.setattr(plugin, "has_gpu", lambda: gpu)
+    plugin.register_deepspeed_names()
+    content = json.loads(Path(cfgs_name_path["zero2"]).read_text())
+    assert content["zero_optimization"]["stage"] == 2
+    assert content["zero_optimization"]["overlap_comm"] is overlap
+    if not gpu:
+        assert not content.get("fp16", {}).get("enabled")
+        assert not content.get("bf16", {}).get("enabled")
+
+
+def test_a_single_process_gets_what_torchrun_would_set(clean: pytest.MonkeyPatch) -> None:
+    clean.setattr(sys, "argv", ["train.py", "config.py", "--deepspeed", "zero2"])
+    plugin.describe_single_process()
+    assert [os.environ[name] for name in RANK_VARIABLES[:4]] == ["0", "0", "1", "127.0.0.1"]
+    with socket.socket() as probe:  # the port is free
+        probe.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+
+
+@pytest.mark.parametrize(
+    ("argv", "world"),
+    [
+        (["train.py", "config.py"], None),
+        (["train.py", "--deepspeed", "zero2", "--launcher", "slurm"], None),
+        (["train.py", "--deepspeed", "zero2"], "4"),
+    ],
+)
+def test_launchers_are_left_alone(clean: pytest.MonkeyPatch, argv: list[str], world: str | None) -> None:
+    clean.setattr(sys, "argv", argv)
+    if world is not None:
+        clean.setenv("WORLD_SIZE", world)
+    plugin.describe_single_process()
+    assert "MASTER_PORT" not in os.environ
+    assert os.environ.get("WORLD_SIZE") == world
+
+
+def test_mmengine_starts_gloo_where_there_is_no_gpu_and_is_untouched_where_there_is() -> None:
+    import mmengine.dist.utils as dist
+
+    assert (dist._init_dist_pytorch.__module__ == plugin.__name__) is not torch.cuda.is_available()
+    assert torch.cuda.is_available() or torch.cpu.is_bf16_supported() is False
+
+
+def test_the_adapter_is_registered_with_peft() -> None:
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    from moslora_xtuner.adapters import MosLoraConfig
+
+    assert PEFT_TYPE_TO_CONFIG_MAPPING["MOSLORA"] is MosLoraConfig
