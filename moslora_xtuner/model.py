@@ -10,7 +10,7 @@ from torch import nn
 from xtuner.model import LLaVAModel
 
 from .data.tokenise import IMAGE_TOKEN_INDEX
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .projector import projector_weights as read_projector
 
 
@@ -30,6 +30,7 @@ class MosLoraLLaVA(LLaVAModel):
 
     Raises:
         ConfigError: the projector's weights do not fit, or `pretrained_pth` is given.
+        DataError: (forward) the images do not fill the places that the batch has for them.
     """
 
     def __init__(self, *args: Any, projector_weights: str | None = None, **options: Any) -> None:
@@ -46,7 +47,7 @@ class MosLoraLLaVA(LLaVAModel):
         if self.is_first_iter:
             # XTuner puts 4-bit states and buffers on the device here, once.
             self.to(data["input_ids"].device)
-            self.is_first_iter = False
+            self.is_first_iter: bool = False
         ids = data["input_ids"]
         marks = ids == IMAGE_TOKEN_INDEX
         embeds = self.llm.get_input_embeddings()(ids.masked_fill(marks, 0))
@@ -54,6 +55,11 @@ class MosLoraLLaVA(LLaVAModel):
         if pixels is not None:
             states = self.visual_encoder(pixels.to(self.visual_encoder.dtype), output_hidden_states=True)
             features = self.projector(states.hidden_states[self.visual_select_layer][:, 1:])
+            if int(marks.sum()) != features.shape[0] * features.shape[1]:
+                raise DataError(
+                    f"{int(marks.sum())} image places in the batch, but {features.shape[0]} images of "
+                    f"{features.shape[1]} patches: set the collate function's image_tokens to {features.shape[1]}"
+                )
             embeds = embeds.masked_scatter(marks.unsqueeze(-1), features.to(embeds.dtype))
         elif self.training:
             # Every rank must hold a gradient for the same parameters, also for a batch without images.

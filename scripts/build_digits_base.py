@@ -37,12 +37,13 @@ from transformers import (
 from moslora_xtuner.data.digits.conversations import (
     as_text_only,
     caption_turn,
+    letter_drill,
     letter_turns,
     scene_and_turns,
     short_turns,
     with_image,
 )
-from moslora_xtuner.data.digits.scenes import draw, sample_scene
+from moslora_xtuner.data.digits.scenes import CANVAS, INKS, PAPERS, Scene, draw, sample_scene
 from moslora_xtuner.data.instructions import IMAGE_TOKEN
 
 MUON = 4.0
@@ -56,24 +57,28 @@ LLAMA3_CHAT_TEMPLATE = (
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-KINDS = ("caption", "letters", "short", "questions")
-SHARES = ((0.3, 0.45, 0.25, 0.0), (0.3, 0.12, 0.13, 0.45))
-"""How often each kind is drawn, before and after `FIRST_PART` of the training: words first, then questions."""
-FIRST_PART = 0.35
+KINDS = ("caption", "drill", "letters", "short", "questions")
+SHARES = ((0.2, 0.7, 0.0, 0.1, 0.0), (0.27, 0.1, 0.1, 0.13, 0.4))
+"""How often each kind is drawn, in the first records and after: first the words, then the questions."""
+FIRST_RECORDS = 40_000
+"""Records of each process that are drawn with the first shares."""
 Record = tuple[int, list[tuple[str, str]], np.ndarray | None]
+Encoded = tuple[int, list[int], list[int], np.ndarray | None]
 
 
-def records(rng: np.random.Generator, processor: CLIPImageProcessor, first_part: int) -> Iterator[Record]:
+def records(rng: np.random.Generator, processor: CLIPImageProcessor) -> Iterator[Record]:
     """Endless conversations: captions of pictures, letters of options, and questions about captions."""
     for number in itertools.count():
-        kind = int(rng.choice(len(KINDS), p=SHARES[number >= first_part]))
-        if kind == 0:
+        kind = int(rng.choice(len(KINDS), p=SHARES[number >= FIRST_RECORDS]))
+        if KINDS[kind] == "caption":
             scene = sample_scene(rng, "train")
             pixels = processor(draw(scene), return_tensors="np")["pixel_values"][0]
             yield kind, with_image([caption_turn(scene, int(rng.integers(2)))]), pixels
-        elif kind == 1:
+        elif KINDS[kind] == "drill":
+            yield kind, [letter_drill(rng)], None
+        elif KINDS[kind] == "letters":
             yield kind, letter_turns(rng, 5), None
-        elif kind == 2:
+        elif KINDS[kind] == "short":
             yield kind, as_text_only(*short_turns(rng, 6)), None
         else:
             yield kind, as_text_only(*scene_and_turns(rng, "train", turns=3, letters=0.6)), None
@@ -88,7 +93,7 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     for _ in range(4000):
         scene, turns = scene_and_turns(rng, "train", turns=3)
         corpus += [text for turn in [*as_text_only(scene, turns), caption_turn(scene, 0)] for text in turn]
-        corpus += list(caption_turn(scene, 1))
+        corpus += [*caption_turn(scene, 1), *letter_drill(rng)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -116,18 +121,21 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
 class Corpus(IterableDataset):
     """Tokenised batches of similar length, made on the fly."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, batch: int, seed: int, steps: int) -> None:
-        self.tokenizer, self.batch, self.seed = tokenizer, batch, seed
-        self.first_part = int(FIRST_PART * steps * batch)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: int, seed: int) -> None:
+        self.tokenizer, self.tokens, self.seed = tokenizer, tokens, seed
         self.processor = image_processor()
 
-    def encode(self, turns: list[tuple[str, str]]) -> tuple[list[int], list[int]]:
-        """Token ids and labels in LLaMA-3's template; only the assistant's turns carry a loss."""
+    def encode(self, turns: list[tuple[str, str]], plain: bool) -> tuple[list[int], list[int]]:
+        """Token ids and labels, in LLaMA-3's template unless plain; only the assistant's turns carry a loss."""
         ids, labels = [self.tokenizer.bos_token_id], [IGNORE]
         for human, answer in turns:
             prompt = (
-                f"<|start_header_id|>user<|end_header_id|>\n\n{human}<|eot_id|>"
-                "<|start_header_id|>assistant<|end_header_id|>\n\n"
+                human
+                if plain
+                else (
+                    f"<|start_header_id|>user<|end_header_id|>\n\n{human}<|eot_id|>"
+                    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+                )
             )
             for i, part in enumerate(prompt.split(IMAGE_TOKEN)):
                 if i:
@@ -139,7 +147,7 @@ class Corpus(IterableDataset):
             labels += reply
         return ids, labels
 
-    def collate(self, group: list[tuple[int, list[int], list[int], np.ndarray | None]]) -> dict[str, torch.Tensor]:
+    def collate(self, group: list[Encoded]) -> dict[str, torch.Tensor]:
         ids = pad_sequence([torch.tensor(g[1]) for g in group], True, self.tokenizer.pad_token_id)
         labels = pad_sequence([torch.tensor(g[2]) for g in group], True, IGNORE)
         pixels = [torch.from_numpy(g[3]) for g in group if g[3] is not None]
@@ -148,13 +156,18 @@ class Corpus(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         rng = np.random.default_rng(self.seed)
-        source = records(rng, self.processor, self.first_part)
+        source = records(rng, self.processor)
         while True:
-            drawn = [next(source) for _ in range(8 * self.batch)]
-            pool = [(kind, *self.encode(turns), pixels) for kind, turns, pixels in drawn]
+            drawn = [next(source) for _ in range(512)]
+            pool = [(kind, *self.encode(turns, KINDS[kind] == "drill"), pixels) for kind, turns, pixels in drawn]
             pool.sort(key=lambda record: len(record[1]))
-            for start in rng.permutation(8) * self.batch:
-                yield self.collate(pool[start : start + self.batch])
+            batches: list[list[Encoded]] = [[]]
+            for record in pool:
+                if (len(batches[-1]) + 1) * len(record[1]) > self.tokens:
+                    batches.append([])
+                batches[-1].append(record)
+            for place in rng.permutation(len(batches)):
+                yield self.collate(batches[place])
 
 
 def image_processor() -> CLIPImageProcessor:
@@ -178,7 +191,7 @@ class Base(nn.Module):
         self.visual_encoder = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4,
-                image_size=IMAGE, patch_size=PATCH, projection_dim=96, initializer_range=0.04, initializer_factor=2.0,
+                image_size=IMAGE, patch_size=PATCH, projection_dim=96, initializer_range=0.04,
             )
         )  # fmt: skip
         self.projector = nn.Sequential(nn.Linear(96, 128), nn.GELU(), nn.Linear(128, 128))
@@ -209,6 +222,75 @@ def attend_in_fp32() -> None:
     nn.functional.scaled_dot_product_attention = upcast
 
 
+class Optimizers:
+    """Muon on the matrices inside, AdamW on the rest."""
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        outside = ("embed", "lm_head", "heads")
+        inner = [p for n, p in model.named_parameters() if p.ndim == 2 and not any(word in n for word in outside)]
+        chosen = {id(p) for p in inner}
+        rest = [p for p in model.parameters() if id(p) not in chosen]
+        self.parts = [
+            (torch.optim.Muon(inner, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), rate * MUON),
+            (torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True), rate),
+        ]
+
+    def step(self, share: float) -> None:
+        """One step at this share of the peak rates, and the gradients cleared."""
+        for optimizer, peak in self.parts:
+            optimizer.param_groups[0]["lr"] = peak * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+def patch_labels(scene: Scene) -> np.ndarray:
+    """For each patch the digit whose square covers its centre, 10 where there is none."""
+    side, scale = IMAGE // PATCH, CANVAS / IMAGE
+    centres = (np.arange(side) + 0.5) * PATCH * scale
+    labels = np.full((side, side), 10)
+    for glyph in scene.glyphs:
+        across = np.abs(centres - glyph.centre[0]) < scene.size / 2
+        down = np.abs(centres - glyph.centre[1]) < scene.size / 2
+        labels[np.ix_(down, across)] = glyph.value
+    return labels.reshape(-1)
+
+
+def pretrain_visual_encoder(model: Base, seed: int, scenes: int, steps: int, rate: float, batch: int = 96) -> None:
+    """Teach the visual encoder what CLIP's training teaches: which digit each patch shows, ink and paper.
+
+    Linear heads on the features that the projector reads; they are thrown away.
+    """
+    rng = np.random.default_rng([seed, 1])
+    processor = image_processor()
+    drawn = [sample_scene(rng, "train") for _ in range(scenes)]
+    pixels = torch.cat([processor(draw(scene), return_tensors="pt")["pixel_values"].half() for scene in drawn])
+    digits = torch.from_numpy(np.stack([patch_labels(scene) for scene in drawn]))
+    inks = torch.tensor([INKS.index(scene.ink) for scene in drawn])
+    papers = torch.tensor([PAPERS.index(scene.paper) for scene in drawn])
+    heads = nn.ModuleList([nn.Linear(96, 11), nn.Linear(96, len(INKS)), nn.Linear(96, len(PAPERS))])
+    taught = nn.ModuleDict({"visual_encoder": model.visual_encoder, "heads": heads})
+    optimizers = Optimizers(taught, rate)
+    start = time.time()
+    for step in range(1, steps + 1):
+        chosen = torch.from_numpy(rng.integers(0, scenes, size=batch))
+        states = model.visual_encoder(pixels[chosen].float(), output_hidden_states=True).hidden_states
+        features = states[-2][:, 1:]
+        whole = features.mean(1)
+        wanted = digits[chosen].flatten()
+        losses = [
+            nn.functional.cross_entropy(heads[0](features).flatten(0, 1), wanted),
+            nn.functional.cross_entropy(heads[1](whole), inks[chosen]),
+            nn.functional.cross_entropy(heads[2](whole), papers[chosen]),
+        ]
+        torch.stack(losses).sum().backward()
+        average_gradients(taught)
+        optimizers.step(min(1.0, step / 50, (steps - step + 1) / (steps / 2)))
+        if step % 100 == 0 and torch.distributed.get_rank() == 0:
+            shown = wanted < 10
+            right = (heads[0](features).flatten(0, 1).argmax(1) == wanted)[shown].float().mean()
+            print(f"visual encoder {step}/{steps} {right:.3f} of patches, {time.time() - start:.0f} s", flush=True)
+
+
 def average_gradients(model: nn.Module) -> None:
     """The mean of the processes' gradients; one that a process does not have counts as zero."""
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
@@ -224,21 +306,11 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
 
     The rate warms up linearly, stays, and falls linearly to zero over the last third.
     """
-    hidden = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
-    chosen = {id(p) for p in hidden}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    optimizers = [
-        torch.optim.Muon(hidden, lr=rate * MUON, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
-    ]
-    peaks = [rate * MUON, rate]
+    optimizers = Optimizers(model, rate)
     batches = iter(DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8))
     start = time.time()
     sums, counts = torch.zeros(len(KINDS)), torch.zeros(len(KINDS))
     for step in range(1, steps + 1):
-        factor = min(1.0, step / 100, (steps - step + 1) / (steps / 3))
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
         batch = next(batches)
         kinds, tokens = batch.pop("kinds"), (batch["labels"][:, 1:] != IGNORE).sum(1)
         with torch.autocast("cpu", torch.bfloat16):
@@ -246,12 +318,10 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
         (losses.sum() / tokens.sum()).backward()
         average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizers.step(min(1.0, step / 100, (steps - step + 1) / (steps / 3)))
         sums.index_add_(0, kinds, losses.detach())
         counts.index_add_(0, kinds, tokens.float())
-        if step % 100 == 0 or step == steps:
+        if step % 50 == 0 or step == steps:
             spent = time.time() - start
             parts = ", ".join(
                 f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True)
@@ -299,8 +369,9 @@ def work(rank: int, args: argparse.Namespace) -> None:
         "pad_image_to_square": True,
         "visual_select_layer": -2,
     }
-    facts |= {name: getattr(args, name) for name in ("seed", "steps", "batch", "processes", "rate")}
-    corpus = Corpus(tokenizer, args.batch, 1000 * args.seed + rank, args.steps)
+    facts |= {name: getattr(args, name) for name in ("seed", "visual_steps", "steps", "tokens", "processes", "rate")}
+    pretrain_visual_encoder(model, 1000 * args.seed + rank, scenes=12_000, steps=args.visual_steps, rate=args.rate)
+    corpus = Corpus(tokenizer, args.tokens, 1000 * args.seed + rank)
     for done in pretrain(model, corpus, args.steps, args.rate):
         if rank == 0:
             save(model, tokenizer, args.out, {**facts, "done": done})
@@ -311,8 +382,9 @@ def main() -> None:
     """Parse the command line and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=32, help="of each process")
+    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--visual-steps", type=int, default=1000)
+    parser.add_argument("--tokens", type=int, default=3600, help="in a batch of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--vocab", type=int, default=1024)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.eval import bridge, scores
+
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.output import MARKER, claim
 from moslora_xtuner.quickstart import FAST, FULL, Size, base_model, make_data

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..data.instructions import IMAGE_TOKEN
 from ..data.templates import get_template
@@ -144,7 +143,7 @@ def _merge(base: Any, adapter: Path | None, what: str, probe: Any) -> Any:
     return merged
 
 
-def assemble(llm: nn.Module, visual_encoder: nn.Module, parts: Parts, tokenizer: Any) -> Any:
+def assemble(llm: Any, visual_encoder: Any, parts: Parts, tokenizer: Any) -> Any:
     """A LlavaForConditionalGeneration made of the three pieces.
 
     Raises:

@@ -71,9 +71,7 @@ def test_a_misfit_leaves_the_loaded_weights_alone(trained: Trained, logits: Logi
 def test_a_partial_state_without_adapters_still_loads(trained: Trained, logits: Logits) -> None:
     model = trained()
     wanted = logits(model)
-    model.load_state_dict(
-        {"base_model.model.lm_head.weight": model.base_model.model.lm_head.weight}, strict=False
-    )
+    model.load_state_dict({"base_model.model.lm_head.weight": model.base_model.model.lm_head.weight}, strict=False)
     assert torch.equal(logits(model), wanted)
 
 

@@ -103,9 +103,7 @@ def test_forward_and_every_gradient_equal_the_formula(mixer: str, use_rslora: bo
     d2=st.integers(2, 33),
     half_rank=st.integers(1, 8),
     batch=st.integers(1, 6),
-    case=st.sampled_from(
-        [("learned", init) for init in MIXER_INITS] + [("butterfly", None), ("identity", None)]
-    ),
+    case=st.sampled_from([("learned", init) for init in MIXER_INITS] + [("butterfly", None), ("identity", None)]),
     seed=st.integers(0, 2**20),
 )
 @pytest.mark.filterwarnings("ignore:mixer_init='zero'")
@@ -164,9 +162,7 @@ def test_butterfly_adds_the_cross_terms_and_halves_the_rank() -> None:
 
 def test_dora_uses_the_mixed_delta() -> None:
     torch.manual_seed(11)
-    model = get_peft_model(
-        OneLinear(16, 12), MosLoraConfig(r=4, lora_alpha=4, target_modules=["proj"], use_dora=True)
-    )
+    model = get_peft_model(OneLinear(16, 12), MosLoraConfig(r=4, lora_alpha=4, target_modules=["proj"], use_dora=True))
     layer = model.base_model.model.proj
     layer.lora_B["default"].factor.data.normal_()
     x = torch.randn(6, 16)

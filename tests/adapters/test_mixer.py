@@ -57,9 +57,7 @@ def test_an_orthogonal_mixer_is_not_biased_to_one_sign() -> None:
 
 
 @pytest.mark.parametrize("init", ["kaiming_uniform", "orthogonal", "normal"])
-def test_deterministic_under_the_seed_and_own_for_each_layer(
-    llama: Callable[..., nn.Module], init: str
-) -> None:
+def test_deterministic_under_the_seed_and_own_for_each_layer(llama: Callable[..., nn.Module], init: str) -> None:
     first, again, other = (mixers(adapt(llama, seed, mixer_init=init)) for seed in (4, 4, 5))
     assert len(first) == 6
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -96,9 +94,7 @@ def test_xtuner_switching_init_functions_off_does_not_reach_the_mixer(
     base = llama()
     torch.manual_seed(3)
     with LoadWoInit():
-        drawn = mixers(
-            get_peft_model(base, MosLoraConfig(r=8, target_modules=TARGETS, mixer_init="orthogonal"))
-        )
+        drawn = mixers(get_peft_model(base, MosLoraConfig(r=8, target_modules=TARGETS, mixer_init="orthogonal")))
     for m in drawn.values():
         assert float((m.T @ m - torch.eye(8)).abs().max()) < 1e-6
 
@@ -134,9 +130,7 @@ def losses_and_weights(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    weights = {
-        n: p.detach().clone() for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n
-    }
+    weights = {n: p.detach().clone() for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n}
     return losses, weights
 
 

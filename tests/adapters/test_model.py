@@ -55,9 +55,7 @@ def test_switching_trains_the_active_mixer_alone(several: PeftModel) -> None:
         assert len(trainable) == count
 
 
-def test_disabled_is_the_base_model(
-    several: PeftModel, llama: Callable[..., nn.Module], logits: Logits
-) -> None:
+def test_disabled_is_the_base_model(several: PeftModel, llama: Callable[..., nn.Module], logits: Logits) -> None:
     with several.disable_adapter():
         assert torch.equal(logits(several), logits(llama()))
     assert gap(logits(several), logits(llama())) > 1e-3
@@ -131,16 +129,12 @@ def test_merging_for_good_gives_a_plain_model(trained: Trained, logits: Logits, 
         assert gap(logits(merged), wanted) < tolerance
 
 
-def test_unloading_gives_the_base_back(
-    trained: Trained, llama: Callable[..., nn.Module], logits: Logits
-) -> None:
+def test_unloading_gives_the_base_back(trained: Trained, llama: Callable[..., nn.Module], logits: Logits) -> None:
     assert torch.equal(logits(trained().unload()), logits(llama()))
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copy_has_its_own_mixer(
-    trained: Trained, logits: Logits, how: Callable[[nn.Module], nn.Module]
-) -> None:
+def test_a_copy_has_its_own_mixer(trained: Trained, logits: Logits, how: Callable[[nn.Module], nn.Module]) -> None:
     model = trained()
     wanted = logits(model)
     twin = how(model)

@@ -15,9 +15,7 @@ from xtuner.model.utils import get_peft_model_state_dict
 from moslora_xtuner.adapters import MosLoraConfig, fold_adapter
 
 
-@pytest.mark.parametrize(
-    ("settings", "mixers"), [({}, 14), ({"freeze_mixer": True}, 14), ({"mixer": "butterfly"}, 0)]
-)
+@pytest.mark.parametrize(("settings", "mixers"), [({}, 14), ({"freeze_mixer": True}, 14), ({"mixer": "butterfly"}, 0)])
 def test_xtuners_state_dict_has_the_whole_adapter(
     trained: Callable[..., PeftModel],
     logits: Callable[[nn.Module], Tensor],
@@ -42,9 +40,7 @@ class Quantised(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         dense = nn.Linear(64, 128)
-        self.proj = bnb.nn.Linear4bit(
-            64, 128, compute_dtype=torch.float32, compress_statistics=True, quant_type="nf4"
-        )
+        self.proj = bnb.nn.Linear4bit(64, 128, compute_dtype=torch.float32, compress_statistics=True, quant_type="nf4")
         self.proj.load_state_dict(dense.state_dict())
         self.to("cpu")
 
@@ -70,8 +66,7 @@ def test_a_4_bit_layer_is_mixed_trained_saved_and_folded(tmp_path: Path) -> None
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
     a, m, b = (
-        dict(layer.named_parameters())[f"lora_{part}.default.weight"].detach().double()
-        for part in ("A", "AB", "B")
+        dict(layer.named_parameters())[f"lora_{part}.default.weight"].detach().double() for part in ("A", "AB", "B")
     )
     with torch.no_grad():
         found = model(x).double()

@@ -45,25 +45,37 @@ def scene_and_turns(
     return scene, [question_turn(name, scene, rng, language, letters) for name in names]
 
 
-def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
-    """Text alone: one list of options, then which letter stands before what, in every direction.
-
-    The skill of reading options, and nothing else. Half of the conversations go through the whole list in a drawn
-    order ("7 is B, 3 is A"), which teaches the binding; the others ask for one at a time.
-    """
-    language = int(rng.integers(2))
+def _drawn_options(rng: np.random.Generator, language: int) -> list[str]:
     name = str(rng.choice(list(CATEGORIES)))
     options, _ = ask(name, scene_for(name, rng, "train"), rng).options(rng)
-    words = [option[language] for option in options]
+    return [option[language] for option in options]
+
+
+def letter_drill(rng: np.random.Generator) -> Turn:
+    """Lettered options, then all of them in a drawn order, each with its letter: "7 is B, 3 is A".
+
+    One time in three the other way around, "B is 7". This binds letters and options, in the fewest tokens.
+    """
+    language = int(rng.integers(2))
+    words = _drawn_options(rng, language)
+    letters = list(lettered(words))
+    pairs = [(words[i], letters[i]) for i in (*rng.permutation(len(words)), *rng.permutation(len(words)))]
+    if rng.random() < 1 / 3:
+        pairs = [(letter, word) for word, letter in pairs]
+    form, join = (("{} is {}", ", "), ("{}是{}", "，"))[language]
+    text = "\n".join(f"{letter}. {word}" for letter, word in lettered(words).items())
+    return f"{text}\n", join.join(form.format(*pair) for pair in pairs)
+
+
+def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
+    """Text alone: which letter stands before this option, and what stands at this letter.
+
+    The skill of reading options, and nothing else.
+    """
+    language = int(rng.integers(2))
+    words = _drawn_options(rng, language)
     letters = list(lettered(words))
     turns: list[Turn] = []
-    if rng.random() < 0.5:
-        pairs = [(words[i], letters[i]) for i in (*rng.permutation(len(words)), *rng.permutation(len(words)))]
-        form, join, text = (("{} is {}", ", ", "Name the letters."), ("{}是{}", "，", "说出各选项的字母。"))[language]
-        if rng.random() < 0.3:
-            pairs = [(letter, word) for word, letter in pairs]
-        turns.append((text, join.join(form.format(*pair) for pair in pairs)))
-        count = 2
     for _ in range(count):
         place = int(rng.integers(len(words)))
         if rng.random() < 0.75:
