@@ -1,0 +1,60 @@
+"""From nothing to the report, on a reduced set: `moslora quickstart --fast` as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+MODELS = ("base", "lora", "moslora")
+BENCHMARKS = {"DigitsMMBench_EN", "DigitsMMBench_CN", "DigitsMME", "DigitsTextVQA"}
+
+
+def quickstart(out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "moslora_xtuner", "quickstart", "--fast", "-o", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=out.parent,
+    )
+
+
+def test_quickstart_ends_in_a_report_and_a_second_start_trains_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    began = time.monotonic()
+    done = quickstart(out)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = out / "report" / "report.html"
+    assert str(page) in done.stdout or str(page.relative_to(tmp_path)) in done.stdout
+
+    scores = {path.parent.name.lower(): json.loads(path.read_text()) for path in out.glob("eval/*/scores.json")}
+    assert set(scores) == set(MODELS)
+    for found in scores.values():
+        assert set(found["benchmarks"]) == BENCHMARKS
+        for benchmark in found["benchmarks"].values():
+            assert math.isfinite(benchmark["overall"])
+            assert 0 <= benchmark["overall"] <= benchmark["scale"]
+
+    html = page.read_text(encoding="utf-8")
+    assert all(name in html for name in ("LoRA", "MoSLoRA", "base"))
+    assert 'src="http' not in html
+    assert (out / "report" / "radar.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "report" / "radar.svg").read_text(encoding="utf-8")
+
+    trained = {path: path.stat().st_mtime_ns for path in out.glob("train/*/adapters/*/adapter_model.safetensors")}
+    assert len(trained) == 4  # language model and visual encoder, twice
+    began = time.monotonic()
+    again = quickstart(out)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert "training" not in again.stderr
+    assert time.monotonic() - began < seconds / 2
+    assert page.is_file()
