@@ -77,9 +77,13 @@ def options(
 
 @app.command(epilog="Example: moslora quickstart -o runs/quickstart")
 def quickstart(
-    out: Out = Path("runs/quickstart"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", envvar="MOSLORA_OUT", help="Output folder.")
+    ] = Path("runs/quickstart"),
     seed: Seed = 0,
-    fast: Annotated[bool, typer.Option("--fast", help="A much shorter run, to see that all works.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", envvar="MOSLORA_FAST", help="A much shorter run, to see that all works.")
+    ] = False,
 ) -> None:
     """Data, LoRA and MoSLoRA training, export, evaluation and report on DigitsVQA (real handwriting)."""
     from moslora_xtuner.quickstart import run

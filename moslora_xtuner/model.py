@@ -10,7 +10,7 @@ from torch import nn
 from xtuner.model import LLaVAModel
 
 from .data.tokenise import IMAGE_TOKEN_INDEX
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
 
 
@@ -61,6 +61,8 @@ class MosLoraLLaVA(LLaVAModel):
                     f"{features.shape[1]} patches: set the collate function's image_tokens to {features.shape[1]}"
                 )
             embeds = embeds.masked_scatter(marks.unsqueeze(-1), features.to(embeds.dtype))
+        elif bool(marks.any()):
+            raise DataError(f"{int(marks.sum())} image places in the batch, but no pixel_values")
         elif self.training:
             # Every rank must hold a gradient for the same parameters, also for a batch without images.
             embeds = embeds + self._no_image().to(embeds.dtype)
@@ -72,6 +74,19 @@ class MosLoraLLaVA(LLaVAModel):
         if mode == "tensor":
             return self._forward(batch, data_samples)
         raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
+
+    def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Sum the losses as mmengine does, and stop before the update when the sum is not a number.
+
+        Raises:
+            TrainingError: infinite or not a number.
+        """
+        total, logged = super().parse_losses(losses)
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is {float(total)}: nothing was updated with it; lower the learning rate or look at the batch"
+            )
+        return total, logged
 
     def _no_image(self) -> torch.Tensor:
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())

@@ -46,7 +46,7 @@ from moslora_xtuner.data.digits.conversations import (
 from moslora_xtuner.data.digits.scenes import CANVAS, INKS, PAPERS, Scene, draw, sample_scene
 from moslora_xtuner.data.instructions import IMAGE_TOKEN
 
-MUON = 4.0
+MUON = 2.0
 IMAGE, PATCH, IGNORE, IMAGE_ID = 48, 8, -100, -200
 SPECIAL_TOKENS = (
     "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
@@ -58,9 +58,9 @@ LLAMA3_CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 KINDS = ("caption", "drill", "letters", "short", "questions")
-SHARES = ((0.2, 0.7, 0.0, 0.1, 0.0), (0.27, 0.1, 0.1, 0.13, 0.4))
+SHARES = ((0.25, 0.45, 0.1, 0.2, 0.0), (0.22, 0.1, 0.1, 0.13, 0.45))
 """How often each kind is drawn, in the first records and after: first the words, then the questions."""
-FIRST_RECORDS = 40_000
+FIRST_RECORDS = 36_000
 """Records of each process that are drawn with the first shares."""
 Record = tuple[int, list[tuple[str, str]], np.ndarray | None]
 Encoded = tuple[int, list[int], list[int], np.ndarray | None]
@@ -227,9 +227,9 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, rate: float) -> None:
         outside = ("embed", "lm_head", "heads")
-        inner = [p for n, p in model.named_parameters() if p.ndim == 2 and not any(word in n for word in outside)]
-        chosen = {id(p) for p in inner}
-        rest = [p for p in model.parameters() if id(p) not in chosen]
+        learned = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        inner = [p for n, p in learned if p.ndim == 2 and not any(word in n for word in outside)]
+        rest = [p for n, p in learned if p.ndim != 2 or any(word in n for word in outside)]
         self.parts = [
             (torch.optim.Muon(inner, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), rate * MUON),
             (torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True), rate),
@@ -293,11 +293,12 @@ def pretrain_visual_encoder(model: Base, seed: int, scenes: int, steps: int, rat
 
 def average_gradients(model: nn.Module) -> None:
     """The mean of the processes' gradients; one that a process does not have counts as zero."""
-    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = torch._utils._flatten_dense_tensors(grads)
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
-    for parameter, grad in zip(model.parameters(), torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
+    for parameter, grad in zip(parameters, torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
         parameter.grad = grad
 
 
@@ -306,6 +307,8 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
 
     The rate warms up linearly, stays, and falls linearly to zero over the last third.
     """
+    # Muon's steps do not shrink with the gradient: while the words are learned they would wipe out the features.
+    model.visual_encoder.requires_grad_(False)
     optimizers = Optimizers(model, rate)
     batches = iter(DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8))
     start = time.time()
@@ -321,7 +324,7 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
         optimizers.step(min(1.0, step / 100, (steps - step + 1) / (steps / 3)))
         sums.index_add_(0, kinds, losses.detach())
         counts.index_add_(0, kinds, tokens.float())
-        if step % 50 == 0 or step == steps:
+        if step % 100 == 0 or step == steps:
             spent = time.time() - start
             parts = ", ".join(
                 f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True)
@@ -382,9 +385,9 @@ def main() -> None:
     """Parse the command line and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1700)
-    parser.add_argument("--visual-steps", type=int, default=1000)
-    parser.add_argument("--tokens", type=int, default=3600, help="in a batch of each process")
+    parser.add_argument("--steps", type=int, default=3800)
+    parser.add_argument("--visual-steps", type=int, default=800)
+    parser.add_argument("--tokens", type=int, default=2000, help="in a batch of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--vocab", type=int, default=1024)

@@ -70,9 +70,7 @@ def test_an_error_is_one_line_and_its_own_status(
     assert (shown.out, shown.err) == ("", "error: a is wrong: do b\n")
 
 
-def test_an_interrupt_is_130_and_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for fault in (KeyboardInterrupt(), SystemExit(130)):
         assert fails_with(monkeypatch, fault) == 130
         assert capsys.readouterr().err == "error: interrupted: the same command goes on where it stopped\n"

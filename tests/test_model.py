@@ -229,3 +229,20 @@ def test_only_adapters_and_projector_train(model: Any) -> None:
     assert all("lora_" in name or name.startswith("projector.") for name in trained)
     assert {name.split(".")[0] for name in trained} == {"llm", "visual_encoder", "projector"}
     assert any("lora_AB" in name for name in trained)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_not_a_number_stops_before_the_update(bad: float) -> None:
+    from mmengine.model import BaseModel
+
+    from moslora_xtuner.errors import TrainingError
+    from moslora_xtuner.model import MosLoraLLaVA
+
+    class Bare(MosLoraLLaVA):
+        def __init__(self) -> None:
+            BaseModel.__init__(self)
+
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf|-inf): nothing was updated"):
+        Bare().parse_losses({"loss": torch.tensor(bad)})
+    total, _ = Bare().parse_losses({"loss": torch.tensor(2.0)})
+    assert total.item() == 2.0

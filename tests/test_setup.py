@@ -20,9 +20,7 @@ INSTALL = ROOT / "scripts" / "install.sh"
 
 def lines(name: str) -> list[str]:
     raw = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    return [
-        line.split(" #")[0].rstrip() for line in raw if line.strip() and not line.lstrip().startswith("#")
-    ]
+    return [line.split(" #")[0].rstrip() for line in raw if line.strip() and not line.lstrip().startswith("#")]
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +84,7 @@ def test_the_pins_serve_every_extra() -> None:
     for python in ("3.10", "3.11", "3.12"):
         here = {"python_full_version": python + ".0", "python_version": python}
         chosen = {
-            p.name: str(p.specifier).removeprefix("==")
-            for p in pins
-            if p.marker is None or p.marker.evaluate(here)
+            p.name: str(p.specifier).removeprefix("==") for p in pins if p.marker is None or p.marker.evaluate(here)
         }
         unmet = [str(w) for w in wanted if w.name not in chosen or chosen[w.name] not in w.specifier]
         assert unmet == [], python

@@ -54,9 +54,9 @@ def check_json(
     for position, raw in enumerate(iterate_json(json_path)):
         report.records += 1
         record, problems = read_record(raw, position)
-        if record is not None and record.id in seen:
-            detail = f"the same id as record {seen[record.id]}"
-            problems = [Problem("duplicate id", record.id, position, detail)]
+        name = str(raw["id"]) if isinstance(raw, dict) and raw.get("id") is not None else None
+        if name is not None and seen.setdefault(name, position) != position:
+            problems.append(Problem("duplicate id", name, position, f"the same id as record {seen[name]}"))
         if record is not None and not problems and record.image is not None and decode:
             try:
                 open_image(images, record.image)
@@ -64,7 +64,6 @@ def check_json(
                 problems = [Problem("image", record.id, position, str(fault))]
         report.problems += problems
         if record is not None and not problems:
-            seen[record.id] = position
             report.text_only += record.image is None
             sound.append(record)
         if progress is not None:

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from xtuner.model import LLaVAModel
 
-from ..errors import TrainingError
 from .artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER
-
-
-class StopOnBadLoss(Hook):
-    """Stop before the next update when the loss is not a number; no such step is ever saved."""
-
-    priority = "VERY_HIGH"
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Raise TrainingError when any of the step's losses is infinite or not a number."""
-        for name, value in (outputs or {}).items():
-            if torch.is_tensor(value) and not math.isfinite(value.float().mean().item()):
-                raise TrainingError(
-                    f"{name} is {value.float().mean().item()} at step {runner.iter + 1}: "
-                    "lower the learning rate or look at the batch"
-                )
 
 
 class SaveAdapters(Hook):

@@ -12,16 +12,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError, SetupError, TrainingError
 from ..output import claim
 from .artifacts import ADAPTERS, MANIFEST
 
 LOG = "train.log"
+GRACE_SECONDS = 10
+"""How long ranks may take to end by themselves when a launch is interrupted."""
 _STEP = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\].*?loss: ([-\w.]+)")
 _ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: .+)$")
 
@@ -133,6 +139,7 @@ def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, s
             start_new_session=True,
         )
         assert child.stdout is not None
+        before = _terminate_as_exception()
         try:
             for line in child.stdout:
                 file.write(line)
@@ -141,13 +148,36 @@ def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, s
                     progress(int(found[1]), int(found[2]), float(found[3]))
             status = child.wait()
         except BaseException:
-            # torchrun and its ranks share the child's session: none may outlive an interrupted launch.
-            os.killpg(child.pid, signal.SIGTERM)
-            child.wait()
+            _end(child)
             raise
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
     if status != 0 or not (folder / ADAPTERS / MANIFEST).is_file():
         raise TrainingError(f"training ended without its adapters: {_reason(last, status)}; the log is {log}")
     return folder
+
+
+def _terminate_as_exception() -> Any:
+    """Turn SIGTERM into SystemExit, so that it ends the ranks as Ctrl-C does; returns the handler to put back."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    return signal.signal(signal.SIGTERM, leave)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End the child, torchrun and the ranks, which share its session: none may outlive an interrupted launch."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=GRACE_SECONDS)
+            if number == signal.SIGTERM:
+                time.sleep(0.5)  # the child may go before its own children
 
 
 def _reason(lines: Sequence[str], status: int) -> str:

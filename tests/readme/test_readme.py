@@ -25,9 +25,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    found = (
-        shlex.split(line, comments=True) for block in blocks(text, "bash") for line in block.splitlines()
-    )
+    found = (shlex.split(line, comments=True) for block in blocks(text, "bash") for line in block.splitlines())
     return [words for words in found if words]
 
 
@@ -126,7 +124,5 @@ def test_the_adapter_example_trains_mixers() -> None:
     (block,) = blocks(README, "python")
     scope: dict[str, Any] = {"model": nn.Sequential(Attention())}
     exec(block, scope)
-    shapes = [
-        tuple(p.shape) for n, p in scope["model"].named_parameters() if "lora_AB" in n and p.requires_grad
-    ]
+    shapes = [tuple(p.shape) for n, p in scope["model"].named_parameters() if "lora_AB" in n and p.requires_grad]
     assert shapes == [(16, 16), (16, 16)]

@@ -107,10 +107,7 @@ default_hooks = dict(
     checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=-1, save_last=False),
     sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
 )
-custom_hooks = [
-    dict(type="moslora_xtuner.training.hooks.StopOnBadLoss"),
-    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
-]
+custom_hooks = [dict(type="moslora_xtuner.training.hooks.SaveAdapters")]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
