@@ -128,6 +128,8 @@ def prepare(
     images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id whose tokenizer is used.")],
     out: Out,
+    template: Annotated[str, typer.Option(help="Chat template: llama3_chat or internlm2_chat.")] = "llama3_chat",
+    max_length: Annotated[int, typer.Option(min=1, help="Text tokens a record may have.")] = 2048 - 576,
 ) -> None:
     """Check and tokenise once into an Arrow store that every rank maps into memory."""
     from moslora_xtuner.data import prepare as preparation
@@ -135,7 +137,15 @@ def prepare(
 
     total = _records_about(json)
     with bar("records checked") as tick:
-        made = preparation.prepare(json, images, model, out, progress=lambda done: tick(done, max(done, total)))
+        made = preparation.prepare(
+            json,
+            images,
+            model,
+            out,
+            template=template,
+            max_length=max_length,
+            progress=lambda done: tick(done, max(done, total)),
+        )
     typer.echo(f"store: {out} ({made['records']} records, {len(made['truncated'])} cut)")
 
 
