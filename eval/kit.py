@@ -93,8 +93,11 @@ def import_datasets(log: Path) -> Any:
     """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
     import ssl
 
-    # vlmeval's __init__ turns certificate checks off for the whole process and adds a root log handler.
+    import torch
+
+    # vlmeval's __init__ turns certificate checks and gradients off for the whole process and adds a root log handler.
     context, handlers = ssl._create_default_https_context, list(logging.root.handlers)
+    gradients = torch.is_grad_enabled()
     try:
         with captured(log, streams=False):
             import vlmeval.dataset as datasets
@@ -103,6 +106,7 @@ def import_datasets(log: Path) -> Any:
     finally:
         ssl._create_default_https_context = context
         logging.root.handlers[:] = handlers
+        torch.set_grad_enabled(gradients)
     return datasets
 
 

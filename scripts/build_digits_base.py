@@ -58,10 +58,12 @@ LLAMA3_CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 KINDS = ("caption", "drill", "letters", "short", "questions")
-SHARES = ((0.25, 0.45, 0.1, 0.2, 0.0), (0.22, 0.1, 0.1, 0.13, 0.45))
-"""How often each kind is drawn, in the first records and after: first the words, then the questions."""
-FIRST_RECORDS = 36_000
-"""Records of each process that are drawn with the first shares."""
+SHARES = (
+    (0, (0.0, 1.0, 0.0, 0.0, 0.0)),
+    (12_000, (0.35, 0.15, 0.25, 0.25, 0.0)),
+    (32_000, (0.22, 0.03, 0.1, 0.15, 0.5)),
+)
+"""From which record on (of each process) how often each kind is drawn: letters, then words, then questions."""
 Record = tuple[int, list[tuple[str, str]], np.ndarray | None]
 Encoded = tuple[int, list[int], list[int], np.ndarray | None]
 
@@ -69,13 +71,14 @@ Encoded = tuple[int, list[int], list[int], np.ndarray | None]
 def records(rng: np.random.Generator, processor: CLIPImageProcessor) -> Iterator[Record]:
     """Endless conversations: captions of pictures, letters of options, and questions about captions."""
     for number in itertools.count():
-        kind = int(rng.choice(len(KINDS), p=SHARES[number >= FIRST_RECORDS]))
+        shares = next(shares for start, shares in reversed(SHARES) if number >= start)
+        kind = int(rng.choice(len(KINDS), p=shares))
         if KINDS[kind] == "caption":
             scene = sample_scene(rng, "train")
             pixels = processor(draw(scene), return_tensors="np")["pixel_values"][0]
             yield kind, with_image([caption_turn(scene, int(rng.integers(2)))]), pixels
         elif KINDS[kind] == "drill":
-            yield kind, [letter_drill(rng)], None
+            yield kind, letter_drill(rng, 12), None
         elif KINDS[kind] == "letters":
             yield kind, letter_turns(rng, 5), None
         elif KINDS[kind] == "short":
@@ -93,7 +96,7 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     for _ in range(4000):
         scene, turns = scene_and_turns(rng, "train", turns=3)
         corpus += [text for turn in [*as_text_only(scene, turns), caption_turn(scene, 0)] for text in turn]
-        corpus += [*caption_turn(scene, 1), *letter_drill(rng)]
+        corpus += [*caption_turn(scene, 1), *letter_drill(rng, 1)[0]]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -142,7 +145,7 @@ class Corpus(IterableDataset):
                     ids += [IMAGE_ID] * (IMAGE // PATCH) ** 2
                 ids += self.tokenizer.encode(part, add_special_tokens=False)
             labels += [IGNORE] * (len(ids) - len(labels))
-            reply = self.tokenizer.encode(f"{answer}<|eot_id|>", add_special_tokens=False)
+            reply = self.tokenizer.encode(answer if plain else f"{answer}<|eot_id|>", add_special_tokens=False)
             ids += reply
             labels += reply
         return ids, labels
@@ -158,7 +161,7 @@ class Corpus(IterableDataset):
         rng = np.random.default_rng(self.seed)
         source = records(rng, self.processor)
         while True:
-            drawn = [next(source) for _ in range(512)]
+            drawn = [next(source) for _ in range(256)]
             pool = [(kind, *self.encode(turns, KINDS[kind] == "drill"), pixels) for kind, turns, pixels in drawn]
             pool.sort(key=lambda record: len(record[1]))
             batches: list[list[Encoded]] = [[]]
@@ -324,7 +327,7 @@ def pretrain(model: Base, corpus: Corpus, steps: int, rate: float) -> Iterator[i
         optimizers.step(min(1.0, step / 100, (steps - step + 1) / (steps / 3)))
         sums.index_add_(0, kinds, losses.detach())
         counts.index_add_(0, kinds, tokens.float())
-        if step % 100 == 0 or step == steps:
+        if step % 200 == 0 or step == steps:
             spent = time.time() - start
             parts = ", ".join(
                 f"{kind} {value:.3f}" for kind, value in zip(KINDS, (sums / counts).tolist(), strict=True)
@@ -385,9 +388,9 @@ def main() -> None:
     """Parse the command line and start the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3800)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--visual-steps", type=int, default=800)
-    parser.add_argument("--tokens", type=int, default=2000, help="in a batch of each process")
+    parser.add_argument("--tokens", type=int, default=1000, help="in a batch of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--vocab", type=int, default=1024)

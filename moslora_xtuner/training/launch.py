@@ -31,6 +31,9 @@ GRACE_SECONDS = 10
 _STEP = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\].*?loss: ([-\w.]+)")
 _ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: .+)$")
 
+_CHAIN = re.compile(r"^(?:\[rank\d+\]: ?)?(?:The above exception was the direct cause|During handling of the above)")
+_OWN = "moslora_xtuner.errors."
+
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, loss)."""
 
@@ -181,8 +184,17 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _reason(lines: Sequence[str], status: int) -> str:
-    # Ranks that lost their peer fail too, later and with less to say: the first error is the cause.
-    errors = [found[1] for line in lines if (found := _ERROR.match(line.strip()))]
+    # Ranks that lost their peer fail too, later and with less to say: the first error is the cause. Of a chain of
+    # exceptions the last says it best, and an error of this package better than any other.
+    errors: list[str] = []
+    for line in lines:
+        if _CHAIN.search(line) and errors:
+            errors.pop()
+        elif found := _ERROR.match(line.strip()):
+            errors.append(found[1])
+    for error in errors:
+        if error.startswith(_OWN):
+            return error.removeprefix(_OWN)
     if errors:
         return errors[0]
     return f"exit status {status} and no error in its last lines" if status else "no error in its last lines"

@@ -166,3 +166,10 @@ def test_the_terminal_shows_progress_and_not_vlmevalkit(
     assert "tiny: DigitsMMBench_EN questions: 18/18" in shown.err
     assert "vanilla" not in shown.err
     assert (tmp_path / "tiny" / bridge.LOG).is_file()
+
+
+def test_vlmevalkit_leaves_gradients_on(first: Path) -> None:
+    # vlmeval.vlm turns them off for the whole process on import.
+    import torch
+
+    assert torch.is_grad_enabled()

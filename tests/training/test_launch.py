@@ -32,7 +32,15 @@ def test_the_first_error_is_the_reason() -> None:
         "[rank1]: RuntimeError: Connection closed by peer\n",
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n",
     ]
-    assert launch._reason(lines, 0) == "moslora_xtuner.errors.DataError: no token store in x: make one"
+    assert launch._reason(lines, 0) == "DataError: no token store in x: make one"
+    chain = [
+        "FileNotFoundError: store.json\n",
+        "\n",
+        "The above exception was the direct cause of the following exception:\n",
+        "ValueError: no store\n",
+        "RuntimeError: later\n",
+    ]
+    assert launch._reason(chain, 0) == "ValueError: no store"
     assert launch._reason(["KeyError: 'a'\n"], 1) == "KeyError: 'a'"
     assert launch._reason(["fine\n"], 9) == "exit status 9 and no error in its last lines"
     assert launch._reason([], 0) == "no error in its last lines"

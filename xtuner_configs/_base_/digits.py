@@ -80,24 +80,9 @@ optim_wrapper = dict(
     optimizer=dict(type="torch.optim.AdamW", lr=lr, betas=(0.9, 0.999), weight_decay=0),
     clip_grad=dict(max_norm=1, error_if_nonfinite=False),
 )
-param_scheduler = [
-    dict(
-        type="mmengine.optim.LinearLR",
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_ratio * max_epochs,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type="mmengine.optim.CosineAnnealingLR",
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_ratio * max_epochs,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
+param_scheduler = dict(
+    type="moslora_xtuner.training.schedule.WarmUpCosineLR", warmup_ratio=warmup_ratio, by_epoch=False
+)
 train_cfg = dict(type="xtuner.engine.runner.TrainLoop", max_epochs=max_epochs)
 
 default_hooks = dict(

@@ -51,20 +51,18 @@ def _drawn_options(rng: np.random.Generator, language: int) -> list[str]:
     return [option[language] for option in options]
 
 
-def letter_drill(rng: np.random.Generator) -> Turn:
-    """Lettered options, then all of them in a drawn order, each with its letter: "7 is B, 3 is A".
+def letter_drill(rng: np.random.Generator, count: int) -> list[Turn]:
+    """Lettered options, then one of them and its letter, again and again, with no words between.
 
-    One time in three the other way around, "B is 7". This binds letters and options, in the fewest tokens.
+    The densest form of the skill of reading options. Drawn with replacement, so that a letter cannot be had by
+    leaving out those that were used.
     """
-    language = int(rng.integers(2))
-    words = _drawn_options(rng, language)
+    words = _drawn_options(rng, int(rng.integers(2)))
     letters = list(lettered(words))
-    pairs = [(words[i], letters[i]) for i in (*rng.permutation(len(words)), *rng.permutation(len(words)))]
-    if rng.random() < 1 / 3:
-        pairs = [(letter, word) for word, letter in pairs]
-    form, join = (("{} is {}", ", "), ("{}是{}", "，"))[language]
-    text = "\n".join(f"{letter}. {word}" for letter, word in lettered(words).items())
-    return f"{text}\n", join.join(form.format(*pair) for pair in pairs)
+    text = "".join(f"{letter}. {word}\n" for letter, word in lettered(words).items())
+    chosen = rng.integers(len(words), size=count)
+    (first, answer), *rest = [(f" {words[i]}", letters[i]) for i in chosen]
+    return [(text + first, answer), *rest]
 
 
 def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
