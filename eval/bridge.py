@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.data.prepare import sha256
 from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
 from moslora_xtuner.progress import bar, note
 
@@ -92,7 +93,7 @@ def evaluate(
         dataset = kit.build_dataset(benchmark, data_root, log)
         kit.check_judge(benchmark, judge)
         asked = ask_all(benchmark, dataset, data_root, limit)
-        digest = kit.sha256(kit.tsv_path(benchmark, data_root))
+        digest = sha256(kit.tsv_path(benchmark, data_root))
         tasks.append(_Task(benchmark, dataset, asked, digest))
     for job in jobs:
         _run(job, tasks, data_root, quiet, judge=judge, batch_size=batch_size, limit=limit)

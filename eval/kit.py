@@ -6,7 +6,6 @@ logging at import, judges that fall back to exact matching, stale scoring files.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import string
@@ -119,15 +118,6 @@ def tsv_path(benchmark: Benchmark, data_root: Path) -> Path:
             "--data-root (or LMUData). Nothing is downloaded without being asked for."
         )
     return path
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_tsv(path: Path) -> Any:
