@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..output import atomic_folder, claim, marker
 from .check import check_json
-from .templates import get_template
+from .records import Record
+from .templates import Template, get_template
 from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, tokenise
 
 KIND = "token store"
@@ -92,32 +93,10 @@ def prepare(
     if report.problems:
         raise DataError(f"{report.table()}\nmend these records or take them out, then start again")
     truncated: list[str] = []
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for record in records:
-            ids, labels = tokenise(record, tokenizer, chat)
-            if len(ids) > max_length:
-                ids, labels = ids[:max_length], labels[:max_length]
-                truncated.append(record.id)
-            if record.image is not None and IMAGE_TOKEN_INDEX not in ids:
-                raise DataError(f"record {record.id}: cut at {max_length} tokens before its image: raise max_length")
-            if all(label == IGNORE_INDEX for label in labels):
-                # Alone in a batch its loss would be nan; XTuner drops such records in silence.
-                raise DataError(
-                    f"record {record.id}: nothing to learn in its first {max_length} tokens: "
-                    "raise max_length or take the record out"
-                )
-            yield {
-                "id": record.id,
-                "image": record.image,
-                "input_ids": ids,
-                "labels": labels,
-                "length": len(ids),
-            }
-
     with atomic_folder(out, KIND) as folder:
         claim(folder, KIND, settings)
-        _write_arrow(folder / "records.arrow", rows())
+        rows = _tokenised(records, tokenizer, chat, max_length, truncated)
+        _write_arrow(folder / "records.arrow", rows)
         manifest = {
             **settings,
             "records": len(records),
@@ -127,6 +106,26 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _tokenised(
+    records: Sequence[Record], tokenizer: Any, chat: Template, max_length: int, truncated: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The store's rows; ids of records that had to be cut are appended to `truncated`."""
+    for record in records:
+        ids, labels = tokenise(record, tokenizer, chat)
+        if len(ids) > max_length:
+            ids, labels = ids[:max_length], labels[:max_length]
+            truncated.append(record.id)
+        if record.image is not None and IMAGE_TOKEN_INDEX not in ids:
+            raise DataError(f"record {record.id}: cut at {max_length} tokens before its image: raise max_length")
+        if all(label == IGNORE_INDEX for label in labels):
+            # Alone in a batch its loss would be nan; XTuner drops such records in silence.
+            raise DataError(
+                f"record {record.id}: nothing to learn in its first {max_length} tokens: "
+                "raise max_length or take the record out"
+            )
+        yield {"id": record.id, "image": record.image, "input_ids": ids, "labels": labels, "length": len(ids)}
 
 
 def _write_arrow(path: Path, rows: Iterator[dict[str, Any]], batch: int = 1000) -> None:

@@ -259,6 +259,7 @@ def test_clip_vision_and_rank_patterns() -> None:
 
 
 def test_no_warning_of_ours_or_pefts_in_the_ordinary_way(llama: Callable[..., nn.Module]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         get_peft_model(llama(), MosLoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    assert caught == []

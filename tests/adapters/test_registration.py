@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, replace_lora_weights_loftq
+from peft import PEFT_TYPE_TO_TUNER_MAPPING, LoraConfig, PeftModel, get_peft_model, replace_lora_weights_loftq
 from peft.utils.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
 from torch import Tensor, nn
 
@@ -55,6 +55,9 @@ def test_hot_swapping_a_plain_lora_still_works(llama: Llama, logits: Logits, tmp
 
 
 def test_registering_again_changes_nothing(llama: Llama) -> None:
+    before = dict(PEFT_TYPE_TO_TUNER_MAPPING)
     register()
     register()
-    get_peft_model(llama(), MosLoraConfig(r=2, target_modules=["q_proj"]))
+    assert before == PEFT_TYPE_TO_TUNER_MAPPING
+    model = get_peft_model(llama(), MosLoraConfig(r=2, target_modules=["q_proj"]))
+    assert model.peft_config["default"].mixer == "learned"

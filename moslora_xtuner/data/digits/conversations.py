@@ -45,57 +45,6 @@ def scene_and_turns(
     return scene, [question_turn(name, scene, rng, language, letters) for name in names]
 
 
-def _drawn_options(rng: np.random.Generator, language: int) -> list[str]:
-    name = str(rng.choice(list(CATEGORIES)))
-    options, _ = ask(name, scene_for(name, rng, "train"), rng).options(rng)
-    return [option[language] for option in options]
-
-
-def letter_drill(rng: np.random.Generator, count: int) -> list[Turn]:
-    """Lettered options, then one of them and its letter, again and again, with no words between.
-
-    The densest form of the skill of reading options. Drawn with replacement, so that a letter cannot be had by
-    leaving out those that were used.
-    """
-    words = _drawn_options(rng, int(rng.integers(2)))
-    letters = list(lettered(words))
-    text = "".join(f"{letter}. {word}\n" for letter, word in lettered(words).items())
-    chosen = rng.integers(len(words), size=count)
-    (first, answer), *rest = [(f" {words[i]}", letters[i]) for i in chosen]
-    return [(text + first, answer), *rest]
-
-
-def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
-    """Text alone: which letter stands before this option, and what stands at this letter.
-
-    The skill of reading options, and nothing else.
-    """
-    language = int(rng.integers(2))
-    words = _drawn_options(rng, language)
-    letters = list(lettered(words))
-    turns: list[Turn] = []
-    for _ in range(count):
-        place = int(rng.integers(len(words)))
-        if rng.random() < 0.75:
-            turns.append((("Which letter is {}?", "{}是哪个字母？")[language].format(words[place]), letters[place]))
-        else:
-            turns.append((("What is {}?", "{}是什么？")[language].format(letters[place]), words[place]))
-    first = multiple_choice(turns[0][0], lettered(words), LANGUAGES[language])
-    return [(first, turns[0][1]), *turns[1:]]
-
-
-def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
-    """Open questions about one scene without any instruction, all that fit it up to `count`."""
-    language = int(rng.integers(2))
-    first = str(rng.choice(list(CATEGORIES)))
-    scene = scene_for(first, rng, "train")
-    turns = []
-    for _ in range(count):
-        question = ask(str(rng.choice(fitting(scene))), scene, rng)
-        turns.append((question.text[language], question.answer[language]))
-    return scene, turns
-
-
 def caption_turn(scene: Scene, language: int) -> Turn:
     """Stage 1: describe the picture."""
     return REQUEST[language], caption(scene)[language]

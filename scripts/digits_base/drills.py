@@ -1,0 +1,67 @@
+"""Exercises in reading lettered options, from the densest form to the one that benchmarks use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moslora_xtuner.data.digits.conversations import Turn
+from moslora_xtuner.data.digits.questions import CATEGORIES, LANGUAGES, ask, fitting, scene_for
+from moslora_xtuner.data.digits.scenes import Scene
+from moslora_xtuner.data.instructions import lettered, multiple_choice
+
+
+def _drawn_options(rng: np.random.Generator, language: int) -> list[str]:
+    name = str(rng.choice(list(CATEGORIES)))
+    options, _ = ask(name, scene_for(name, rng, "train"), rng).options(rng)
+    return [option[language] for option in options]
+
+
+def _drill(rng: np.random.Generator, words: list[str], count: int) -> list[Turn]:
+    """Lettered options, then one of them and its letter, again and again, with no words between.
+
+    Drawn with replacement, so that a letter cannot be had by leaving out those that were used.
+    """
+    letters = list(lettered(words))
+    text = "".join(f"{letter}. {word}\n" for letter, word in lettered(words).items())
+    chosen = rng.integers(len(words), size=count)
+    (first, answer), *rest = [(f" {words[i]}", letters[i]) for i in chosen]
+    return [(text + first, answer), *rest]
+
+
+def digit_drill(rng: np.random.Generator, count: int) -> list[Turn]:
+    """The drill with digits alone, which are one token each: the first step."""
+    values = rng.choice(10, size=int(rng.integers(2, 5)), replace=False)
+    return _drill(rng, [str(value) for value in values], count)
+
+
+def letter_drill(rng: np.random.Generator, count: int) -> list[Turn]:
+    """The drill with the options of real questions."""
+    return _drill(rng, _drawn_options(rng, int(rng.integers(2))), count)
+
+
+def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
+    """In sentences: which letter stands before this option, and what stands at this letter."""
+    language = int(rng.integers(2))
+    words = _drawn_options(rng, language)
+    letters = list(lettered(words))
+    turns: list[Turn] = []
+    for _ in range(count):
+        place = int(rng.integers(len(words)))
+        if rng.random() < 0.75:
+            turns.append((("Which letter is {}?", "{}是哪个字母？")[language].format(words[place]), letters[place]))
+        else:
+            turns.append((("What is {}?", "{}是什么？")[language].format(letters[place]), words[place]))
+    first = multiple_choice(turns[0][0], lettered(words), LANGUAGES[language])
+    return [(first, turns[0][1]), *turns[1:]]
+
+
+def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
+    """Open questions about one scene without any instruction, drawn from those that fit it."""
+    language = int(rng.integers(2))
+    first = str(rng.choice(list(CATEGORIES)))
+    scene = scene_for(first, rng, "train")
+    turns = []
+    for _ in range(count):
+        question = ask(str(rng.choice(fitting(scene))), scene, rng)
+        turns.append((question.text[language], question.answer[language]))
+    return scene, turns
