@@ -23,7 +23,6 @@ import torch
 from digits_base.curriculum import CURRICULUM, Corpus
 from digits_base.language import train_stage
 from digits_base.model import Base, save
-from digits_base.optimisation import attend_in_fp32
 from digits_base.sight import train_sight
 from digits_base.words import train_tokenizer
 
@@ -52,7 +51,6 @@ def work(rank: int, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    attend_in_fp32()
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{args.port}", rank=rank, world_size=args.processes
     )

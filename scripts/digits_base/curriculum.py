@@ -16,16 +16,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
-from digits_base.drills import digit_drill, letter_drill, letter_turns, short_turns
+from digits_base.drills import digit_drill, gap_drill, letter_drill, letter_turns, short_turns, told_turns
 from digits_base.model import IMAGE, IMAGE_TOKENS, image_processor
-from digits_base.words import IGNORE, encode
+from digits_base.words import IGNORE, Encoder
 from moslora_xtuner.data.digits.conversations import Turn, as_text_only, caption_turn, scene_and_turns, with_image
 from moslora_xtuner.data.digits.scenes import draw, sample_scene
 
-KINDS = ("digits", "drill", "chat", "letters", "short", "questions", "caption")
-"""Drills on digits and on words without a template, the same in the template, sentences about letters, open
-questions about captions, the questions as benchmarks put them (about captions), captions of pictures."""
-PLAIN = ("digits", "drill")
+KINDS = ("digits", "drill", "gap", "chat", "letters", "short", "told", "questions", "caption")
+"""Drills on digits and on words without a template, with parts of it, in the template; sentences about letters;
+questions about captions: open, open and then lettered, as benchmarks put them; captions of pictures."""
+PLAIN = ("digits", "drill", "gap")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Stage:
     Attributes:
         shares: how often each kind is drawn.
         steps: at most.
-        mastered: the kind and the accuracy on its letters at which the stage ends.
+        mastered: the kind and the accuracy on its letters (on its words, if it has none) at which the stage ends.
         rate: share of the peak rate.
         decay: whether the rate falls to zero over the last half.
     """
@@ -51,18 +51,26 @@ class Stage:
 CURRICULUM = (
     Stage("letters of digits", {"digits": 1.0}, 2000, ("digits", 0.96)),
     Stage("letters of words", {"digits": 0.1, "drill": 0.9}, 3000, ("drill", 0.95)),
-    Stage("letters in the template", {"digits": 0.1, "drill": 0.7, "chat": 0.2}, 3000, ("chat", 0.95), rate=0.3),
-    Stage("letters in sentences", {"chat": 0.4, "letters": 0.6}, 3000, ("letters", 0.95), rate=0.3),
+    Stage("letters at a distance", {"digits": 0.1, "drill": 0.3, "gap": 0.6}, 3000, ("gap", 0.95), rate=0.5),
+    Stage("letters in the template", {"drill": 0.1, "gap": 0.3, "chat": 0.6}, 3000, ("chat", 0.95), rate=0.3),
+    Stage("letters in sentences", {"chat": 0.4, "letters": 0.6}, 3000, ("letters", 0.85), rate=0.3),
     Stage(
-        "questions",
-        {"chat": 0.05, "letters": 0.15, "short": 0.2, "questions": 0.35, "caption": 0.25},
-        4000,
-        ("questions", 0.9),
+        "open questions",
+        {"chat": 0.05, "letters": 0.2, "short": 0.35, "told": 0.4},
+        3000,
+        ("short", 0.9),
         rate=0.3,
     ),
     Stage(
-        "all together",
-        {"chat": 0.02, "letters": 0.08, "short": 0.15, "questions": 0.5, "caption": 0.25},
+        "questions with letters",
+        {"letters": 0.1, "short": 0.1, "told": 0.3, "questions": 0.5},
+        5000,
+        ("questions", 0.85),
+        rate=0.3,
+    ),
+    Stage(
+        "with captions",
+        {"chat": 0.02, "letters": 0.08, "short": 0.1, "questions": 0.5, "caption": 0.3},
         3000,
         rate=0.3,
         decay=True,
@@ -89,19 +97,24 @@ class Corpus(IterableDataset):
             return digit_drill(rng, 12), None
         if kind in ("drill", "chat"):
             return letter_drill(rng, 12), None
+        if kind == "gap":
+            return gap_drill(rng, 12), None
         if kind == "letters":
             return letter_turns(rng, 5), None
         if kind == "short":
             return as_text_only(*short_turns(rng, 6)), None
+        if kind == "told":
+            return as_text_only(*told_turns(rng, 3)), None
         return as_text_only(*scene_and_turns(rng, "train", turns=3, letters=0.6)), None
 
     def encoded(self, rng: np.random.Generator) -> Iterator[Encoded]:
         """Endless conversations as token ids and labels."""
+        encoder = Encoder(self.tokenizer, IMAGE_TOKENS)
         kinds, shares = zip(*self.stage.shares.items(), strict=True)
         for _ in itertools.count():
             kind = str(rng.choice(kinds, p=shares))
             turns, pixels = self.record(rng, kind)
-            yield KINDS.index(kind), *encode(self.tokenizer, turns, kind in PLAIN, IMAGE_TOKENS), pixels
+            yield KINDS.index(kind), *encoder.encode(turns, kind in PLAIN), pixels
 
     def collate(self, group: list[Encoded]) -> dict[str, torch.Tensor]:
         """Right-padded `ids` and `labels` (rows, length), `pixels` of the rows that have any, `kinds` (rows,)."""

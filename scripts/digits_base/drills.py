@@ -9,6 +9,9 @@ from moslora_xtuner.data.digits.questions import CATEGORIES, LANGUAGES, ask, fit
 from moslora_xtuner.data.digits.scenes import Scene
 from moslora_xtuner.data.instructions import lettered, multiple_choice
 
+BETWEEN = ("<|eot_id|>", "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n")
+"""What LLaMA-3's template puts between a question and its answer."""
+
 
 def _drawn_options(rng: np.random.Generator, language: int) -> list[str]:
     name = str(rng.choice(list(CATEGORIES)))
@@ -39,6 +42,16 @@ def letter_drill(rng: np.random.Generator, count: int) -> list[Turn]:
     return _drill(rng, _drawn_options(rng, int(rng.integers(2))), count)
 
 
+def gap_drill(rng: np.random.Generator, count: int) -> list[Turn]:
+    """The drill with a growing part of the chat template between the word and its letter.
+
+    Across the whole template at once, the same thing is not found in a thousand steps.
+    """
+    turns = letter_drill(rng, count)
+    gaps = rng.integers(len(BETWEEN) + 1, size=count)
+    return [(human + "".join(BETWEEN[:gap]), letter) for (human, letter), gap in zip(turns, gaps, strict=True)]
+
+
 def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
     """In sentences: which letter stands before this option, and what stands at this letter."""
     language = int(rng.integers(2))
@@ -64,4 +77,19 @@ def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]
     for _ in range(count):
         question = ask(str(rng.choice(fitting(scene))), scene, rng)
         turns.append((question.text[language], question.answer[language]))
+    return scene, turns
+
+
+def told_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
+    """Each question twice: open, and then with options, when the answer already stands in words above."""
+    language = int(rng.integers(2))
+    first = str(rng.choice(list(CATEGORIES)))
+    scene = scene_for(first, rng, "train")
+    turns = []
+    for _ in range(count):
+        question = ask(str(rng.choice(fitting(scene))), scene, rng)
+        options, right = question.options(rng)
+        words = lettered([option[language] for option in options])
+        turns.append((question.text[language], question.answer[language]))
+        turns.append((multiple_choice(question.text[language], words, LANGUAGES[language]), list(words)[right]))
     return scene, turns

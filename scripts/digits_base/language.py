@@ -55,8 +55,7 @@ def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
     for step in range(1, stage.steps + 1):
         batch = next(batches)
         kinds = batch.pop("kinds")
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, labels, places = model(**batch)
+        logits, labels, places = model(**batch)
         nn.functional.cross_entropy(logits, labels).backward()
         average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -68,6 +67,9 @@ def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
             if torch.distributed.get_rank() == 0:
                 parts = ", ".join(f"{kind} {letters:.3f} {rest:.3f}" for kind, (letters, rest) in seen.items())
                 print(f"{stage.name} {step}/{stage.steps} {parts} | {time.time() - start:.0f} s", flush=True)
-            if stage.mastered and seen[stage.mastered[0]][0] >= stage.mastered[1]:
-                return step
+            if stage.mastered:
+                kind, wanted = stage.mastered
+                letters, rest = seen[kind]
+                if (rest if letters != letters else letters) >= wanted:
+                    return step
     return stage.steps

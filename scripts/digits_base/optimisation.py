@@ -1,4 +1,4 @@
-"""Muon and AdamW together, gradients averaged over the processes, and attention that is fast on CPU."""
+"""Muon and AdamW together, and gradients averaged over the processes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,3 @@ def average_gradients(model: nn.Module) -> None:
     flat /= torch.distributed.get_world_size()
     for parameter, grad in zip(parameters, torch._utils._unflatten_dense_tensors(flat, grads), strict=True):
         parameter.grad = grad
-
-
-def attend_in_fp32() -> None:
-    """Keep attention in fp32 under autocast: torch 2.11's bf16 attention backward on CPU is three times slower."""
-    attend = nn.functional.scaled_dot_product_attention
-
-    def upcast(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: object) -> torch.Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return attend(query.float(), key.float(), value.float(), **options).to(query.dtype)
-
-    nn.functional.scaled_dot_product_attention = upcast

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
@@ -55,24 +57,29 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, turns: list[Turn], plain: bool, image_tokens: int
-) -> tuple[list[int], list[int]]:
-    """Token ids and labels, in LLaMA-3's template unless plain; only the assistant's turns carry a loss."""
-    ids, labels = [tokenizer.bos_token_id], [IGNORE]
-    for human, answer in turns:
-        prompt = human
-        if not plain:
-            prompt = (
-                f"<|start_header_id|>user<|end_header_id|>\n\n{human}<|eot_id|>"
-                "<|start_header_id|>assistant<|end_header_id|>\n\n"
-            )
-        for i, part in enumerate(prompt.split(IMAGE_TOKEN)):
-            if i:
-                ids += [IMAGE_ID] * image_tokens
-            ids += tokenizer.encode(part, add_special_tokens=False)
-        labels += [IGNORE] * (len(ids) - len(labels))
-        reply = tokenizer.encode(answer if plain else f"{answer}<|eot_id|>", add_special_tokens=False)
-        ids += reply
-        labels += reply
-    return ids, labels
+class Encoder:
+    """Conversations to token ids and labels; texts that come again are not tokenised again."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int) -> None:
+        self.bos, self.image = tokenizer.bos_token_id, [IMAGE_ID] * image_tokens
+        self.ids = lru_cache(maxsize=100_000)(lambda text: tokenizer.encode(text, add_special_tokens=False))
+
+    def encode(self, turns: list[Turn], plain: bool) -> tuple[list[int], list[int]]:
+        """Token ids and labels, in LLaMA-3's template unless plain; only the assistant's turns carry a loss."""
+        ids, labels = [self.bos], [IGNORE]
+        for human, answer in turns:
+            prompt = human
+            if not plain:
+                prompt = (
+                    f"<|start_header_id|>user<|end_header_id|>\n\n{human}<|eot_id|>"
+                    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+                )
+            for i, part in enumerate(prompt.split(IMAGE_TOKEN)):
+                if i:
+                    ids += self.image
+                ids += self.ids(part)
+            labels += [IGNORE] * (len(ids) - len(labels))
+            reply = self.ids(answer if plain else f"{answer}<|eot_id|>")
+            ids += reply
+            labels += reply
+        return ids, labels
