@@ -31,13 +31,14 @@ def write_report(
     baseline: str | None = None,
     training: dict[str, Path] | None = None,
     command: str | None = None,
+    times: Mapping[str, float] | None = None,
     title: str | None = None,
 ) -> Path:
     """Write OUT/report.html, radar.png, radar.svg, scores.csv and scores.md; returns the page's path.
 
     `runs`: folders with a scores.json (all else in them is optional); `baseline`: the model that the others
     are compared with (default: none); `training`: model name to its JSON-lines log; `command`: what made
-    all this, printed on the page. Raises UsageError for an unknown baseline, DataError for a broken file.
+    all this, and `times`: step to its seconds, both printed on the page. Raises UsageError for an unknown baseline, DataError for a broken file.
     """
     loaded = [scores.read(Path(folder)) for folder in runs]
     names = [run.model for run in loaded]
@@ -71,6 +72,7 @@ def write_report(
         subtasks=sections.subtask_tables(loaded),
         losses=_losses(logs, names),
         samples=_samples(loaded),
+        times=[(step, f"{seconds:.1f}") for step, seconds in (times or {}).items()],
         provenance=sections.provenance(loaded),
         paper=sections.paper_rows(built),
         command=command,

@@ -126,6 +126,7 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
         baseline="LoRA",
         training=curves,
         command=f"moslora quickstart -o {out} --seed {seed}{' --fast' if fast else ''}",
+        times=clock.seconds,
         title="DigitsVQA: LoRA and MoSLoRA",
     )
     sys.stdout.write(f"{report.table(runs, 'terminal').rstrip()}\nreport: {page}\n")

@@ -87,12 +87,20 @@ def test_the_page_holds_everything(runs: list[Path], tmp_path: Path) -> None:
     log = tmp_path / "loss.jsonl"
     log.write_text("".join(json.dumps({"step": i, "loss": 4.0 / i}) + "\n" for i in range(1, 101)))
     out = tmp_path / "out"
-    path = write_report(runs, out, baseline="LoRA", training={"LoRA": log}, command="moslora quickstart")
+    path = write_report(
+        runs,
+        out,
+        baseline="LoRA",
+        training={"LoRA": log},
+        command="moslora quickstart",
+        times={"training LoRA": 181.27},
+    )
     assert path == out / "report.html"
     names = {"report.html", "radar.png", "radar.svg", "scores.csv", "scores.md"}
     assert {item.name for item in out.iterdir()} == names
     page = Page(path.read_text(encoding="utf-8"))
     assert "moslora quickstart" in page.text
+    assert "181.3" in page.text
     assert "60.0" in page.text
     assert re.search(r"50\.0 to (69|70)\.0", page.text)  # 60 of 100: 60 +- 9.6
     assert "+20.0" in page.text
