@@ -37,8 +37,9 @@ def write_report(
     """Write OUT/report.html, radar.png, radar.svg, scores.csv and scores.md; returns the page's path.
 
     `runs`: folders with a scores.json (all else in them is optional); `baseline`: the model that the others
-    are compared with (default: none); `training`: model name to its JSON-lines log; `command`: what made
-    all this, and `times`: step to its seconds, both printed on the page. Raises UsageError for an unknown baseline, DataError for a broken file.
+    are compared with (default: none); `training`: model name to its JSON-lines log; `command`: what made all
+    this, and `times`: step to its seconds, both printed on the page. Raises UsageError for an unknown
+    baseline, DataError for a broken file.
     """
     loaded = [scores.read(Path(folder)) for folder in runs]
     names = [run.model for run in loaded]

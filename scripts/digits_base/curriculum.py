@@ -65,14 +65,14 @@ CURRICULUM = (
         "questions with letters",
         {"letters": 0.1, "short": 0.1, "told": 0.3, "questions": 0.5},
         5000,
-        ("questions", 0.85),
+        ("questions", 0.65),
         rate=0.3,
     ),
     Stage(
         "with captions",
-        {"chat": 0.02, "letters": 0.08, "short": 0.1, "questions": 0.5, "caption": 0.3},
-        3000,
-        rate=0.3,
+        {"letters": 0.05, "short": 0.1, "told": 0.15, "questions": 0.45, "caption": 0.25},
+        4000,
+        rate=0.5,
         decay=True,
     ),
 )
