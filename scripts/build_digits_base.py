@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,8 @@ def work(rank: int, args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in ("seed", "processes", "tokens", "rate", "vocab", "sight_steps")}
     checkpoints = Checkpoints(args.state, str(settings))
     taken: dict[str, int] = {}
-    stages = [(None, "sight"), *((stage, stage.name) for stage in CURRICULUM)]
+    curriculum = [replace(stage, steps=3) for stage in CURRICULUM] if args.fast else CURRICULUM
+    stages = [(None, "sight"), *((stage, stage.name) for stage in curriculum)]
     for number, (stage, name) in enumerate(stages):
         path = checkpoints.place(repr(stage))
         there = path.is_file()
@@ -71,7 +73,8 @@ def work(rank: int, args: argparse.Namespace) -> None:
             continue
         seed = [args.seed, number, rank]
         if stage is None:
-            train_sight(model, np.random.default_rng(seed), scenes=12_000, steps=args.sight_steps, rate=args.rate)
+            rng = np.random.default_rng(seed)
+            train_sight(model, rng, scenes=12 * args.sight_steps, steps=args.sight_steps, rate=args.rate)
             taken[name] = args.sight_steps
         else:
             taken[name] = train_stage(model, Corpus(tokenizer, stage, args.tokens, seed), args.rate)
@@ -92,6 +95,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1000, help="in a batch of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--fast", action="store_true", help="three steps a stage, to see that it works")
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29417, help="on 127.0.0.1, for the processes to meet")
