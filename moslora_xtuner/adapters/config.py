@@ -13,10 +13,10 @@ from torch import nn
 from ..errors import AdapterError
 
 Mixer = Literal["learned", "butterfly", "identity"]
-MixerInit = Literal["kaiming_uniform", "orthogonal", "identity", "normal", "zero"]
+MixerInit = Literal["kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero"]
 
 MIXERS = ("learned", "butterfly", "identity")
-MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "zero")
+MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero")
 DISK_TYPE = "MOSLORA"
 """The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
 
@@ -49,7 +49,8 @@ class MosLoraConfig(LoraConfig):
     Args:
         mixer: "learned" (MoSLoRA), "butterfly" (TS-Mixing: [[I, I], [I, I]], fixed) or "identity" (LoRA).
         mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "orthogonal", "identity",
-            "normal" or "zero". A fixed mixer takes none.
+            "normal", "flora" or "zero". A fixed mixer takes none. "flora" is the start of FLoRA (Si et al. 2024)
+            on Linear layers: M = 0, and A and B both drawn, normal with Kaiming's deviation for a = sqrt(3).
         freeze_mixer: keep a learned mixer as initialised and train A and B alone ("init only").
         allow_zero_mixer: accept mixer_init="zero", with which every gradient is zero (Appendix C).
 
@@ -60,7 +61,7 @@ class MosLoraConfig(LoraConfig):
     mixer: str = field(default="learned", metadata={"help": "learned, butterfly or identity"})
     mixer_init: str | None = field(
         default=None,
-        metadata={"help": "kaiming_uniform, orthogonal, identity, normal or zero; for a learned mixer only"},
+        metadata={"help": "kaiming_uniform, orthogonal, identity, normal, flora or zero; for a learned mixer only"},
     )
     freeze_mixer: bool = field(default=False, metadata={"help": "Keep a learned mixer as initialised."})
     allow_zero_mixer: bool = field(
@@ -98,6 +99,8 @@ class MosLoraConfig(LoraConfig):
             problems.append(f"mixer_init={self.mixer_init!r} is none of {', '.join(MIXER_INITS)}")
         elif self.mixer_init == "zero" and not self.allow_zero_mixer:
             problems.append("mixer_init='zero' can learn nothing; set allow_zero_mixer=True if you mean it")
+        elif self.mixer_init == "flora" and self.freeze_mixer:
+            problems.append("mixer_init='flora' starts at M = 0, which freeze_mixer would keep: leave one out")
         if self.mixer == "butterfly":
             ranks = {"r": self.r, **(self.rank_pattern or {})}
             odd = [f"{name}={rank}" for name, rank in ranks.items() if rank % 2]

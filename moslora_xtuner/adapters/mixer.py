@@ -55,9 +55,17 @@ def initial_mixer(init: str, r: int, generator: torch.Generator) -> Tensor:
         return (q * upper.diagonal().sign()).float()
     if init == "identity":
         return torch.eye(r, dtype=torch.float32, device="cpu")
-    if init == "zero":
+    if init in ("zero", "flora"):
         return empty().zero_()
     raise AdapterError(f"mixer_init={init!r} is unknown")
+
+
+def flora_factor(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Return a (rows, columns) factor as FLoRA starts it, float32 on the CPU.
+
+    N(0, 2 / ((1 + a^2) columns)) with a = sqrt(3): Kaiming's normal for the fan-in (Si et al. 2024).
+    """
+    return torch.empty(rows, columns).normal_(0, math.sqrt(0.5 / columns), generator=generator)
 
 
 def butterfly_matrix(r: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:

@@ -16,7 +16,7 @@ from ..errors import AdapterError
 from .config import MosLoraConfig, stock_custom_modules
 from .layer import MixedLinear, attach_mixer
 from .loading import check_incoming
-from .mixer import ButterflyMixer, LearnedMixer, initial_mixer, mixer_generator
+from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
 
 
 class MosLoraModel(LoraModel):
@@ -66,6 +66,8 @@ class MosLoraModel(LoraModel):
         if isinstance(lora_config, MosLoraConfig) and lora_config.mixer != "identity":
             mixer = _build_mixer(lora_config, adapter_name, layer, current_key)
             attach_mixer(layer, adapter_name, mixer)
+            if lora_config.mixer_init == "flora":
+                _draw_flora_factors(adapter_name, layer, current_key)
         elif adapter_name in getattr(layer, "lora_AB", {}):
             # An adapter of this name had a mixer, and PEFT has just replaced its lora_B by a plain one.
             del layer.lora_AB[adapter_name]
@@ -127,3 +129,11 @@ def _build_mixer(
         start = initial_mixer(config.mixer_init, r, mixer_generator(layer_name, adapter_name))
         mixer.weight.data.copy_(start)
     return mixer
+
+
+def _draw_flora_factors(adapter_name: str, layer: LoraLayer, layer_name: str) -> None:
+    """Draw A and B of a layer, both; the mixer between them is zero, so the model starts as the base."""
+    generator = mixer_generator(layer_name, adapter_name)
+    for factor in (layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].factor):
+        if not factor.is_meta:
+            factor.data.copy_(flora_factor(*factor.shape, generator))

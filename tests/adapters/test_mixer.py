@@ -14,6 +14,7 @@ from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.adapters.mixer import (
     ButterflyMixer,
     LearnedMixer,
+    flora_factor,
     initial_mixer,
     mixer_generator,
 )
@@ -163,6 +164,32 @@ def test_zero_init_has_zero_gradients_everywhere(llama: Callable[..., nn.Module]
     gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
     assert len(gradients) == 18
     assert all(g is not None and not g.any() for g in gradients.values())
+
+
+def test_flora_starts_as_the_base_and_learns_through_its_mixer(llama: Callable[..., nn.Module]) -> None:
+    model = adapt(llama, 2, mixer_init="flora")
+    ids = torch.tensor([[1, 5, 9, 2]])
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, llama()(input_ids=ids).logits)
+    model(input_ids=ids, labels=ids).loss.backward()
+    for name, parameter in model.named_parameters():
+        if "lora_AB" in name:
+            assert not parameter.any()
+            assert parameter.grad is not None
+            assert parameter.grad.any(), name
+        elif "lora_" in name:
+            assert parameter.any(), name
+            assert parameter.grad is not None
+            assert not parameter.grad.any(), name
+    with pytest.raises(AdapterError, match="flora"):
+        adapt(llama, 2, mixer_init="flora", freeze_mixer=True)
+
+
+def test_floras_factors_are_kaiming_normal() -> None:
+    drawn = flora_factor(512, 128, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    reference = nn.init.kaiming_normal_(torch.empty(512, 128), a=3**0.5)
+    assert float(drawn.std()) == pytest.approx(float(reference.std()), rel=0.02)
 
 
 def test_every_other_init_has_a_gradient_at_b(llama: Callable[..., nn.Module]) -> None:
