@@ -1,0 +1,175 @@
+"""Write the counted tables of docs/adapter.md: trainable parameters, and the cost of a layer.
+
+    python scripts/document_adapter.py           write them
+    python scripts/document_adapter.py --check   exit with 1 when the page says something else
+
+Nothing is timed. Models and layers stand on the meta device; operations are counted by torch's FlopCounterMode,
+saved bytes by what autograd keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from moslora_xtuner.adapters import MosLoraConfig
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "adapter.md"
+WIDTH, TOKENS = 4096, 2048
+RANKS = (16, 64, 512)
+
+
+def llama3_8b() -> nn.Module:
+    """LLaMA-3 8B."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
+            num_attention_heads=32, num_key_value_heads=8,
+        )
+    )  # fmt: skip
+
+
+def clip_l_336() -> nn.Module:
+    """CLIP ViT-L/14 at 336 pixels."""
+    return CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+            image_size=336, patch_size=14,
+        )
+    )  # fmt: skip
+
+
+def internlm2_7b() -> nn.Module:
+    """The linear layers of InternLM2 7B's 32 blocks."""
+
+    def block() -> nn.Module:
+        shapes = {"wqkv": (4096, 6144), "wo": (4096, 4096), "w1": (4096, 14336), "w3": (4096, 14336)}
+        shapes["w2"] = (14336, 4096)
+        return nn.ModuleDict({name: nn.Linear(*shape, bias=False) for name, shape in shapes.items()})
+
+    return nn.Sequential(*(block() for _ in range(32)))
+
+
+MODELS: tuple[tuple[str, Callable[[], nn.Module], int, tuple[str, ...]], ...] = (
+    ("LLaMA-3 8B", llama3_8b, 16, ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")),
+    ("LLaMA-3 8B", llama3_8b, 64, ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")),
+    ("CLIP ViT-L/336", clip_l_336, 64, ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
+    ("InternLM2 7B", internlm2_7b, 512, ("wqkv", "wo", "w1", "w3", "w2")),
+)
+
+
+def trainable(build: Callable[[], nn.Module], config: LoraConfig) -> int:
+    """Trainable parameters of an adapted model."""
+    with torch.device("meta"):
+        model = get_peft_model(build(), config)  # type: ignore[arg-type]
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def parameter_table() -> str:
+    """Trainable parameters of LoRA and MoSLoRA at the real sizes."""
+    lines = ["| model | r | targets | LoRA | mixers | MoSLoRA |", "|---|---|---|---|---|---|"]
+    for name, build, r, targets in MODELS:
+        lora = trainable(build, LoraConfig(r=r, target_modules=list(targets)))
+        mixed = trainable(build, MosLoraConfig(r=r, target_modules=list(targets)))
+        lines.append(f"| {name} | {r} | {', '.join(targets)} | {lora:,} | {mixed - lora:,} | {mixed:,} |")
+    return "\n".join(lines)
+
+
+@contextmanager
+def saved_bytes() -> Iterator[dict[int, int]]:
+    """Bytes that autograd keeps, by storage, so that a tensor kept twice counts once."""
+    kept: list[torch.Tensor] = []  # alive until the end, so that no storage's address is used twice
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, nn.Parameter):
+            kept.append(tensor)
+            storage = tensor.untyped_storage()
+            sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
+
+
+def cost(form: str, r: int) -> tuple[int, int]:
+    """Saved activation bytes and floating-point operations of one bf16 layer, forward and backward.
+
+    The adapter is float32, PEFT's default. The layer's input is an activation (it wants a gradient), as everywhere behind the first layer.
+    """
+    settings: dict[str, Any] = {"r": r, "lora_alpha": r, "target_modules": ["0"]}
+    with torch.device("meta"):
+        model: nn.Module = nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False)).requires_grad_(False).bfloat16()
+        if form != "folded":
+            config = MosLoraConfig(**settings) if form == "MoSLoRA" else LoraConfig(**settings)
+            model = get_peft_model(model, config)  # type: ignore[arg-type]
+        x = torch.empty(TOKENS, WIDTH, dtype=torch.bfloat16, requires_grad=True) * 1
+        with FlopCounterMode(display=False) as counter, saved_bytes() as kept:
+            out = model(x)
+            out.backward(torch.empty_like(out))
+    return sum(kept.values()), counter.get_total_flops()
+
+
+def cost_table() -> str:
+    """Saved activations and operations of a layer, and what the mixer adds to LoRA."""
+    lines = [
+        "| r | | saved for backward, MiB | operations, GFLOP | against LoRA |",
+        "|---|---|---|---|---|",
+    ]
+    lines.append(
+        f"| - | frozen layer, or an adapter merged into it | {folded[0] / 2**20:.2f} | {folded[1] / 1e9:.2f} | |"
+    )
+    for r in RANKS:
+        lora = cost("LoRA", r)
+        for form, title in (("LoRA", "LoRA, or MoSLoRA folded"), ("MoSLoRA", "MoSLoRA")):
+            kept, operations = cost(form, r)
+            more = "" if form == "LoRA" else f"{100 * (operations / lora[1] - 1):+.2f} % operations"
+            lines.append(f"| {r} | {title} | {kept / 2**20:.2f} | {operations / 1e9:.2f} | {more} |")
+    return "\n".join(lines)
+
+
+TABLES = {"parameters": parameter_table, "cost": cost_table}
+
+
+def fill(page: str) -> str:
+    """The page with every marked table made new.
+
+    Raises:
+        SystemExit: a mark is missing.
+    """
+    for name, make in TABLES.items():
+        mark = rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)"
+        table = make()
+        page, found = re.subn(mark, lambda match, made=table: match[1] + made + match[2], page, flags=re.DOTALL)
+        if not found:
+            raise SystemExit(f"error: {PAGE} has no mark '<!-- table: {name} -->'")
+    return page
+
+
+def main() -> None:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    before = PAGE.read_text(encoding="utf-8")
+    after = fill(before)
+    if parser.parse_args().check:
+        if after != before:
+            sys.exit(f"error: {PAGE} is out of date: run 'python scripts/document_adapter.py'")
+        return
+    PAGE.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
