@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmengine.config import Config
 from peft import LoraConfig, PeftConfig, PeftType
-from xtuner.registry import BUILDER
 
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.errors import AdapterError
@@ -75,29 +73,6 @@ def test_a_round_trip_through_the_file_keeps_every_field(tmp_path: Path, setting
         assert reader.from_pretrained(str(tmp_path)) == config
     assert copy.deepcopy(config) == config
     assert pickle.loads(pickle.dumps(config)) == config
-
-
-@pytest.mark.parametrize("path", ["moslora_xtuner.MosLoraConfig", "moslora_xtuner.adapters.MosLoraConfig"])
-def test_xtuner_builds_it_from_a_dotted_type(tmp_path: Path, path: str) -> None:
-    text = f"""
-lora = dict(
-    type='{path}', r=64, lora_alpha=16, lora_dropout=0.05, bias='none', mixer_init='orthogonal',
-    rank_pattern=dict(q_proj=8), target_modules=['q_proj', 'fc1'])
-"""
-    file = tmp_path / "recipe.py"
-    file.write_text(text)
-    config = BUILDER.build(Config.fromfile(file).lora)
-    assert isinstance(config, MosLoraConfig)
-    assert config == MosLoraConfig(
-        r=64,
-        lora_alpha=16,
-        lora_dropout=0.05,
-        mixer_init="orthogonal",
-        rank_pattern={"q_proj": 8},
-        target_modules=["q_proj", "fc1"],
-    )
-    config.save_pretrained(str(tmp_path))
-    assert MosLoraConfig.from_pretrained(str(tmp_path)) == config
 
 
 def test_the_plain_config_of_the_folded_adapter() -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from xtuner.model.utils import LoadWoInit
 
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.adapters.mixer import (
@@ -87,17 +86,6 @@ def test_lora_and_moslora_start_from_the_same_a_and_leave_the_same_random_state(
     own = dict(mixed.named_parameters())
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter, own[name]), name
-
-
-def test_xtuner_switching_init_functions_off_does_not_reach_the_mixer(
-    llama: Callable[..., nn.Module],
-) -> None:
-    base = llama()
-    torch.manual_seed(3)
-    with LoadWoInit():
-        drawn = mixers(get_peft_model(base, MosLoraConfig(r=8, target_modules=TARGETS, mixer_init="orthogonal")))
-    for m in drawn.values():
-        assert float((m.T @ m - torch.eye(8)).abs().max()) < 1e-6
 
 
 def test_the_mixer_is_not_rounded_to_a_half_precision_base(llama: Callable[..., nn.Module]) -> None:

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Run the adapter's tests with other releases of peft and transformers, each in an environment without xtuner.
+#
+#   bash scripts/test_adapter_matrix.sh                 all of them
+#   bash scripts/test_adapter_matrix.sh peft-0.14.0     one (.ci/run runs this one beside the pinned set)
+#
+# Environments are kept under the user's cache; torch and the rest are the pinned ones.
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
+VENV="${MOSLORA_VENV:-$ROOT/.venv}"
+[[ $VENV == /* ]] || VENV="$PWD/$VENV"
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
+declare -A SETS=(
+    [peft-0.14.0]="peft==0.14.0 transformers==4.48.0"
+    [peft-0.17.1]="peft==0.17.1 transformers==4.48.0"
+    [peft-0.18.1]="peft==0.18.1 transformers==4.48.0"
+    [newest]="peft transformers"
+)
+ORDER=(peft-0.14.0 peft-0.17.1 peft-0.18.1 newest)
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 3
+}
+pin() { # pin NAME: the line of constraints.txt for this package
+    grep -oE "^$1==[^ ;]+" "$ROOT/constraints.txt" || die "$1 is not pinned in constraints.txt"
+}
+
+[[ -x $VENV/bin/uv ]] || die "no environment at $VENV: run 'bash scripts/install.sh' first"
+(($#)) || set -- "${ORDER[@]}"
+failed=()
+for name in "$@"; do
+    [[ -n ${SETS[$name]:-} ]] || die "$name is none of ${ORDER[*]}"
+    place="$CACHE/adapter-$name"
+    wanted="$(pin torch) $(pin numpy) $(pin bitsandbytes) $(pin pytest) $(pin hypothesis) $(pin typer) ${SETS[$name]}"
+    if [[ $name == newest || ! -f $place/.set || $(<"$place/.set") != "$wanted" ]]; then
+        rm -f "$place/.set"
+        "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
+        # shellcheck disable=SC2086 # a list of requirements
+        "$VENV/bin/uv" pip install --quiet --upgrade --python "$place/bin/python" $wanted
+        printf '%s' "$wanted" >"$place/.set"
+    fi
+    versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"
+    printf 'matrix: %s (%s)\n' "$name" "$versions"
+    # Not installed there: the sources alone, from this clone.
+    PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -p no:cacheprovider "$ROOT/tests/adapters" || failed+=("$name")
+done
+((${#failed[@]} == 0)) || die "the adapter's tests failed with ${failed[*]}: see the lines above"
