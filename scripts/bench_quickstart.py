@@ -2,8 +2,8 @@
 
     python scripts/bench_quickstart.py -o runs/bench --write docs/results
 
-Memory is the proportional set size (PSS) summed over the command and its children twice a second: pages that
-processes share count once. The limits that the project promises are 10 minutes and 6 GB on 2 cores.
+Memory is what the command and its children hold alone, summed once a second, and the largest of their shared
+parts (libraries), which the others map too. The limits that the project promises are 10 minutes and 6 GB on 2 cores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -25,14 +26,14 @@ from moslora_xtuner.versions import installed_versions
 
 
 def tree_memory(process: psutil.Process) -> int:
-    """Bytes in memory (PSS) of a process and all below it; those that have just ended count as nothing."""
-    total = 0
+    """Bytes in memory of a process and all below it; those that have just ended count as nothing."""
+    own, shared = 0, [0]
     for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return total
+        with suppress(psutil.NoSuchProcess):
+            info = one.memory_info()
+            own += info.rss - info.shared
+            shared.append(info.shared)
+    return own + max(shared)
 
 
 def measure(command: list[str]) -> tuple[float, int]:
@@ -49,7 +50,7 @@ def measure(command: list[str]) -> tuple[float, int]:
                 peak = max(peak, tree_memory(process))
             except psutil.NoSuchProcess:
                 break
-            time.sleep(0.5)
+            time.sleep(1)
     if child.returncode:
         raise SystemExit(child.returncode)
     return time.monotonic() - start, peak
