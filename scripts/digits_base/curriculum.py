@@ -16,15 +16,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
-from digits_base.drills import digit_drill, gap_drill, letter_drill, letter_turns, short_turns, told_turns
+from digits_base.drills import digit_drill, gap_drill, hard_turns, letter_drill, letter_turns, short_turns, told_turns
 from digits_base.model import IMAGE, IMAGE_TOKENS, image_processor
 from digits_base.words import IGNORE, Encoder
 from moslora_xtuner.data.digits.conversations import Turn, as_text_only, caption_turn, scene_and_turns, with_image
 from moslora_xtuner.data.digits.scenes import draw, sample_scene
 
-KINDS = ("digits", "drill", "gap", "chat", "letters", "short", "told", "questions", "caption")
+KINDS = ("digits", "drill", "gap", "chat", "letters", "short", "told", "hard", "questions", "caption")
 """Drills on digits and on words without a template, with parts of it, in the template; sentences about letters;
-questions about captions: open, open and then lettered, as benchmarks put them; captions of pictures."""
+questions about captions: open, open and then lettered, those that take a thought, all as benchmarks put them;
+captions of pictures."""
 PLAIN = ("digits", "drill", "gap")
 
 
@@ -75,6 +76,13 @@ CURRICULUM = (
         rate=0.5,
         decay=True,
     ),
+    Stage(
+        "hard questions",
+        {"letters": 0.05, "told": 0.1, "hard": 0.5, "questions": 0.2, "caption": 0.15},
+        2800,
+        rate=0.5,
+        decay=True,
+    ),
 )
 
 Encoded = tuple[int, list[int], list[int], np.ndarray | None]
@@ -105,6 +113,8 @@ class Corpus(IterableDataset):
             return as_text_only(*short_turns(rng, 6)), None
         if kind == "told":
             return as_text_only(*told_turns(rng, 3)), None
+        if kind == "hard":
+            return as_text_only(*hard_turns(rng, 5)), None
         return as_text_only(*scene_and_turns(rng, "train", turns=3, letters=0.6)), None
 
     def encoded(self, rng: np.random.Generator) -> Iterator[Encoded]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moslora_xtuner.data.digits.conversations import Turn
+from moslora_xtuner.data.digits.conversations import Turn, question_turn
 from moslora_xtuner.data.digits.questions import CATEGORIES, LANGUAGES, ask, fitting, scene_for
 from moslora_xtuner.data.digits.scenes import Scene
 from moslora_xtuner.data.instructions import lettered, multiple_choice
@@ -92,4 +92,20 @@ def told_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]
         words = lettered([option[language] for option in options])
         turns.append((question.text[language], question.answer[language]))
         turns.append((multiple_choice(question.text[language], words, LANGUAGES[language]), list(words)[right]))
+    return scene, turns
+
+
+HARD = ("sum", "difference", "next", "larger", "where")
+"""Questions whose answer stands nowhere in the caption."""
+
+
+def hard_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
+    """Questions that take a thought, mostly with letters; each comes again with other options."""
+    language = int(rng.integers(2))
+    first = str(rng.choice(HARD))
+    scene = scene_for(first, rng, "train")
+    names = [name for name in fitting(scene) if name in HARD]
+    turns = [question_turn(first, scene, rng, language)]
+    while len(turns) < count:
+        turns.append(question_turn(str(rng.choice(names)), scene, rng, language))
     return scene, turns
