@@ -14,7 +14,7 @@ from ..data.templates import get_template
 from ..errors import ExportError, UsageError
 from ..output import atomic_folder
 from ..projector import projector_weights
-from .parts import Parts, find_parts
+from .parts import ADAPTER_CONFIG, Parts, find_parts
 
 FORM = "moslora_export.json"
 TOLERANCE = 1e-3
@@ -25,7 +25,7 @@ def export(run: Path, out: Path, *, format: str = "hf", name: str | None = None)
     """Export a finished run, or a base model's folder, and return `out`.
 
     Args:
-        run: a run's folder, its `adapters/`, or a folder with `base.json`.
+        run: a run's folder, its `adapters/`, a folder with `base.json`, or one PEFT adapter's directory.
         out: the folder to make; it appears whole or not at all.
         format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor, or `lora`,
             the adapters as plain LoRA directories (B' = B M) with the projector.
@@ -33,15 +33,25 @@ def export(run: Path, out: Path, *, format: str = "hf", name: str | None = None)
 
     Raises:
         ExportError: the run is unfinished, or the merged model does not equal the tuned one.
-        UsageError: no such format.
+        UsageError: no such format, or one that an adapter alone does not have.
         OutputError: `out` holds something else.
     """
+    if (Path(run) / ADAPTER_CONFIG).is_file():
+        return _export_adapter(Path(run), Path(out), format)
     parts = find_parts(Path(run))
     if format == "lora":
         return _export_lora(parts, Path(out))
     if format == "hf":
         return _export_hf(parts, Path(out), name or Path(run).name)
     raise UsageError(f"no export format {format!r}: use hf or lora")
+
+
+def _export_adapter(adapter: Path, out: Path, format: str) -> Path:
+    from ..adapters import fold_adapter
+
+    if format != "lora":
+        raise UsageError(f"{adapter} is an adapter alone, without its model: use --format lora")
+    return fold_adapter(adapter, out)
 
 
 def _export_lora(parts: Parts, out: Path) -> Path:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from moslora_xtuner.adapters import MosLoraConfig, fold_adapter, fold_state_dict
+from moslora_xtuner.cli import run_app
 from moslora_xtuner.errors import AdapterError
 
 Logits = Callable[..., Tensor]
@@ -200,3 +201,19 @@ def test_a_plain_lora_comes_out_as_it_went_in(llama: Callable[..., nn.Module], t
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert LoraConfig.from_pretrained(str(out)) == LoraConfig.from_pretrained(str(tmp_path / "plain"))
+
+
+def test_the_command_folds_an_adapters_directory(
+    saved: Callable[..., tuple[PeftModel, Path]],
+    llama: Callable[..., nn.Module],
+    logits: Callable[[nn.Module], Tensor],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, folder = saved(mixer_init="orthogonal")
+    assert run_app(["export", str(folder), "-o", str(tmp_path / "lora"), "--format", "lora"]) == 0
+    assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    plain = PeftModel.from_pretrained(llama(), str(tmp_path / "lora"))
+    assert torch.allclose(logits(plain), logits(model), atol=1e-6)
+    assert run_app(["export", str(folder), "-o", str(tmp_path / "hf")]) == 2
+    assert "--format lora" in capsys.readouterr().err
