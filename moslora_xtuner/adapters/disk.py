@@ -48,6 +48,24 @@ def read_config(adapter_dir: Path) -> dict[str, Any]:
     return translate_authors(config)
 
 
+def read_shapes(adapter_dir: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the adapter's tensors; of a safetensors file only the header is read.
+
+    Raises:
+        AdapterError: as `read_weights`.
+    """
+    path = adapter_dir / WEIGHTS_FILE
+    if not path.is_file():
+        return {name: tuple(tensor.shape) for name, tensor in read_weights(adapter_dir).items()}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{path} cannot be read ({error}): copy the adapter again") from error
+
+
 def read_weights(adapter_dir: Path) -> dict[str, Tensor]:
     """Read the adapter's tensors onto the CPU, from safetensors or (weights only) from a .bin file.
 

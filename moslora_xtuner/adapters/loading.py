@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from torch import nn
 
 from ..errors import AdapterError
+from .config import DISK_TYPE
+from .disk import read_config, read_shapes
 
+_STORED_KEY = re.compile(r"^(?:base_model\.model\.)?(?P<layer>.+)\.lora_(?P<part>A|B|AB)\.weight$")
 _ADAPTER_KEY = re.compile(r"\.lora_(?:A|B|AB)\.(?P<adapter>.+)\.(?:weight|bias)$")
 
 
@@ -42,6 +48,61 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
             raise AdapterError(_message(adapter, problems))
 
 
+def check_directory(model: nn.Module, adapter_dir: Path) -> None:
+    """Compare an adapter's directory with the model that it is to be loaded into, before a layer is made.
+
+    `model` is the base model, adapted already or not. Directories of other kinds than ours are PEFT's affair.
+
+    Raises:
+        AdapterError: layers, widths or ranks differ; lists them.
+    """
+    config = read_config(adapter_dir)
+    if config.get("peft_type") != DISK_TYPE:
+        return
+    modules = {name: m.get_base_layer() if isinstance(m, BaseTunerLayer) else m for name, m in model.named_modules()}
+    stored: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in read_shapes(adapter_dir).items():
+        if found := _STORED_KEY.match(name):
+            stored.setdefault(found["layer"], {})[found["part"]] = shape
+    problems = []
+    for layer, shapes in stored.items():
+        if layer not in modules:
+            problems.append(f"the model has no layer {layer}")
+            continue
+        problems += _misfits(layer, shapes, modules[layer], _rank(config, layer))
+    problems += [f"no weights for {layer}" for layer in _targeted(model, adapter_dir) if layer not in stored]
+    if problems:
+        raise AdapterError(
+            f"{adapter_dir} does not fit this {type(model).__name__}, and nothing was changed: {_some(problems)}. "
+            "Check the base model, and the rank and the target_modules in the directory's adapter_config.json"
+        )
+
+
+def _targeted(model: nn.Module, adapter_dir: Path) -> list[str]:
+    """The layers that the directory's config would adapt, where it names them."""
+    config = PeftConfig.from_pretrained(str(adapter_dir))
+    if config.target_modules in (None, "all-linear"):
+        return []
+    inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
+    names = [name for name, _ in model.named_modules() if name and not name.startswith(inside)]
+    return [name for name in names if check_target_module_exists(config, name)]
+
+
+def _misfits(layer: str, shapes: Mapping[str, tuple[int, ...]], base: nn.Module, r: int) -> list[str]:
+    width, height = getattr(base, "in_features", None), getattr(base, "out_features", None)
+    places = {"A": (r, width), "AB": (r, r), "B": (height, r)}
+    if width is None or height is None:
+        return [f"{layer} is {type(base).__name__}, not a Linear"]
+    return [f"{layer}.lora_{p} is {s}, not {places[p]}" for p, s in shapes.items() if s != places[p]]
+
+
+def _rank(config: Mapping[str, Any], layer: str) -> int:
+    """The rank of a layer: that of the first pattern that its name ends with (PEFT's rule), or r."""
+    patterns: Mapping[str, int] = config.get("rank_pattern") or {}
+    matches = (rank for pattern, rank in patterns.items() if re.match(rf"(.*\.)?({pattern})$", layer))
+    return int(next(matches, config.get("r", 8)))
+
+
 def _by_adapter(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     grouped: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
@@ -52,9 +113,12 @@ def _by_adapter(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _message(adapter: str, problems: list[str]) -> str:
-    shown = "; ".join(problems[:12])
-    rest = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
     return (
-        f"the weights of adapter {adapter!r} do not fit the model, and nothing was loaded: {shown}{rest}. "
+        f"the weights of adapter {adapter!r} do not fit the model, and nothing was loaded: {_some(problems)}. "
         "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
     )
+
+
+def _some(problems: list[str]) -> str:
+    rest = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
+    return "; ".join(problems[:12]) + rest

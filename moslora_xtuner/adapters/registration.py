@@ -1,27 +1,32 @@
-"""Where this package enters stock PEFT: two table entries and three marked lines.
+"""Where this package enters stock PEFT: two table entries and the marked lines.
 
 The tables are PEFT's own way in. The marked lines stop what no subclass can: code of PEFT that
-writes into `lora_B.weight` directly, where a mixed layer has only the product B M to show.
+writes into `lora_B.weight` directly, where a mixed layer has only the product B M to show, and code that
+changes the model before it knows whether the weights fit.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from peft import mapping
+from peft import PeftModel, mapping
 from peft.config import PeftConfigMixin
 from peft.utils import PeftType, hotswap, loftq_utils
 from torch import nn
 
 from ..errors import AdapterError
 from .config import DISK_TYPE, MosLoraConfig
-from .disk import translate_authors
+from .disk import CONFIG_FILE, translate_authors
 from .layer import has_mixer
+from .loading import check_directory
 from .model import MosLoraModel
 
 _stock_hotswap = hotswap.hotswap_adapter_from_state_dict
 _stock_hotswap_preparation = hotswap.prepare_model_for_compiled_hotswap
 _StockLoftqLoader = loftq_utils._SafetensorLoader
+_stock_from_pretrained = PeftModel.from_pretrained.__func__
+_stock_load_adapter = PeftModel.load_adapter
 
 
 def _refuse_if_mixed(model: nn.Module, what: str) -> None:
@@ -51,6 +56,26 @@ class _LoftqLoader(_StockLoftqLoader):
 
 
 @classmethod  # type: ignore[misc]
+def _from_pretrained(cls: type[PeftModel], model: nn.Module, model_id: Any, *args: Any, **kwargs: Any) -> PeftModel:
+    _check_directory(model, model_id, kwargs)
+    return _stock_from_pretrained(cls, model, model_id, *args, **kwargs)
+
+
+def _load_adapter(self: PeftModel, model_id: Any, *args: Any, **kwargs: Any) -> Any:
+    _check_directory(self.get_base_model(), model_id, kwargs)
+    return _stock_load_adapter(self, model_id, *args, **kwargs)
+
+
+def _check_directory(model: nn.Module, model_id: Any, options: dict[str, Any]) -> None:
+    """Before PEFT puts layers into the model, which it does before it looks at the weights."""
+    folder = Path(model_id, options.get("subfolder") or "")
+    # Keys that are to be renamed, and a config that is not the directory's, are checked when the weights come in.
+    renamed = options.get("key_mapping") is not None or options.get("config") is not None
+    if not renamed and (folder / CONFIG_FILE).is_file():
+        check_directory(model, folder)
+
+
+@classmethod  # type: ignore[misc]
 def _check_kwargs(cls: type[PeftConfigMixin], **kwargs: Any) -> dict[str, Any]:
     """PeftConfigMixin.check_kwargs, which returns what it gets, after the authors' flag is understood."""
     return translate_authors(kwargs)
@@ -64,5 +89,8 @@ def register() -> None:
     hotswap.hotswap_adapter_from_state_dict = _hotswap_adapter_from_state_dict
     hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
     loftq_utils._SafetensorLoader = _LoftqLoader  # type: ignore[misc]
+    # PEFT changes the model before it reads the weights; a directory that does not fit is told before.
+    PeftModel.from_pretrained = _from_pretrained  # type: ignore[assignment, method-assign]
+    PeftModel.load_adapter = _load_adapter  # type: ignore[method-assign]
     # An unknown key would be dropped with a warning, and the authors' adapters loaded without their mixers.
     PeftConfigMixin.check_kwargs = _check_kwargs  # type: ignore[assignment, method-assign]

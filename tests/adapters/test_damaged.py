@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from moslora_xtuner.adapters import fold_adapter
 from moslora_xtuner.errors import AdapterError, OutputError
@@ -35,7 +37,7 @@ NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_AB.weight"
         (lambda s: s.update({NAME: torch.eye(3)}), r"\(3, 3\), not \(4, 4\)", "do not fit"),
         (
             lambda s: s.update({NAME.replace("q_proj", "z"): torch.eye(4)}),
-            "no place for",
+            "no layer model.layers.0.self_attn.z",
             "belong to no lora_B",
         ),
         (lambda s: s[NAME].fill_(float("nan")), None, "not finite"),
@@ -58,6 +60,50 @@ def test_damaged_directories(
     with pytest.raises(AdapterError, match=when_folding):
         fold_adapter(path, tmp_path / "folded")
     assert not (tmp_path / "folded").exists()
+
+
+def rewrite(path: Path, **fields: object) -> None:
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "model", "words"),
+    [
+        ({"r": 6}, {}, r"up_proj\.lora_A is \(4, 32\), not \(6, 32\).*up_proj\.lora_AB is \(4, 4\), not \(6, 6\)"),
+        ({"rank_pattern": {"v_proj": 2}}, {}, r"v_proj\.lora_AB is \(4, 4\), not \(2, 2\)"),
+        ({}, {"hidden_size": 64}, r"lora_A is \(4, 32\), not \(4, 64\)"),
+        ({"target_modules": ["q_proj", "lm_head"]}, {}, "no weights for lm_head"),
+        ({}, {"num_hidden_layers": 1}, r"no layer model\.layers\.1\.self_attn"),
+    ],
+    ids=["rank", "pattern", "width", "targets", "layers"],
+)
+def test_what_does_not_fit_is_told_before_a_layer_is_made(
+    saved: Callable[..., tuple[PeftModel, Path]], fields: dict[str, object], model: dict[str, int], words: str
+) -> None:
+    loaded, path = saved()
+    rewrite(path, **fields)
+    config = {**loaded.get_base_model().config.to_dict(), **model}
+    base = LlamaForCausalLM(LlamaConfig(**config))
+    before = {name: (type(m), m.training) for name, m in base.named_modules()}
+    wanted = {name: p.requires_grad for name, p in base.named_parameters()}
+    with pytest.raises(AdapterError, match=words):
+        PeftModel.from_pretrained(base, str(path))
+    assert {name: (type(m), m.training) for name, m in base.named_modules()} == before
+    assert {name: p.requires_grad for name, p in base.named_parameters()} == wanted
+
+
+def test_a_second_adapter_that_does_not_fit_is_not_added(
+    saved: Callable[..., tuple[PeftModel, Path]], trained: Trained, logits: Logits
+) -> None:
+    _, path = saved()
+    rewrite(path, r=6)
+    model = trained(seed=5)
+    wanted = logits(model)
+    with pytest.raises(AdapterError, match=r"not \(6, 32\)"):
+        model.load_adapter(str(path), "second")
+    assert list(model.peft_config) == ["default"]
+    assert torch.equal(logits(model), wanted)
 
 
 def test_a_misfit_leaves_the_loaded_weights_alone(trained: Trained, logits: Logits) -> None:
