@@ -23,23 +23,23 @@ die() {
     printf 'error: %s\n' "$*" >&2
     exit 3
 }
-pin() { # pin NAME: the line of constraints.txt for this package
-    grep -oE "^$1==[^ ;]+" "$ROOT/constraints.txt" || die "$1 is not pinned in constraints.txt"
-}
 
 [[ -x $VENV/bin/uv ]] || die "no environment at $VENV: run 'bash scripts/install.sh' first"
 (($#)) || set -- "${ORDER[@]}"
+PACKAGES="torch numpy bitsandbytes pytest hypothesis typer"
+PINS="$(grep -E "^(${PACKAGES// /|})==" "$ROOT/constraints.txt")"
 failed=()
 for name in "$@"; do
     [[ -n ${SETS[$name]:-} ]] || die "$name is none of ${ORDER[*]}"
     place="$CACHE/adapter-$name"
-    wanted="$(pin torch) $(pin numpy) $(pin bitsandbytes) $(pin pytest) $(pin hypothesis) $(pin typer) ${SETS[$name]}"
-    if [[ $name == newest || ! -f $place/.set || $(<"$place/.set") != "$wanted" ]]; then
+    wanted="$PACKAGES ${SETS[$name]}"
+    if [[ $name == newest || ! -f $place/.set || $(<"$place/.set") != "$wanted $PINS" ]]; then
         rm -f "$place/.set"
         "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
+        printf '%s\n' "$PINS" >"$place/pins.txt"
         # shellcheck disable=SC2086 # a list of requirements
-        "$VENV/bin/uv" pip install --quiet --upgrade --python "$place/bin/python" $wanted
-        printf '%s' "$wanted" >"$place/.set"
+        "$VENV/bin/uv" pip install --quiet --upgrade --python "$place/bin/python" -c "$place/pins.txt" $wanted
+        printf '%s' "$wanted $PINS" >"$place/.set"
     fi
     versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"
     printf 'matrix: %s (%s)\n' "$name" "$versions"

@@ -23,7 +23,8 @@ from .loading import check_directory
 from .model import MosLoraModel
 
 _stock_hotswap = hotswap.hotswap_adapter_from_state_dict
-_stock_hotswap_preparation = hotswap.prepare_model_for_compiled_hotswap
+# Not in peft 0.14, where only hot-swapping itself is to be stopped.
+_stock_hotswap_preparation = getattr(hotswap, "prepare_model_for_compiled_hotswap", None)
 _StockLoftqLoader = loftq_utils._SafetensorLoader
 _stock_from_pretrained = PeftModel.from_pretrained.__func__
 _stock_load_adapter = PeftModel.load_adapter
@@ -44,6 +45,7 @@ def _hotswap_adapter_from_state_dict(model: nn.Module, *args: Any, **kwargs: Any
 
 def _prepare_model_for_compiled_hotswap(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
     _refuse_if_mixed(model, "hot-swap preparation")
+    assert _stock_hotswap_preparation is not None
     return _stock_hotswap_preparation(model, *args, **kwargs)
 
 
@@ -87,7 +89,8 @@ def register() -> None:
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[DISK_TYPE] = MosLoraConfig  # type: ignore[index]
     # peft.utils.hotswap and loftq_utils replace lora_B.weight in place; upstream has no hook for it.
     hotswap.hotswap_adapter_from_state_dict = _hotswap_adapter_from_state_dict
-    hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
+    if _stock_hotswap_preparation is not None:
+        hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
     loftq_utils._SafetensorLoader = _LoftqLoader  # type: ignore[misc]
     # PEFT changes the model before it reads the weights; a directory that does not fit is told before.
     PeftModel.from_pretrained = _from_pretrained  # type: ignore[assignment, method-assign]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PEFT_TYPE_TO_TUNER_MAPPING, LoraConfig, PeftModel, get_peft_model, replace_lora_weights_loftq
+from peft import LoraConfig, PeftModel, get_peft_model, replace_lora_weights_loftq
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils.hotswap import hotswap_adapter, prepare_model_for_compiled_hotswap
 from torch import Tensor, nn
 
