@@ -95,7 +95,7 @@ def quickstart(
 def digits(
     out: Out,
     seed: Seed = 0,
-    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = 6400,
+    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = 5600,
     test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = 360,
 ) -> None:
     """Write DigitsVQA: scenes of real handwritten digits, LLaVA JSON, token store, test sets as TSV."""

@@ -148,7 +148,7 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def write_digits(
     out: Path,
     seed: int = 0,
-    scenes: int = 6400,
+    scenes: int = 5600,
     test_questions: int = 360,
     test_seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
