@@ -3,7 +3,7 @@
     moslora data digits -o data/digits
     NPROC_PER_NODE=2 xtuner train xtuner_configs/digits_moslora.py --deepspeed zero2
 
-Two processes, with or without a GPU. Two to three minutes on two cores.
+Two processes, with or without a GPU. Three to four minutes on two cores.
 """
 
 _base_ = ["./_base_/digits.py"]
