@@ -83,6 +83,14 @@ CURRICULUM = (
         rate=0.5,
         decay=True,
     ),
+    # The stage before leaves the easy questions behind: without this one, counts and papers tune badly.
+    Stage(
+        "all questions",
+        {"letters": 0.05, "short": 0.1, "hard": 0.1, "questions": 0.6, "caption": 0.15},
+        1800,
+        rate=0.4,
+        decay=True,
+    ),
 )
 
 Encoded = tuple[int, list[int], list[int], np.ndarray | None]

@@ -50,7 +50,9 @@ def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
     stage = corpus.stage
     optimizers = Optimizers(model, rate)
     counts = Counts([corpus.tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "ABCD"])
-    batches = iter(DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8))
+    # Forked: a spawned worker would import torch and transformers again for every stage.
+    loader = DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8, multiprocessing_context="fork")
+    batches = iter(loader)
     start = time.time()
     for step in range(1, stage.steps + 1):
         batch = next(batches)
