@@ -134,6 +134,11 @@ def _build_mixer(
 def _draw_flora_factors(adapter_name: str, layer: LoraLayer, layer_name: str) -> None:
     """Draw A and B of a layer, both; the mixer between them is zero, so the model starts as the base."""
     generator = mixer_generator(layer_name, adapter_name)
-    for factor in (layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].factor):
+    factors: tuple[nn.Parameter, nn.Parameter] = (
+        layer.lora_A[adapter_name].weight,
+        layer.lora_B[adapter_name].factor,
+    )  # type: ignore[assignment]
+    for factor in factors:
         if not factor.is_meta:
-            factor.data.copy_(flora_factor(*factor.shape, generator))
+            rows, columns = factor.shape
+            factor.data.copy_(flora_factor(rows, columns, generator))

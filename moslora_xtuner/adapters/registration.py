@@ -26,7 +26,7 @@ _stock_hotswap = hotswap.hotswap_adapter_from_state_dict
 # Not in peft 0.14, where only hot-swapping itself is to be stopped.
 _stock_hotswap_preparation = getattr(hotswap, "prepare_model_for_compiled_hotswap", None)
 _StockLoftqLoader = loftq_utils._SafetensorLoader
-_stock_from_pretrained = PeftModel.from_pretrained.__func__
+_stock_from_pretrained = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
 _stock_load_adapter = PeftModel.load_adapter
 
 

@@ -87,7 +87,7 @@ CURRICULUM = (
     Stage(
         "all questions",
         {"letters": 0.05, "short": 0.1, "hard": 0.1, "questions": 0.6, "caption": 0.15},
-        1800,
+        1200,
         rate=0.4,
         decay=True,
     ),
