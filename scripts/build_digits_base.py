@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29417, help="on 127.0.0.1, for the processes to meet")
     args = parser.parse_args()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the data workers are forked
     torch.multiprocessing.spawn(work, (args,), nprocs=args.processes)
 
 
