@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from moslora_xtuner import __version__
+from moslora_xtuner.data.digits import SCENES, TEST_QUESTIONS
 from moslora_xtuner.errors import DataError, MoSLoRAError, SetupError, UsageError
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
@@ -95,8 +96,8 @@ def quickstart(
 def digits(
     out: Out,
     seed: Seed = 0,
-    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = 5600,
-    test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = 360,
+    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = SCENES,
+    test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = TEST_QUESTIONS,
 ) -> None:
     """Write DigitsVQA: scenes of real handwritten digits, LLaVA JSON, token store, test sets as TSV."""
     from moslora_xtuner.quickstart import make_data

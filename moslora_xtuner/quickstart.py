@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from .data.digits import SCENES, TEST_QUESTIONS
 from .errors import SetupError
 from .output import MARKER, atomic_write, claim, need_space
 from .progress import bar, note
@@ -29,7 +30,7 @@ class Size:
     test_questions: int
 
 
-FULL = Size(scenes=5600, test_questions=360)
+FULL = Size(SCENES, TEST_QUESTIONS)
 FAST = Size(scenes=320, test_questions=48)
 """Shows that every step works; the scores mean nothing."""
 

@@ -56,9 +56,9 @@ def check_directory(model: nn.Module, adapter_dir: Path) -> None:
     Raises:
         AdapterError: layers, widths or ranks differ; lists them.
     """
-    config = read_config(adapter_dir)
-    if config.get("peft_type") != DISK_TYPE:
+    if read_config(adapter_dir).get("peft_type") != DISK_TYPE:
         return
+    config = PeftConfig.from_pretrained(str(adapter_dir))
     modules = {name: m.get_base_layer() if isinstance(m, BaseTunerLayer) else m for name, m in model.named_modules()}
     stored: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in read_shapes(adapter_dir).items():
@@ -70,7 +70,7 @@ def check_directory(model: nn.Module, adapter_dir: Path) -> None:
             problems.append(f"the model has no layer {layer}")
             continue
         problems += _misfits(layer, shapes, modules[layer], _rank(config, layer))
-    problems += [f"no weights for {layer}" for layer in _targeted(model, adapter_dir) if layer not in stored]
+    problems += [f"no weights for {layer}" for layer in _targeted(model, config) if layer not in stored]
     if problems:
         raise AdapterError(
             f"{adapter_dir} does not fit this {type(model).__name__}, and nothing was changed: {_some(problems)}. "
@@ -78,9 +78,8 @@ def check_directory(model: nn.Module, adapter_dir: Path) -> None:
         )
 
 
-def _targeted(model: nn.Module, adapter_dir: Path) -> list[str]:
-    """The layers that the directory's config would adapt, where it names them."""
-    config = PeftConfig.from_pretrained(str(adapter_dir))
+def _targeted(model: nn.Module, config: Any) -> list[str]:
+    """The layers that the config would adapt, where it names them."""
     if config.target_modules in (None, "all-linear"):
         return []
     inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
@@ -96,11 +95,10 @@ def _misfits(layer: str, shapes: Mapping[str, tuple[int, ...]], base: nn.Module,
     return [f"{layer}.lora_{p} is {s}, not {places[p]}" for p, s in shapes.items() if s != places[p]]
 
 
-def _rank(config: Mapping[str, Any], layer: str) -> int:
+def _rank(config: Any, layer: str) -> int:
     """The rank of a layer: that of the first pattern that its name ends with (PEFT's rule), or r."""
-    patterns: Mapping[str, int] = config.get("rank_pattern") or {}
-    matches = (rank for pattern, rank in patterns.items() if re.match(rf"(.*\.)?({pattern})$", layer))
-    return int(next(matches, config.get("r", 8)))
+    patterns = config.rank_pattern.items()
+    return int(next((rank for pattern, rank in patterns if re.match(rf"(.*\.)?({pattern})$", layer)), config.r))
 
 
 def _by_adapter(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

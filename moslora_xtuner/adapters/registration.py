@@ -63,9 +63,10 @@ def _from_pretrained(cls: type[PeftModel], model: nn.Module, model_id: Any, *arg
     return _stock_from_pretrained(cls, model, model_id, *args, **kwargs)
 
 
-def _load_adapter(self: PeftModel, model_id: Any, *args: Any, **kwargs: Any) -> Any:
-    _check_directory(self.get_base_model(), model_id, kwargs)
-    return _stock_load_adapter(self, model_id, *args, **kwargs)
+def _load_adapter(self: PeftModel, model_id: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+    if adapter_name not in self.peft_config:  # else its layers are there already, and from_pretrained has checked
+        _check_directory(self.get_base_model(), model_id, kwargs)
+    return _stock_load_adapter(self, model_id, adapter_name, *args, **kwargs)
 
 
 def _check_directory(model: nn.Module, model_id: Any, options: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from moslora_xtuner.data.digits.conversations import Turn, question_turn
@@ -68,23 +70,23 @@ def letter_turns(rng: np.random.Generator, count: int) -> list[Turn]:
     return [(first, turns[0][1]), *turns[1:]]
 
 
+def _scene(rng: np.random.Generator, names: Sequence[str] = tuple(CATEGORIES)) -> tuple[int, str, Scene]:
+    """A language, one of the categories, and a scene that it fits."""
+    language = int(rng.integers(2))
+    name = str(rng.choice(names))
+    return language, name, scene_for(name, rng, "train")
+
+
 def short_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
     """Open questions about one scene without any instruction, drawn from those that fit it."""
-    language = int(rng.integers(2))
-    first = str(rng.choice(list(CATEGORIES)))
-    scene = scene_for(first, rng, "train")
-    turns = []
-    for _ in range(count):
-        question = ask(str(rng.choice(fitting(scene))), scene, rng)
-        turns.append((question.text[language], question.answer[language]))
-    return scene, turns
+    language, _, scene = _scene(rng)
+    questions = [ask(str(rng.choice(fitting(scene))), scene, rng) for _ in range(count)]
+    return scene, [(question.text[language], question.answer[language]) for question in questions]
 
 
 def told_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
     """Each question twice: open, and then with options, when the answer already stands in words above."""
-    language = int(rng.integers(2))
-    first = str(rng.choice(list(CATEGORIES)))
-    scene = scene_for(first, rng, "train")
+    language, _, scene = _scene(rng)
     turns = []
     for _ in range(count):
         question = ask(str(rng.choice(fitting(scene))), scene, rng)
@@ -101,9 +103,7 @@ HARD = ("sum", "difference", "next", "larger", "where")
 
 def hard_turns(rng: np.random.Generator, count: int) -> tuple[Scene, list[Turn]]:
     """Questions that take a thought, mostly with letters; each comes again with other options."""
-    language = int(rng.integers(2))
-    first = str(rng.choice(HARD))
-    scene = scene_for(first, rng, "train")
+    language, first, scene = _scene(rng, HARD)
     names = [name for name in fitting(scene) if name in HARD]
     turns = [question_turn(first, scene, rng, language)]
     while len(turns) < count:

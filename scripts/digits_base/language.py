@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -34,13 +35,9 @@ class Counts:
         """Accuracy on letters and on other tokens of every kind that was seen; starts again from nothing."""
         torch.distributed.all_reduce(self.values)
         shares = (self.values[0] / self.values[1]).tolist()
-        seen = {kind: (share[1], share[0]) for kind, share in zip(KINDS, shares, strict=True) if any(map(_seen, share))}
         self.values.zero_()
-        return seen
-
-
-def _seen(share: float) -> bool:
-    return share == share  # 0 / 0 is not
+        parts = {kind: (letters, rest) for kind, (rest, letters) in zip(KINDS, shares, strict=True)}
+        return {kind: part for kind, part in parts.items() if not all(map(math.isnan, part))}  # 0 / 0 is nan
 
 
 def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
@@ -72,6 +69,6 @@ def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
             if stage.mastered:
                 kind, wanted = stage.mastered
                 letters, rest = seen[kind]
-                if (rest if letters != letters else letters) >= wanted:
+                if (rest if math.isnan(letters) else letters) >= wanted:
                     return step
     return stage.steps

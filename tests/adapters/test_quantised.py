@@ -12,26 +12,47 @@ from torch import Tensor, nn
 from moslora_xtuner.adapters import MosLoraConfig, fold_adapter
 
 
-class Quantised(nn.Module):
-    """One NF4, double-quantised Linear, as in QLoRA."""
+class OneLayer(nn.Module):
+    """A model of one Linear, 64 to 128 wide."""
 
-    is_loaded_in_4bit = True
-
-    def __init__(self) -> None:
+    def __init__(self, proj: nn.Module) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        dense = nn.Linear(64, 128)
-        self.proj = bnb.nn.Linear4bit(64, 128, compute_dtype=torch.float32, compress_statistics=True, quant_type="nf4")
-        self.proj.load_state_dict(dense.state_dict())
-        self.to("cpu")
+        self.proj = proj
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)
 
 
+def quantised(proj: nn.Module, flag: str) -> OneLayer:
+    """A model with random weights in a quantised layer, marked as transformers marks one that it has loaded."""
+    torch.manual_seed(0)
+    proj.load_state_dict(nn.Linear(64, 128).state_dict())
+    model = OneLayer(proj).to("cpu")  # the move quantises
+    setattr(model, flag, True)
+    return model
+
+
+def four_bit() -> OneLayer:
+    """NF4 with double quantisation, as in QLoRA."""
+    layer = bnb.nn.Linear4bit(64, 128, compute_dtype=torch.float32, compress_statistics=True, quant_type="nf4")
+    return quantised(layer, "is_loaded_in_4bit")
+
+
+def eight_bit() -> OneLayer:
+    """LLM.int8()."""
+    return quantised(bnb.nn.Linear8bitLt(64, 128, has_fp16_weights=False), "is_loaded_in_8bit")
+
+
+def dense(weight: Tensor, bias: Tensor) -> OneLayer:
+    """The same model with the weights that the 4-bit one computes with."""
+    layer = nn.Linear(64, 128)
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return OneLayer(layer)
+
+
 def test_a_4_bit_layer_is_mixed_trained_saved_and_folded(tmp_path: Path) -> None:
     config = MosLoraConfig(r=8, lora_alpha=16, target_modules=["proj"], mixer_init="orthogonal")
-    model = get_peft_model(Quantised(), config)
+    model = get_peft_model(four_bit(), config)
     layer = model.base_model.model.proj
     assert type(layer).__name__ == "Linear4bit"
     assert layer.base_layer.weight.dtype is torch.uint8
@@ -56,25 +77,12 @@ def test_a_4_bit_layer_is_mixed_trained_saved_and_folded(tmp_path: Path) -> None
         model.save_pretrained(str(tmp_path / "adapter"))
         for path in (tmp_path / "adapter", fold_adapter(tmp_path / "adapter", tmp_path / "folded")):
             # In eval mode bitsandbytes takes a faster CPU kernel, which is right to 2e-3 only.
-            again = PeftModel.from_pretrained(Quantised(), str(path)).train()
+            again = PeftModel.from_pretrained(four_bit(), str(path)).train()
             assert float((again(x).double() - found).norm() / found.norm()) < 1e-6
 
 
-class Dense(nn.Module):
-    """The same model with the weights that the 4-bit one computes with."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.proj = nn.Linear(64, 128)
-        self.proj.weight.data.copy_(weight)
-        self.proj.bias.data.copy_(bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
 def test_merged_into_the_dequantised_base_nothing_is_lost(tmp_path: Path) -> None:
-    base = Quantised()
+    base = four_bit()
     weight = bnb.functional.dequantize_4bit(base.proj.weight.data, base.proj.weight.quant_state).detach()
     bias = base.proj.bias.detach().clone()
     model = get_peft_model(base, MosLoraConfig(r=8, lora_alpha=16, target_modules=["proj"], mixer_init="orthogonal"))
@@ -83,7 +91,7 @@ def test_merged_into_the_dequantised_base_nothing_is_lost(tmp_path: Path) -> Non
     factors["B"].data.normal_(0, 0.1)
     delta = 2.0 * (factors["B"].double() @ factors["AB"].double() @ factors["A"].double()).detach()
     model.save_pretrained(str(tmp_path / "adapter"))
-    merged = PeftModel.from_pretrained(Dense(weight, bias), str(tmp_path / "adapter")).merge_and_unload()
+    merged = PeftModel.from_pretrained(dense(weight, bias), str(tmp_path / "adapter")).merge_and_unload()
     assert type(merged.proj) is nn.Linear
     gap = (merged.proj.weight.detach().double() - weight.double() - delta).abs().max()
     assert float(gap / delta.abs().max()) < 1e-6
@@ -92,25 +100,8 @@ def test_merged_into_the_dequantised_base_nothing_is_lost(tmp_path: Path) -> Non
         assert float((merged(x) - model.train()(x)).abs().max()) < 1e-5
 
 
-class EightBit(nn.Module):
-    """One LLM.int8() Linear."""
-
-    is_loaded_in_8bit = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        dense = nn.Linear(64, 128)
-        self.proj = bnb.nn.Linear8bitLt(64, 128, has_fp16_weights=False)
-        self.proj.load_state_dict(dense.state_dict())
-        self.to("cpu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
 def test_an_8_bit_layer_is_mixed_and_has_every_gradient() -> None:
-    model = get_peft_model(EightBit(), MosLoraConfig(r=8, lora_alpha=16, target_modules=["proj"]))
+    model = get_peft_model(eight_bit(), MosLoraConfig(r=8, lora_alpha=16, target_modules=["proj"]))
     layer = model.base_model.model.proj
     assert type(layer).__name__ == "Linear8bitLt"
     factors = {name: dict(layer.named_parameters())[f"lora_{name}.default.weight"] for name in ("A", "AB", "B")}

@@ -16,6 +16,7 @@ from ...errors import DataError
 from ...output import atomic_folder, claim, marker
 from ..instructions import yes_no
 from ..prepare import sha256
+from . import SCENES, TEST_QUESTIONS
 from .conversations import as_text_only, scene_and_turns, to_llava, with_image
 from .questions import ABILITY_NAMES, CATEGORIES, LANGUAGES, Question, ask, scene_for
 from .scenes import Scene, draw
@@ -148,8 +149,8 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def write_digits(
     out: Path,
     seed: int = 0,
-    scenes: int = 5600,
-    test_questions: int = 360,
+    scenes: int = SCENES,
+    test_questions: int = TEST_QUESTIONS,
     test_seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
