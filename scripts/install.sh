@@ -74,6 +74,7 @@ make_venv() { # with $1, a fitting Python, unless there is one that works
 install_packages() { # with uv (quick), else with pip; the lists are complete, so nothing is resolved
     local python="$VENV/bin/python" lists=(-r "$ROOT/constraints.txt" -r "$ROOT/requirements-nodeps.txt")
     local uv_pin uv=("$VENV/bin/uv" pip install --python "$python" --no-deps)
+    uv+=(--compile-bytecode) # as pip does: else the first start of every program is 20 s slower
     # A killed install leaves packages that look complete and are not: then all are written again.
     if [[ -e $BEGUN ]]; then uv+=(--reinstall); fi
     : >"$BEGUN"
