@@ -38,7 +38,7 @@ for name in "$@"; do
         "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
         printf '%s\n' "$PINS" >"$place/pins.txt"
         # shellcheck disable=SC2086 # a list of requirements
-        "$VENV/bin/uv" pip install --quiet --upgrade --python "$place/bin/python" -c "$place/pins.txt" $wanted
+        "$VENV/bin/uv" pip install --quiet --compile-bytecode --upgrade --python "$place/bin/python" -c "$place/pins.txt" $wanted
         printf '%s' "$wanted $PINS" >"$place/.set"
     fi
     versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
+import peft
 from torch import Tensor
 
 from ..errors import AdapterError
-from .config import DISK_TYPE
+from .config import DISK_TYPE, MosLoraConfig
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLE_FILE = "adapter_model.bin"
 AUTHORS_FLAG = "lora_use_mixer"
 """In adapter_config.json of the authors' PEFT fork (github.com/wutaiqiang/MoSLoRA), beside type LORA."""
+AUTHORS_OLD_KEYS = ("enable_lora", "merge_weights")
+"""Settings of the PEFT of that time: for fused layers, which ours refuses, and of how eval mode was entered."""
 
 
 def translate_authors(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +32,27 @@ def translate_authors(config: Mapping[str, Any]) -> dict[str, Any]:
     translated = dict(config)
     if translated.get("peft_type") == "LORA" and translated.pop(AUTHORS_FLAG, False):
         translated.update(peft_type=DISK_TYPE, mixer="learned")
+        for key in AUTHORS_OLD_KEYS:
+            if not translated.get(key):
+                translated.pop(key, None)
     return translated
+
+
+def known_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the installed PEFT knows of a MosLoraConfig's content, and warn of the rest.
+
+    Work-around for peft 0.14, which at one unknown key falls back to the defaults of all others, rank included
+    (config.py, from_peft_type, filters by the wrong class); it can go when 0.14 is given up.
+    """
+    known = {field.name for field in fields(MosLoraConfig) if field.init}
+    unknown = sorted(set(config) - known)
+    if any(config[key] for key in unknown):
+        warnings.warn(
+            f"the installed peft {peft.__version__} does not know these fields of the adapter's config and ignores "
+            f"them: {', '.join(key for key in unknown if config[key])}; they come from another release",
+            stacklevel=2,
+        )
+    return {key: value for key, value in config.items() if key in known}
 
 
 def read_config(adapter_dir: Path) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, mapping
+from peft import PeftModel, mapping, peft_model
 from peft.config import PeftConfigMixin
 from peft.utils import PeftType, hotswap, loftq_utils
 from torch import nn
 
 from ..errors import AdapterError
 from .config import DISK_TYPE, MosLoraConfig
-from .disk import CONFIG_FILE, translate_authors
+from .disk import CONFIG_FILE, known_fields, translate_authors
 from .layer import has_mixer
 from .loading import check_directory
 from .model import MosLoraModel
@@ -81,12 +81,15 @@ def _check_directory(model: nn.Module, model_id: Any, options: dict[str, Any]) -
 @classmethod  # type: ignore[misc]
 def _check_kwargs(cls: type[PeftConfigMixin], **kwargs: Any) -> dict[str, Any]:
     """PeftConfigMixin.check_kwargs, which returns what it gets, after the authors' flag is understood."""
-    return translate_authors(kwargs)
+    kwargs = translate_authors(kwargs)
+    return known_fields(kwargs) if kwargs.get("peft_type") == DISK_TYPE else kwargs
 
 
 def register() -> None:
     """Make get_peft_model and PeftModel.from_pretrained know MosLoraConfig. Calling it again does nothing."""
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[PeftType.LORA] = MosLoraModel
+    if "PEFT_TYPE_TO_MODEL_MAPPING" in vars(peft_model):  # peft 0.14 keeps a second table; can go with it
+        peft_model.PEFT_TYPE_TO_MODEL_MAPPING[PeftType.LORA] = MosLoraModel
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[DISK_TYPE] = MosLoraConfig  # type: ignore[index]
     # peft.utils.hotswap and loftq_utils replace lora_B.weight in place; upstream has no hook for it.
     hotswap.hotswap_adapter_from_state_dict = _hotswap_adapter_from_state_dict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -13,6 +14,10 @@ from peft import LoraConfig, PeftConfig, PeftType
 
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.errors import AdapterError
+
+has_target_parameters = pytest.mark.skipif(
+    not hasattr(LoraConfig, "target_parameters"), reason="this peft has no target_parameters"
+)
 
 
 def test_in_memory_lora_on_disk_moslora() -> None:
@@ -36,7 +41,8 @@ def test_in_memory_lora_on_disk_moslora() -> None:
         ({"init_lora_weights": "olora"}, "olora"),
         ({"init_lora_weights": "orthogonal"}, "orthogonal"),
         ({"use_dora": True, "init_lora_weights": False}, "magnitude"),
-        ({"target_parameters": ["experts.w"]}, "target_parameters"),
+        ({"layer_replication": [(0, 2)]}, "layer_replication"),
+        pytest.param({"target_parameters": ["experts.w"]}, "target_parameters", marks=has_target_parameters),
     ],
 )
 def test_contradictions_are_refused_by_name(settings: dict[str, Any], words: str) -> None:
@@ -45,8 +51,8 @@ def test_contradictions_are_refused_by_name(settings: dict[str, Any], words: str
 
 
 def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(AdapterError, match=r"allow_zero_mixer.*pissa.*target_parameters"):
-        MosLoraConfig(mixer_init="zero", init_lora_weights="pissa", target_parameters=["w"])
+    with pytest.raises(AdapterError, match=r"allow_zero_mixer.*pissa.*layer_replication"):
+        MosLoraConfig(mixer_init="zero", init_lora_weights="pissa", layer_replication=[(0, 2)])
 
 
 def test_zero_warns_that_nothing_can_learn() -> None:
@@ -73,6 +79,15 @@ def test_a_round_trip_through_the_file_keeps_every_field(tmp_path: Path, setting
         assert reader.from_pretrained(str(tmp_path)) == config
     assert copy.deepcopy(config) == config
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_file_of_a_newer_release_keeps_what_is_known_and_tells_the_rest(tmp_path: Path) -> None:
+    config = MosLoraConfig(r=6, lora_alpha=5, mixer="butterfly", target_modules=["q_proj"])
+    config.save_pretrained(str(tmp_path))
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "future": 3, "unused": None}))
+    with pytest.warns(UserWarning, match=r"ignores them: future;"):
+        assert PeftConfig.from_pretrained(str(tmp_path)) == config
 
 
 def test_the_plain_config_of_the_folded_adapter() -> None:

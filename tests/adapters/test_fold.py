@@ -159,7 +159,7 @@ def as_the_authors_saved_it(path: Path, *, pickle: bool = False, flag: bool | No
 
 
 @pytest.mark.parametrize("pickle", [False, True])
-@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+@pytest.mark.filterwarnings("error:Unexpected keyword arguments", "error:the installed peft")
 def test_the_authors_directories_load_and_fold(
     saved: Callable[..., tuple[PeftModel, Path]],
     llama: Callable[..., nn.Module],

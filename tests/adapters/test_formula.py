@@ -133,7 +133,7 @@ def test_merge_is_exact_to_the_dtype(dtype: torch.dtype, tolerance: float) -> No
     layer = model.base_model.model.proj
     a, b = layer.lora_A["default"].weight.double(), raw_b(layer).double()
     wanted = layer.base_layer.weight.double() + 2.0 * b @ paper_m("learned", layer, 16) @ a
-    model.base_model.merge_adapter(safe_merge=True)
+    layer.merge(safe_merge=True)
     assert relative(layer.base_layer.weight, wanted.detach()) < tolerance
 
 
