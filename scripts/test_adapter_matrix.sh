@@ -15,9 +15,10 @@ declare -A SETS=(
     [peft-0.14.0]="peft==0.14.0 transformers==4.48.0"
     [peft-0.17.1]="peft==0.17.1 transformers==4.48.0"
     [peft-0.18.1]="peft==0.18.1 transformers==4.48.0"
+    [peft-newest]="peft transformers==4.48.0"
     [newest]="peft transformers"
 )
-ORDER=(peft-0.14.0 peft-0.17.1 peft-0.18.1 newest)
+ORDER=(peft-0.14.0 peft-0.17.1 peft-0.18.1 peft-newest newest)
 
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -33,7 +34,7 @@ for name in "$@"; do
     [[ -n ${SETS[$name]:-} ]] || die "$name is none of ${ORDER[*]}"
     place="$CACHE/adapter-$name"
     wanted="$PACKAGES ${SETS[$name]}"
-    if [[ $name == newest || ! -f $place/.set || $(<"$place/.set") != "$wanted $PINS" ]]; then
+    if [[ $name == *newest || ! -f $place/.set || $(<"$place/.set") != "$wanted $PINS" ]]; then
         rm -f "$place/.set"
         "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
         printf '%s\n' "$PINS" >"$place/pins.txt"

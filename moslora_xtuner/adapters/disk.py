@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import peft

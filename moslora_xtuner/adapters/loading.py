@@ -32,6 +32,10 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
         AdapterError: names or shapes differ; lists them.
     """
     incoming = _by_adapter({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})
+    # peft 0.21 gives the adapter's name only to keys that have a place, so a mixer too many arrives without one.
+    left_over = [k[len(prefix) :] for k in state_dict if k.startswith(prefix) and k.endswith(".lora_AB.weight")]
+    if left_over:
+        raise AdapterError(_message([f"no place for {name}" for name in left_over]))
     own = _by_adapter({**dict(model.named_parameters()), **dict(model.named_buffers())})
     for adapter, tensors in incoming.items():
         expected = own.get(adapter, {})
@@ -45,7 +49,7 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
             if shape != tuple(place.shape) and not hasattr(place, "ds_id"):
                 problems.append(f"{name} is {shape}, not {tuple(place.shape)}")
         if problems:
-            raise AdapterError(_message(adapter, problems))
+            raise AdapterError(_message(problems, adapter))
 
 
 def check_directory(model: nn.Module, adapter_dir: Path) -> None:
@@ -110,9 +114,10 @@ def _by_adapter(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return grouped
 
 
-def _message(adapter: str, problems: list[str]) -> str:
+def _message(problems: list[str], adapter: str | None = None) -> str:
+    what = "adapter weights" if adapter is None else f"the weights of adapter {adapter!r}"
     return (
-        f"the weights of adapter {adapter!r} do not fit the model, and nothing was loaded: {_some(problems)}. "
+        f"{what} do not fit the model, and nothing was loaded: {_some(problems)}. "
         "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bitsandbytes as bnb
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from moslora_xtuner.adapters import MosLoraConfig, fold_adapter
@@ -83,7 +83,7 @@ def test_a_4_bit_layer_is_mixed_trained_saved_and_folded(tmp_path: Path) -> None
 
 def test_merged_into_the_dequantised_base_nothing_is_lost(tmp_path: Path) -> None:
     base = four_bit()
-    weight = bnb.functional.dequantize_4bit(base.proj.weight.data, base.proj.weight.quant_state).detach()
+    weight = dequantised(base.proj).float()
     bias = base.proj.bias.detach().clone()
     model = get_peft_model(base, MosLoraConfig(r=8, lora_alpha=16, target_modules=["proj"], mixer_init="orthogonal"))
     layer = model.base_model.model.proj
@@ -98,6 +98,36 @@ def test_merged_into_the_dequantised_base_nothing_is_lost(tmp_path: Path) -> Non
     x = torch.randn(16, 64)
     with torch.no_grad():
         assert float((merged(x) - model.train()(x)).abs().max()) < 1e-5
+
+
+def test_merging_in_place_requantises_base_plus_delta() -> None:
+    """Or fails as stock PEFT does: 0.14 cannot merge into 4 bits on a CPU."""
+    problem: type[Exception] | None = None
+    for config in (LoraConfig, MosLoraConfig):
+        model = get_peft_model(four_bit(), config(r=8, lora_alpha=16, target_modules=["proj"]))
+        layer = model.base_model.model.proj
+        factors = {n.split(".")[0]: p for n, p in layer.named_parameters() if "lora_" in n}
+        factors["lora_B"].data.normal_(0, 0.1)
+        a, b = factors["lora_A"].double(), factors["lora_B"].double()
+        m = factors["lora_AB"].double() if config is MosLoraConfig else torch.eye(8).double()
+        wanted = dequantised(layer.base_layer) + (2.0 * b @ m @ a).detach()
+        kept = layer.base_layer.weight.data.clone()
+        try:
+            layer.merge()
+        except Exception as error:
+            if config is MosLoraConfig and type(error) is not problem:
+                raise
+            assert torch.equal(layer.base_layer.weight.data, kept)
+            problem = type(error)
+            continue
+        assert problem is None
+        packed, state = bnb.functional.quantize_4bit(wanted.float(), quant_type="nf4", compress_statistics=True)
+        requantised = bnb.functional.dequantize_4bit(packed, state).double()
+        assert float((dequantised(layer.base_layer) - requantised).norm() / wanted.norm()) < 1e-3
+
+
+def dequantised(layer: bnb.nn.Linear4bit) -> Tensor:
+    return bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).detach().double()
 
 
 def test_an_8_bit_layer_is_mixed_and_has_every_gradient() -> None:
