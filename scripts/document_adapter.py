@@ -1,7 +1,8 @@
-"""Write the counted tables of docs/adapter.md: trainable parameters, and the cost of a layer.
+"""Write the tables of docs/adapter.md: trainable parameters, the cost of a layer, and how exact all is.
 
-    python scripts/document_adapter.py           write them
-    python scripts/document_adapter.py --check   exit with 1 when the page says something else
+    python scripts/document_adapter.py                 write the counted ones
+    python scripts/document_adapter.py --check         exit with 1 when the page says something else there
+    bash scripts/test_adapter_matrix.sh --write        measure how exact it is, with all releases, and write that
 
 Nothing is timed. Models and layers stand on the meta device; operations are counted by torch's FlopCounterMode,
 saved bytes by what autograd keeps for the backward pass.
@@ -12,10 +13,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -141,16 +143,40 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def exactness_table(figures: Path) -> str:
+    """The largest figure that the tests measured, by release, from the files `<releases>.xml` that pytest wrote.
+
+    Raises:
+        SystemExit: there is no file, or a release lacks a figure that another has.
+    """
+    bounds: dict[str, str] = {}
+    columns: dict[str, dict[str, float]] = {}
+    for file in sorted(figures.glob("*.xml")):
+        measured = columns.setdefault(file.stem, {})
+        for found in ElementTree.parse(file).iter("property"):
+            kind, _, name = found.attrib["name"].partition(": ")
+            if kind == "figure":
+                value, bounds[name] = found.attrib["value"].split()
+                measured[name] = max(float(value), measured.get(name, 0.0))
+    if not bounds or any(measured.keys() != bounds.keys() for measured in columns.values()):
+        raise SystemExit(f"error: figures are missing in {figures}: all sets must have run to their end")
+    lines = ["| | at most | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for name, bound in bounds.items():
+        cells = (f"{measured[name]:.1e}" if measured[name] else "0" for measured in columns.values())
+        lines.append(f"| {name} | {bound} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 TABLES = {"parameters": parameter_table, "cost": cost_table}
 
 
-def fill(page: str) -> str:
-    """The page with every marked table made new.
+def fill(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """The page with the marked tables made new.
 
     Raises:
         SystemExit: a mark is missing.
     """
-    for name, make in TABLES.items():
+    for name, make in tables.items():
         mark = rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)"
         table = make()
         page, found = re.subn(mark, lambda match, made=table: match[1] + made + match[2], page, flags=re.DOTALL)
@@ -163,9 +189,11 @@ def main() -> None:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="what the tests measured, one file a release")
+    args = parser.parse_args()
     before = PAGE.read_text(encoding="utf-8")
-    after = fill(before)
-    if parser.parse_args().check:
+    after = fill(before, {"exactness": lambda: exactness_table(args.figures)} if args.figures else TABLES)
+    if args.check:
         if after != before:
             sys.exit(f"error: {PAGE} is out of date: run 'python scripts/document_adapter.py'")
         return

@@ -2,6 +2,7 @@
 # Run the adapter's tests with other releases of peft and transformers, each in an environment without xtuner.
 #
 #   bash scripts/test_adapter_matrix.sh                 all of them
+#   bash scripts/test_adapter_matrix.sh --write         all of them, and the table in docs/adapter.md
 #   bash scripts/test_adapter_matrix.sh peft-0.14.0     one (.ci/run runs this one beside the pinned set)
 #
 # Environments are kept under the user's cache; torch and the rest are the pinned ones.
@@ -11,6 +12,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 VENV="${MOSLORA_VENV:-$ROOT/.venv}"
 [[ $VENV == /* ]] || VENV="$PWD/$VENV"
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
+{ mkdir -p "$CACHE" 2>/dev/null && [[ -w $CACHE ]]; } || CACHE="$ROOT/build"
 declare -A SETS=(
     [peft-0.14.0]="peft==0.14.0 transformers==4.48.0"
     [peft-0.17.1]="peft==0.17.1 transformers==4.48.0"
@@ -26,10 +28,18 @@ die() {
 }
 
 [[ -x $VENV/bin/uv ]] || die "no environment at $VENV: run 'bash scripts/install.sh' first"
+write=0
+if [[ ${1:-} == --write ]]; then
+    (($# == 1)) || die "--write takes no names: the table is of all the sets"
+    write=1
+    shift
+fi
 (($#)) || set -- "${ORDER[@]}"
 PACKAGES="torch numpy bitsandbytes pytest hypothesis typer"
 PINS="$(grep -E "^(${PACKAGES// /|})==" "$ROOT/constraints.txt")"
 failed=()
+figures="$(mktemp -d)"
+trap 'rm -r "$figures"' EXIT
 for name in "$@"; do
     [[ -n ${SETS[$name]:-} ]] || die "$name is none of ${ORDER[*]}"
     place="$CACHE/adapter-$name"
@@ -45,6 +55,8 @@ for name in "$@"; do
     versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"
     printf 'matrix: %s (%s)\n' "$name" "$versions"
     # Not installed there: the sources alone, from this clone.
-    PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -p no:cacheprovider "$ROOT/tests/adapters" || failed+=("$name")
+    PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -p no:cacheprovider -o junit_family=xunit1 --junitxml="$figures/$versions.xml" \
+        "$ROOT/tests/adapters" || failed+=("$name")
 done
 ((${#failed[@]} == 0)) || die "the adapter's tests failed with ${failed[*]}: see the lines above"
+((write == 0)) || "$VENV/bin/python" "$ROOT/scripts/document_adapter.py" --figures "$figures"

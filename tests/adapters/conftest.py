@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from moslora_xtuner.adapters import MosLoraConfig
 
 IDS = torch.tensor([[1, 5, 9, 2, 7, 3, 11, 4], [3, 3, 8, 40, 22, 17, 6, 1]])
+Holds = Callable[[str, float, float], None]
 LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
 
 
@@ -43,6 +44,17 @@ def randomise(model: nn.Module, seed: int = 1) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator) * 0.4 / parameter.shape[-1] ** 0.5
             parameter.data.copy_(noise)
     return model
+
+
+@pytest.fixture
+def holds(record_property: Callable[[str, object], None]) -> Holds:
+    """Assert that a figure keeps to its bound, and record both: docs/adapter.md's table is made from them."""
+
+    def check(what: str, found: float, bound: float) -> None:
+        record_property(f"figure: {what}", f"{found:.1e} {bound:g}")
+        assert found <= bound, f"{what}: {found:.2e}, and at most {bound:g} is right"
+
+    return check
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from moslora_xtuner.errors import AdapterError
 
 Logits = Callable[..., Tensor]
 Trained = Callable[..., PeftModel]
+Holds = Callable[[str, float, float], None]
 Stock = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 
@@ -83,6 +84,7 @@ def test_stock_peft_loads_the_folded_form_and_refuses_the_other(
     logits: Logits,
     stock_python: Stock,
     tmp_path: Path,
+    holds: Holds,
 ) -> None:
     model, path = saved(mixer_init="orthogonal")
     places = {"base": tmp_path / "base", "logits": tmp_path / "logits.pt"}
@@ -108,7 +110,9 @@ with torch.no_grad():
     paths = {name: str(place) for name, place in places.items()}
     done = stock_python(script.format(adapter=str(path), folded=str(folded), **paths))
     assert done.returncode == 0, done.stderr
-    assert gap(torch.load(places["logits"]), logits(model)) < 1e-6
+    holds(
+        "logits of the folded form in a process with stock PEFT", gap(torch.load(places["logits"]), logits(model)), 1e-6
+    )
 
 
 @settings(max_examples=30, deadline=None)

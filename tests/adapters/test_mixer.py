@@ -19,6 +19,7 @@ from moslora_xtuner.adapters.mixer import (
 )
 from moslora_xtuner.errors import AdapterError
 
+Holds = Callable[[str, float, float], None]
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 
@@ -123,9 +124,13 @@ def losses_and_weights(
     return losses, weights
 
 
+def abs_gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_identity_init_is_lora_at_steps_0_and_1(
-    llama: Callable[..., nn.Module], optimizer: Callable[..., torch.optim.Optimizer]
+    llama: Callable[..., nn.Module], optimizer: Callable[..., torch.optim.Optimizer], holds: Holds
 ) -> None:
     def make(parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return optimizer(parameters, lr=lr, weight_decay=0.0)
@@ -136,22 +141,24 @@ def test_identity_init_is_lora_at_steps_0_and_1(
     plain = get_peft_model(base, LoraConfig(r=8, lora_alpha=8, target_modules=TARGETS))
     found, found_weights = losses_and_weights(mixed, 1, make)
     wanted, wanted_weights = losses_and_weights(plain, 1, make)
-    assert found == wanted
+    holds("identity start and LoRA, losses at steps 0 and 1", max(map(abs_gap, found, wanted)), 0)
     assert found[1] < found[0]
-    assert all(torch.equal(found_weights[n], wanted_weights[n]) for n in wanted_weights)
+    parts = max(abs_gap(found_weights[n], wanted_weights[n]) for n in wanted_weights)
+    holds("identity start and LoRA, A and B after step 1", parts, 0)
     later, _ = losses_and_weights(mixed, 2, make)
     lora_later, _ = losses_and_weights(plain, 2, make)
     assert later != lora_later
 
 
 @pytest.mark.filterwarnings("ignore:mixer_init='zero'")
-def test_zero_init_has_zero_gradients_everywhere(llama: Callable[..., nn.Module]) -> None:
+def test_zero_init_has_zero_gradients_everywhere(llama: Callable[..., nn.Module], holds: Holds) -> None:
     model = adapt(llama, 2, mixer_init="zero", allow_zero_mixer=True)
     ids = torch.tensor([[1, 5, 9, 2]])
     model(input_ids=ids, labels=ids).loss.backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
     assert len(gradients) == 18
-    assert all(g is not None and not g.any() for g in gradients.values())
+    assert all(g is not None for g in gradients.values())
+    holds("zero start, largest gradient", max(float(g.abs().max()) for g in gradients.values()), 0)
 
 
 def test_flora_starts_as_the_base_and_learns_through_its_mixer(llama: Callable[..., nn.Module]) -> None:
