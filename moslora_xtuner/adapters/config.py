@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, NoReturn
 
-from peft import LoraConfig
+from peft import LoraConfig, LoraModel
 from torch import nn
 
 from ..errors import AdapterError
@@ -20,6 +20,18 @@ MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "flora", "
 DISK_TYPE = "MOSLORA"
 """The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
 
+_KEPT = (
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
+    "inference_mode", "runtime_config", "r", "rank_pattern", "lora_alpha", "alpha_pattern", "use_rslora",
+    "lora_dropout", "fan_in_fan_out", "bias", "lora_bias", "use_dora", "init_lora_weights", "target_modules",
+    "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices",
+    "ensure_weight_tying",
+    "megatron_core", "qalora_group_size", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+)  # fmt: skip
+"""Fields of LoraConfig that are right with a mixer, or (the last line) mean nothing without one that is refused.
+
+Any other, also one of a PEFT to come, changes the layer in a way that nobody has looked at yet.
+"""
 _STOCK_INITS = (True, False, "gaussian")
 
 
@@ -33,6 +45,10 @@ def refuse_stock_tuner(target: nn.Module, adapter_name: str, **_: Any) -> NoRetu
         f"adapter {adapter_name!r} has a mixer, and the tuner that is building it (a mixed model, X-LoRA or "
         f"LoraModel itself) would drop it: use get_peft_model(model, config), or fold the adapter first"
     )
+
+
+def _default(option: Field[Any]) -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 @dataclass
@@ -117,9 +133,12 @@ class MosLoraConfig(LoraConfig):
             )
         if self.use_dora and self.init_lora_weights is False:
             problems.append("use_dora with init_lora_weights=False takes the magnitude of B A, not of B M A")
-        for name in ("target_parameters", "megatron_config", "use_qalora", "layer_replication"):
-            if getattr(self, name, None):
-                problems.append(f"{name} has no mixed layer: leave it out")
+        if self.bias == "lora_only" and not hasattr(LoraModel, "_get_learnable_bias_state_dict"):
+            # Work-around, up to peft 0.18 at least: LoraModel looks for the bias beside lora_A, not in base_layer.
+            problems.append("bias='lora_only' is trained and then not saved by this peft: use 'none' or 'all'")
+        for option in fields(LoraConfig):
+            if option.name not in _KEPT and getattr(self, option.name) != _default(option):
+                problems.append(f"{option.name} has no mixed layer: leave it out")
         return problems
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,10 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, mapping, peft_model
+from peft import PeftModel, mapping, optimizers, peft_model
 from peft.config import PeftConfigMixin
 from peft.utils import PeftType, hotswap, loftq_utils
 from torch import nn
+
+try:
+    from peft.optimizers import lorafa
+except ImportError:  # peft 0.14 has none
+    lorafa = None
 
 from ..errors import AdapterError
 from .config import DISK_TYPE, MosLoraConfig
@@ -28,6 +33,7 @@ _stock_hotswap_preparation = getattr(hotswap, "prepare_model_for_compiled_hotswa
 _StockLoftqLoader = loftq_utils._SafetensorLoader
 _stock_from_pretrained = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
 _stock_load_adapter = PeftModel.load_adapter
+_stock_create_lorafa_optimizer = getattr(lorafa, "create_lorafa_optimizer", None)
 
 
 def _refuse_if_mixed(model: nn.Module, what: str) -> None:
@@ -69,6 +75,16 @@ def _load_adapter(self: PeftModel, model_id: Any, adapter_name: str, *args: Any,
     return _stock_load_adapter(self, model_id, adapter_name, *args, **kwargs)
 
 
+def _create_lorafa_optimizer(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    if has_mixer(model):
+        raise AdapterError(
+            "LoRA-FA projects B's gradient by A alone, and takes every second parameter for B: it is wrong with a "
+            "mixer between them; use another optimiser"
+        )
+    assert lorafa is not None
+    return _stock_create_lorafa_optimizer(model, *args, **kwargs)
+
+
 def _check_directory(model: nn.Module, model_id: Any, options: dict[str, Any]) -> None:
     """Before PEFT puts layers into the model, which it does before it looks at the weights."""
     folder = Path(model_id, options.get("subfolder") or "")
@@ -96,6 +112,8 @@ def register() -> None:
     if _stock_hotswap_preparation is not None:
         hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
     loftq_utils._SafetensorLoader = _LoftqLoader  # type: ignore[misc]
+    if lorafa is not None:
+        optimizers.create_lorafa_optimizer = lorafa.create_lorafa_optimizer = _create_lorafa_optimizer
     # PEFT changes the model before it reads the weights; a directory that does not fit is told before.
     PeftModel.from_pretrained = _from_pretrained  # type: ignore[assignment, method-assign]
     PeftModel.load_adapter = _load_adapter  # type: ignore[method-assign]

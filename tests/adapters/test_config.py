@@ -6,18 +6,30 @@ import copy
 import json
 import pickle
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 from peft import LoraConfig, PeftConfig, PeftType
 
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.errors import AdapterError
 
-has_target_parameters = pytest.mark.skipif(
-    not hasattr(LoraConfig, "target_parameters"), reason="this peft has no target_parameters"
-)
+OTHER_LAYERS: dict[str, object] = {
+    "layer_replication": [(0, 2)],
+    "megatron_config": {"hidden_size": 4},
+    "target_parameters": ["experts.w"],
+    "use_qalora": True,
+    "alora_invocation_tokens": [1, 2],
+    "arrow_config": {"top_k": 1},
+    "use_bdlora": {"nblocks": 2},
+    "kasa_config": {"beta": 1.0},
+    "velora_config": {"scale": 1.0},
+    "monteclora_config": {},
+}
+"""Settings that give LoraConfig's layers another function; releases of PEFT have some of them."""
 
 
 def test_in_memory_lora_on_disk_moslora() -> None:
@@ -41,13 +53,19 @@ def test_in_memory_lora_on_disk_moslora() -> None:
         ({"init_lora_weights": "olora"}, "olora"),
         ({"init_lora_weights": "orthogonal"}, "orthogonal"),
         ({"use_dora": True, "init_lora_weights": False}, "magnitude"),
-        ({"layer_replication": [(0, 2)]}, "layer_replication"),
-        pytest.param({"target_parameters": ["experts.w"]}, "target_parameters", marks=has_target_parameters),
     ],
 )
 def test_contradictions_are_refused_by_name(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(AdapterError, match=words):
         MosLoraConfig(**settings)
+
+
+@pytest.mark.parametrize("name", OTHER_LAYERS)
+def test_layers_of_another_function_are_refused(name: str) -> None:
+    if name not in {field.name for field in fields(LoraConfig)}:
+        pytest.skip(f"peft {peft.__version__} has no {name}")
+    with pytest.raises(AdapterError, match=f"{name} has no mixed layer"):
+        MosLoraConfig(**{name: OTHER_LAYERS[name]})
 
 
 def test_all_problems_are_told_at_once() -> None:

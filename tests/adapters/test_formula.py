@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import Tensor, nn
 
 from moslora_xtuner.adapters import MosLoraConfig, MosLoraModel
 from moslora_xtuner.adapters.config import MIXER_INITS
+from moslora_xtuner.errors import AdapterError
 
 Holds = Callable[[str, float, float], None]
 
@@ -177,6 +179,37 @@ def test_butterfly_adds_the_cross_terms_and_halves_the_rank(holds: Holds) -> Non
     assert torch.linalg.matrix_rank(delta.double(), rtol=1e-5) == r // 2
     assert not hasattr(layer.lora_AB["default"], "weight")
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == r * (20 + 18)
+
+
+def test_dropout_is_before_a_alone() -> None:
+    model = adapted(16, 12, 4, seed=9, lora_alpha=4, lora_dropout=0.5).train()
+    layer = model.base_model.model.proj
+    x = torch.randn(6, 16)
+    torch.manual_seed(1)
+    dropped = nn.functional.dropout(x, 0.5).double()
+    base = x.double() @ layer.base_layer.weight.double().T + layer.base_layer.bias.double()
+    a, b, m = layer.lora_A["default"].weight.double(), raw_b(layer).double(), paper_m("learned", layer, 4)
+    torch.manual_seed(1)
+    assert relative(model(x), (base + dropped @ a.T @ m.T @ b.T).detach()) < 2e-6
+    assert relative(model.eval()(x), (base + x.double() @ a.T @ m.T @ b.T).detach()) < 2e-6
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_the_layers_own_bias_is_trained_and_saved_or_refused(bias: str, tmp_path: Path) -> None:
+    try:
+        model = adapted(6, 5, 2, seed=4, bias=bias)
+    except AdapterError:
+        stock = get_peft_model(OneLinear(6, 5), LoraConfig(r=2, target_modules=["proj"], bias=bias))
+        assert not [name for name in get_peft_model_state_dict(stock) if name.endswith("bias")]  # it would be lost
+        return
+    own = model.base_model.model.proj.base_layer.bias
+    assert own.requires_grad
+    own.data.normal_()
+    model.save_pretrained(str(tmp_path))
+    torch.manual_seed(4)
+    again = PeftModel.from_pretrained(OneLinear(6, 5), str(tmp_path))
+    x = torch.randn(3, 6)
+    assert torch.equal(again(x), model(x))
 
 
 def test_dora_uses_the_mixed_delta(holds: Holds) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, replace_lora_weights_loftq
+from peft import LoraConfig, PeftModel, get_peft_model, optimizers, replace_lora_weights_loftq
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import hotswap
 from torch import Tensor, nn
@@ -35,6 +35,18 @@ def test_hot_swapping_into_a_mixed_model_is_refused(
 def test_preparing_a_mixed_model_for_hot_swapping_is_refused(trained: Callable[..., PeftModel]) -> None:
     with pytest.raises(AdapterError, match="hot-swap preparation"):
         hotswap.prepare_model_for_compiled_hotswap(trained(), target_rank=8)
+
+
+@pytest.mark.skipif(not hasattr(optimizers, "create_lorafa_optimizer"), reason="peft 0.14 has no LoRA-FA")
+@pytest.mark.parametrize("mixer", ["learned", "butterfly"])
+def test_lora_fa_is_refused_with_a_mixer_and_stays_without(
+    trained: Callable[..., PeftModel], llama: Llama, mixer: str
+) -> None:
+    with pytest.raises(AdapterError, match="LoRA-FA"):
+        optimizers.create_lorafa_optimizer(trained(mixer=mixer), r=4, lora_alpha=8, lr=1e-3)
+    plain = get_peft_model(llama(), LoraConfig(r=4, target_modules=["q_proj"]))
+    made = optimizers.create_lorafa_optimizer(plain, r=4, lora_alpha=8, lr=1e-3)
+    assert len([name for name in made.param_groups[0]["names"] if "lora_" in name]) == 4
 
 
 def test_loftq_replacement_is_refused(trained: Callable[..., PeftModel], tmp_path: Path) -> None:
