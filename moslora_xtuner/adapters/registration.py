@@ -15,11 +15,6 @@ from peft.config import PeftConfigMixin
 from peft.utils import PeftType, hotswap, loftq_utils
 from torch import nn
 
-try:
-    from peft.optimizers import lorafa
-except ImportError:  # peft 0.14 has none
-    lorafa = None
-
 from ..errors import AdapterError
 from .config import DISK_TYPE, MosLoraConfig
 from .disk import CONFIG_FILE, known_fields, translate_authors
@@ -33,7 +28,8 @@ _stock_hotswap_preparation = getattr(hotswap, "prepare_model_for_compiled_hotswa
 _StockLoftqLoader = loftq_utils._SafetensorLoader
 _stock_from_pretrained = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
 _stock_load_adapter = PeftModel.load_adapter
-_stock_create_lorafa_optimizer = getattr(lorafa, "create_lorafa_optimizer", None)
+_lorafa = getattr(optimizers, "lorafa", None)  # not in peft 0.14 either
+_stock_create_lorafa_optimizer = getattr(_lorafa, "create_lorafa_optimizer", None)
 
 
 def _refuse_if_mixed(model: nn.Module, what: str) -> None:
@@ -81,7 +77,7 @@ def _create_lorafa_optimizer(model: nn.Module, *args: Any, **kwargs: Any) -> Any
             "LoRA-FA projects B's gradient by A alone, and takes every second parameter for B: it is wrong with a "
             "mixer between them; use another optimiser"
         )
-    assert lorafa is not None
+    assert _stock_create_lorafa_optimizer is not None
     return _stock_create_lorafa_optimizer(model, *args, **kwargs)
 
 
@@ -112,8 +108,8 @@ def register() -> None:
     if _stock_hotswap_preparation is not None:
         hotswap.prepare_model_for_compiled_hotswap = _prepare_model_for_compiled_hotswap
     loftq_utils._SafetensorLoader = _LoftqLoader  # type: ignore[misc]
-    if lorafa is not None:
-        optimizers.create_lorafa_optimizer = lorafa.create_lorafa_optimizer = _create_lorafa_optimizer
+    if _lorafa is not None:
+        optimizers.create_lorafa_optimizer = _lorafa.create_lorafa_optimizer = _create_lorafa_optimizer
     # PEFT changes the model before it reads the weights; a directory that does not fit is told before.
     PeftModel.from_pretrained = _from_pretrained  # type: ignore[assignment, method-assign]
     PeftModel.load_adapter = _load_adapter  # type: ignore[method-assign]
