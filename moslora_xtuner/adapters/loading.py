@@ -43,8 +43,8 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
             continue
         problems = [f"no place for {name}" for name in tensors if name not in expected]
         problems += [f"missing {name}" for name in expected if name not in tensors]
-        for name in tensors.keys() & expected.keys():
-            shape, place = tuple(tensors[name].shape), expected[name]
+        for name, place in expected.items():
+            shape = tuple(tensors[name].shape) if name in tensors else tuple(place.shape)
             # A parameter that ZeRO-3 has partitioned shows no shape of its own.
             if shape != tuple(place.shape) and not hasattr(place, "ds_id"):
                 problems.append(f"{name} is {shape}, not {tuple(place.shape)}")
