@@ -106,6 +106,6 @@ def load_projector(projector: nn.Module, path: Path) -> None:
     if wanted != found:
         missing = sorted(wanted.keys() - found.keys())
         extra = sorted(found.keys() - wanted.keys())
-        shapes = [f"{n} {found[n]} for {wanted[n]}" for n in wanted.keys() & found.keys() if wanted[n] != found[n]]
+        shapes = [f"{n} {found[n]} for {wanted[n]}" for n in wanted if wanted[n] != found.get(n, wanted[n])]
         raise ConfigError(f"{path} is not this projector: missing {missing}, unknown {extra}, shapes {shapes}")
     projector.load_state_dict(weights)
