@@ -71,21 +71,22 @@ def environment(**values: str) -> Iterator[None]:
 
 
 @contextmanager
-def single_file() -> Iterator[None]:
-    """Let one process of this machine score at a time.
+def scratch_table() -> Iterator[None]:
+    """Give the circular evaluation a scratch file of its own, and take it away again.
 
-    VLMEvalKit's circular evaluation writes SECOND.xlsx in a shared folder and reads it back: two in the same
-    second would read each other's table.
+    Work-around: ms-vlmeval 0.0.20 (dataset/utils/multiple_choice.py, mcq_circular_eval) writes /tmp/SECOND.xlsx,
+    reads it back and leaves it, so two evaluations in one second would read each other's table. It can go when
+    that path is no longer made from `timestr`.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock; nobody shares a machine's /tmp there
-        yield
-        return
-    lock = Path(tempfile.gettempdir()) / f"moslora-vlmeval-{os.getuid()}.lock"
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    from vlmeval.dataset.utils import multiple_choice
+
+    stock = multiple_choice.timestr
+    with tempfile.TemporaryDirectory(prefix="moslora-") as folder:
+        multiple_choice.timestr = lambda: f"..{folder}/circular"
+        try:
+            yield
+        finally:
+            multiple_choice.timestr = stock
 
 
 def import_datasets(log: Path) -> Any:

@@ -75,7 +75,7 @@ def score(
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
     settings = {"LMUData": str(data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    with kit.single_file(), kit.captured(log), kit.environment(**settings):
+    with kit.scratch_table(), kit.captured(log), kit.environment(**settings):
         try:
             dataset.evaluate(str(typed), model=judge, nproc=min(4, os.cpu_count() or 1))
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,28 @@ def test_multiple_choice(name: str, data_root: Path, tmp_path: Path) -> None:
         "5": 1,
         "6": 1,
     }
+
+
+def test_the_scratch_file_is_this_runs_own_and_goes(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlmeval.dataset.utils import multiple_choice
+
+    stock, read, seen = multiple_choice.timestr, multiple_choice.load, []
+
+    def load(path: str) -> Any:
+        if path.startswith("/tmp/.."):
+            seen.append(Path(path).resolve())
+            assert seen[-1].is_file()
+        return read(path)
+
+    monkeypatch.setattr(multiple_choice, "load", load)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for work in ("a", "b"):
+        run("DigitsMMBench_EN", data_root, tmp_path / work, mixed)
+    assert len(set(seen)) == 2
+    assert all(tmp_path.resolve() in path.parents and not path.exists() for path in seen)
+    assert multiple_choice.timestr is stock
 
 
 def test_mme(data_root: Path, tmp_path: Path) -> None:
