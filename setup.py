@@ -23,6 +23,7 @@ TRAIN = [
     "datasets",
     "deepspeed",
     "einops",
+    "loguru",
     "mmengine==0.10.6",
     "openpyxl",
     "pyarrow",
