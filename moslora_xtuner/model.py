@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from xtuner.model import LLaVAModel
 
@@ -38,9 +39,28 @@ class MosLoraLLaVA(LLaVAModel):
             raise ConfigError(
                 "pretrained_pth loads without checking that anything fits: give the file as projector_weights"
             )
+        # XTuner keeps it only after the adapters are made, whose layers depend on it.
+        self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
+
+    def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
+        """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""
+        config = _explicit(self._parse_lora_config(lora_config), "llm_lora")
+        self.llm = get_peft_model(_prepared(self.llm, use_activation_checkpointing), config)
+
+    def _prepare_visual_encoder_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
+        """Adapt the visual encoder, prepared if it is quantised, up to the layer whose output is used.
+
+        hidden_states has the embeddings first, so of n layers hidden_states[k] has gone through the first
+        k (mod n + 1); an adapter behind them would never get a gradient.
+        """
+        config = _explicit(self._parse_lora_config(lora_config), "visual_encoder_lora")
+        if config.layers_to_transform is None:
+            layers = int(self.visual_encoder.config.num_hidden_layers)
+            config.layers_to_transform = list(range(self.visual_select_layer % (layers + 1)))
+        self.visual_encoder = get_peft_model(_prepared(self.visual_encoder, use_activation_checkpointing), config)
 
     def forward(self, data: dict[str, Any], data_samples: Any = None, mode: str = "loss") -> Any:
         """Run a batch of `moslora_xtuner.data.dataset.collate`; XTuner's modes `loss`, `predict`, `tensor`."""
@@ -92,6 +112,21 @@ class MosLoraLLaVA(LLaVAModel):
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
         total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
         return torch.as_tensor(total) * 0.0
+
+
+def _explicit(config: Any, name: str) -> Any:
+    if config.target_modules is None:
+        raise ConfigError(
+            f"{name} has no target_modules: name the layers (XTuner's search would also adapt InternLM2's head)"
+        )
+    return config
+
+
+def _prepared(part: nn.Module, use_activation_checkpointing: bool) -> nn.Module:
+    """A 4- or 8-bit model made ready for training (norms in float32, as in QLoRA); any other as it is."""
+    if getattr(part, "is_loaded_in_4bit", False) or getattr(part, "is_loaded_in_8bit", False):
+        return prepare_model_for_kbit_training(part, use_activation_checkpointing)
+    return part
 
 
 def load_projector(projector: nn.Module, path: Path) -> None:

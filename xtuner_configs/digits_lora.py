@@ -25,6 +25,5 @@ model = dict(
         lora_dropout=0.0,
         bias="none",
         target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
-        layers_to_transform=[0, 1, 2],  # features are taken before the last of four layers
     ),
 )

@@ -68,7 +68,7 @@ class SaveAdapters(Hook):
             "llm": config.llm_path,
             "visual_encoder": config.visual_encoder_path,
             "template": config.prompt_template,
-            "pad_image_to_square": config.train_dataset.get("pad_image_to_square", True),
+            "pad_image_to_square": config.train_dataloader.dataset.get("pad_image_to_square", True),
             "visual_select_layer": model.visual_select_layer,
             "trainable": {n: sum(p.numel() for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             "versions": installed_versions(),

@@ -1,0 +1,15 @@
+"""The number type that a machine trains large models in."""
+
+from __future__ import annotations
+
+
+def compute_dtype() -> str:
+    """`torch.bfloat16` where the GPU has it, `torch.float16` on an older GPU, `torch.float32` without one.
+
+    ZeRO on gloo takes no half precision, and a model that a CPU can train is small.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch.float32"
+    return "torch.bfloat16" if torch.cuda.is_bf16_supported() else "torch.float16"

@@ -1,0 +1,74 @@
+"""LLaVA-1.5, stage 2: what all recipes for the real models share. `llama3_8b.py` and `internlm2_7b.py` go on from here.
+
+Values: the paper's Table 8; what it leaves out (dropout, AdamW's betas, clipping, warm-up) is in the authors' configs.
+Environment variables that every recipe reads:
+    LLAVA_IMAGES   where the image paths of the JSON start; data/llava/images by default
+    CLIP_L_336     CLIP ViT-L/14 at 336 pixels: a folder or a hub id
+"""
+
+_base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
+
+from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
+
+custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
+
+image_folder = "{{$LLAVA_IMAGES:data/llava/images}}"
+visual_encoder_path = "{{$CLIP_L_336:openai/clip-vit-large-patch14-336}}"
+dtype = _compute_dtype()
+seed = 1024
+
+model = dict(
+    type="moslora_xtuner.model.MosLoraLLaVA",
+    freeze_llm=True,
+    freeze_visual_encoder=True,
+    visual_select_layer=-2,  # features before the last layer, which therefore gets no adapter
+    visual_encoder=dict(
+        type="transformers.CLIPVisionModel.from_pretrained",
+        pretrained_model_name_or_path=visual_encoder_path,
+        torch_dtype=dtype,
+    ),
+)
+
+train_dataloader = dict(
+    num_workers=4,
+    persistent_workers=True,
+    dataset=dict(
+        type="moslora_xtuner.data.dataset.TokenStore",
+        image_folder=image_folder,
+        image_processor=dict(
+            type="transformers.CLIPImageProcessor.from_pretrained",
+            pretrained_model_name_or_path=visual_encoder_path,
+        ),
+        pad_image_to_square=True,
+    ),
+    sampler=dict(type="xtuner.dataset.samplers.LengthGroupedSampler", length_property="modality_length"),
+    collate_fn=dict(type="moslora_xtuner.data.dataset.collate", image_tokens=576),  # (336 / 14)^2
+)
+
+optim_wrapper = dict(
+    type="mmengine.optim.OptimWrapper",
+    optimizer=dict(type="torch.optim.AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0),
+    clip_grad=dict(max_norm=1, error_if_nonfinite=False),
+)
+param_scheduler = dict(type="moslora_xtuner.training.schedule.WarmUpCosineLR", warmup_ratio=0.03, by_epoch=False)
+train_cfg = dict(type="xtuner.engine.runner.TrainLoop", max_epochs=1)
+
+default_hooks = dict(
+    timer=dict(type="mmengine.hooks.IterTimerHook"),
+    logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False, interval=10),
+    param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
+    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),
+    sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
+)
+custom_hooks = [dict(type="moslora_xtuner.training.hooks.SaveAdapters")]
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
+)
+visualizer = None
+log_level = "INFO"
+load_from = None
+resume = False
+randomness = dict(seed=seed, deterministic=False)
+log_processor = dict(by_epoch=False)
