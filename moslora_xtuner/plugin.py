@@ -57,6 +57,17 @@ def train_on_cpu() -> None:
     dist._init_dist_pytorch = init_gloo
 
 
+def quantise_on_cpu() -> None:
+    """WORK-AROUND transformers 4.48.0: it refuses bitsandbytes on a CPU, which bitsandbytes >= 0.46 can do.
+
+    `_validate_bnb_multi_backend_availability` (integrations/bitsandbytes.py) then fails at `discard` on a frozenset.
+    Can go with transformers 4.49 or newer, which asks bitsandbytes.
+    """
+    import transformers.integrations as integrations
+
+    integrations.validate_bnb_backend_availability = lambda raise_exception=False: True
+
+
 def describe_single_process() -> None:
     """WORK-AROUND deepspeed 0.17: one process without torchrun makes it look for mpi4py.
 
@@ -75,3 +86,4 @@ register_deepspeed_names()
 describe_single_process()
 if not has_gpu():
     train_on_cpu()
+    quantise_on_cpu()

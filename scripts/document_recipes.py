@@ -1,0 +1,82 @@
+"""Write docs/recipes.md's table from the recipes themselves.
+
+python scripts/document_recipes.py           write it
+python scripts/document_recipes.py --check   exit with 1 when the page says something else
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "recipes.md"
+CONFIGS = ROOT / "xtuner_configs"
+MARK = re.compile(r"(<!-- table: recipes -->\n).*?(\n<!-- end -->)", re.DOTALL)
+HEAD = ("recipe", "adapter", "rank", "alpha", "LLM", "rate", "batch x accumulation", "data")
+
+
+def adapter(part: dict[str, Any] | None) -> str:
+    """What a part's adapter is called."""
+    if part is None:
+        return "none: the projector alone"
+    if part["type"] == "peft.LoraConfig":
+        return "LoRA"
+    if part["mixer"] == "learned":
+        return f"MoSLoRA, {part.get('mixer_init', 'kaiming_uniform')}"
+    return {"butterfly": "TS-Mixing", "identity": "LoRA"}[part["mixer"]]
+
+
+def row(path: Path) -> tuple[str, ...]:
+    """One recipe's cells."""
+    config = Config.fromfile(path).to_dict()
+    model, loader = config["model"], config["train_dataloader"]
+    parts = [model.get("llm_lora"), model.get("visual_encoder_lora")]
+    fields = {name: " / ".join(str(part[name]) for part in parts if part) or "-" for name in ("r", "lora_alpha")}
+    llm = Path(config["llm_path"])
+    kinds = dict.fromkeys(adapter(part) for part in parts)
+    return (
+        f"`{path.name}`",
+        " / ".join(kinds),
+        fields["r"],
+        fields["lora_alpha"],
+        (llm.parent.name if llm.name == "llm" else llm.name)
+        + (", 4 bits" if "quantization_config" in model["llm"] else ""),
+        f"{config['optim_wrapper']['optimizer']['lr']:g}",
+        f"{loader['batch_size']} x {config['optim_wrapper'].get('accumulative_counts', 1)}",
+        f"`{loader['dataset']['store']}`",
+    )
+
+
+def table() -> str:
+    """The table of all recipes."""
+    for path in CONFIGS.rglob("*.py"):  # the defaults are documented, not this machine's settings
+        for name in re.findall(r"\{\{\$(\w+):", path.read_text(encoding="utf-8")):
+            os.environ.pop(name, None)
+    rows = [row(path) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "__init__"]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
+
+
+def main() -> None:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    before = PAGE.read_text(encoding="utf-8")
+    after, found = MARK.subn(lambda match: match[1] + table() + match[2], before)
+    if not found:
+        sys.exit(f"error: {PAGE} has no mark '<!-- table: recipes -->'")
+    if parser.parse_args().check:
+        if after != before:
+            sys.exit(f"error: {PAGE} is out of date: run 'python scripts/document_recipes.py'")
+        return
+    PAGE.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
