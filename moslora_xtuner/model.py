@@ -34,6 +34,9 @@ class MosLoraLLaVA(LLaVAModel):
         DataError: (forward) the images do not fill the places that the batch has for them.
     """
 
+    llm: Any
+    visual_encoder: Any
+
     def __init__(self, *args: Any, projector_weights: str | None = None, **options: Any) -> None:
         if options.get("pretrained_pth") is not None:
             raise ConfigError(

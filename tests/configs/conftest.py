@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import standins
 
-RECORDS = 8
+RECORDS = 120
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-WIDTH = 128
+WIDTH = 256
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 60)}
 
 

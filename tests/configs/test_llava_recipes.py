@@ -17,7 +17,7 @@ from moslora_xtuner.training.launch import train
 CONFIGS = Path(__file__).parents[2] / "xtuner_configs"
 LLAVA = sorted(path.stem for path in CONFIGS.glob("llava_*.py"))
 STEPS = 30
-# Two processes with two records each see all eight records in two batches; with one batch a step, 15 epochs.
+# Two processes with two records each: 120 records are 30 batches.
 SMALL = (
     "train_dataloader.batch_size=2",
     "train_dataloader.num_workers=0",
@@ -45,17 +45,16 @@ def test_trains_30_steps_and_exports(name: str, environment: dict[str, str], tmp
     config = load(name)
     accumulation = 2 if name == "llava_llama3_moslora" else 1
     options = [*SMALL, f"optim_wrapper.accumulative_counts={accumulation}"]
-    options.append(f"train_cfg.max_epochs={STEPS * accumulation // 2}")
+    options.append(f"train_cfg.max_epochs={accumulation}")
     if "per_device_batch_size" in config["train_dataloader"]["sampler"]:
         options.append("train_dataloader.sampler.per_device_batch_size=4")
     run = train(name, processes=2, work_dir=tmp_path / "run", cfg_options=options, environment=environment)
     seen = losses(run)
     assert len(seen) == STEPS * accumulation
-    epoch = 2
-    assert mean(seen[-5 * epoch :]) < mean(seen[: 5 * epoch]) - 0.03, seen
-    log = (run / "train.log").read_text()
+    assert mean(seen[-10:]) < mean(seen[:10]) - 0.05, seen
+    facts = json.loads((run / "adapters" / "training.json").read_text())
     quantised = "quantization_config" in config["model"]["llm"]
-    assert ("Linear4bit" in log) is quantised
+    assert facts["bits"] == {"llm": 4 if quantised else None, "visual_encoder": None, "projector": None}
     adapters = {part for part in ("llm", "visual_encoder") if (run / "adapters" / part).is_dir()}
     assert adapters == ({"llm", "visual_encoder"} if config["model"].keys() >= ADAPTERS else set())
     if adapters:
