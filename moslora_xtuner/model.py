@@ -13,6 +13,7 @@ from xtuner.model import LLaVAModel
 from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
+from .training.precision import quantised_bits
 
 
 class MosLoraLLaVA(LLaVAModel):
@@ -127,9 +128,7 @@ def _explicit(config: Any, name: str) -> Any:
 
 def _prepared(part: nn.Module, use_activation_checkpointing: bool) -> nn.Module:
     """A 4- or 8-bit model made ready for training (norms in float32, as in QLoRA); any other as it is."""
-    if getattr(part, "is_loaded_in_4bit", False) or getattr(part, "is_loaded_in_8bit", False):
-        return prepare_model_for_kbit_training(part, use_activation_checkpointing)
-    return part
+    return part if quantised_bits(part) is None else prepare_model_for_kbit_training(part, use_activation_checkpointing)
 
 
 def load_projector(projector: nn.Module, path: Path) -> None:

@@ -11,15 +11,14 @@ saved bytes by what autograd keeps for the backward pass.
 from __future__ import annotations
 
 import argparse
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import torch
+from marked_tables import write_tables
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -170,34 +169,14 @@ def exactness_table(figures: Path) -> str:
 TABLES = {"parameters": parameter_table, "cost": cost_table}
 
 
-def fill(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """The page with the marked tables made new.
-
-    Raises:
-        SystemExit: a mark is missing.
-    """
-    for name, make in tables.items():
-        mark = rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)"
-        table = make()
-        page, found = re.subn(mark, lambda match, made=table: match[1] + made + match[2], page, flags=re.DOTALL)
-        if not found:
-            raise SystemExit(f"error: {PAGE} has no mark '<!-- table: {name} -->'")
-    return page
-
-
 def main() -> None:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="what the tests measured, one file a release")
     args = parser.parse_args()
-    before = PAGE.read_text(encoding="utf-8")
-    after = fill(before, {"exactness": lambda: exactness_table(args.figures)} if args.figures else TABLES)
-    if args.check:
-        if after != before:
-            sys.exit(f"error: {PAGE} is out of date: run 'python scripts/document_adapter.py'")
-        return
-    PAGE.write_text(after, encoding="utf-8")
+    tables = {"exactness": lambda: exactness_table(args.figures)} if args.figures else TABLES
+    write_tables(PAGE, tables, check=args.check)
 
 
 if __name__ == "__main__":

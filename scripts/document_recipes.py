@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+from marked_tables import write_tables
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 CONFIGS = ROOT / "xtuner_configs"
-MARK = re.compile(r"(<!-- table: recipes -->\n).*?(\n<!-- end -->)", re.DOTALL)
 HEAD = ("recipe", "adapter", "rank", "alpha", "LLM", "rate", "batch x accumulation", "data")
 
 
@@ -67,15 +66,7 @@ def main() -> None:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    before = PAGE.read_text(encoding="utf-8")
-    after, found = MARK.subn(lambda match: match[1] + table() + match[2], before)
-    if not found:
-        sys.exit(f"error: {PAGE} has no mark '<!-- table: recipes -->'")
-    if parser.parse_args().check:
-        if after != before:
-            sys.exit(f"error: {PAGE} is out of date: run 'python scripts/document_recipes.py'")
-        return
-    PAGE.write_text(after, encoding="utf-8")
+    write_tables(PAGE, {"recipes": table}, check=parser.parse_args().check)
 
 
 if __name__ == "__main__":

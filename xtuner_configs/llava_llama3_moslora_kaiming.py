@@ -19,28 +19,9 @@ Where things are is said by environment variables (`_base_/llama3_8b.py` names t
 run took about 20 hours on four A100 of 80 GB.
 """
 
-_base_ = ["./_base_/llama3_8b.py"]
+_base_ = ["./llava_llama3_moslora.py"]  # the ranks, targets and all else that a comparison keeps equal
 
 model = dict(
-    llm_lora=dict(
-        type="moslora_xtuner.adapters.MosLoraConfig",
-        r=64,
-        lora_alpha=128,
-        lora_dropout=0.05,
-        bias="none",
-        task_type="CAUSAL_LM",
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        mixer="learned",
-        mixer_init="kaiming_uniform",
-    ),
-    visual_encoder_lora=dict(
-        type="moslora_xtuner.adapters.MosLoraConfig",
-        r=64,
-        lora_alpha=16,
-        lora_dropout=0.05,
-        bias="none",
-        target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
-        mixer="learned",
-        mixer_init="kaiming_uniform",
-    ),
+    llm_lora=dict(mixer_init="kaiming_uniform"),
+    visual_encoder_lora=dict(mixer_init="kaiming_uniform"),
 )

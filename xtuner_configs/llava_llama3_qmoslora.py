@@ -19,7 +19,7 @@ Where things are is said by environment variables (`_base_/llama3_8b.py` names t
 its time is measured yet.
 """
 
-_base_ = ["./_base_/llama3_8b.py"]
+_base_ = ["./llava_llama3_moslora.py"]
 
 from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
 
@@ -38,26 +38,5 @@ model = dict(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=_compute_dtype().removeprefix("torch."),
         ),
-    ),
-    llm_lora=dict(
-        type="moslora_xtuner.adapters.MosLoraConfig",
-        r=64,
-        lora_alpha=128,
-        lora_dropout=0.05,
-        bias="none",
-        task_type="CAUSAL_LM",
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        mixer="learned",
-        mixer_init="orthogonal",
-    ),
-    visual_encoder_lora=dict(
-        type="moslora_xtuner.adapters.MosLoraConfig",
-        r=64,
-        lora_alpha=16,
-        lora_dropout=0.05,
-        bias="none",
-        target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
-        mixer="learned",
-        mixer_init="orthogonal",
     ),
 )

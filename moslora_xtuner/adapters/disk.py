@@ -45,11 +45,11 @@ def known_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     (config.py, from_peft_type, filters by the wrong class); it can go when 0.14 is given up.
     """
     known = {field.name for field in fields(MosLoraConfig) if field.init}
-    unknown = sorted(set(config) - known)
-    if any(config[key] for key in unknown):
+    ignored = sorted(key for key, value in config.items() if key not in known and value)
+    if ignored:
         warnings.warn(
             f"the installed peft {peft.__version__} does not know these fields of the adapter's config and ignores "
-            f"them: {', '.join(key for key in unknown if config[key])}; they come from another release",
+            f"them: {', '.join(ignored)}; they come from another release",
             stacklevel=2,
         )
     return {key: value for key, value in config.items() if key in known}

@@ -31,13 +31,12 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str)
     Raises:
         AdapterError: names or shapes differ; lists them.
     """
-    incoming = _by_adapter({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})
+    below = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     # peft 0.21 gives the adapter's name only to keys that have a place, so a mixer too many arrives without one.
-    left_over = [k[len(prefix) :] for k in state_dict if k.startswith(prefix) and k.endswith(".lora_AB.weight")]
-    if left_over:
-        raise AdapterError(_message([f"no place for {name}" for name in left_over]))
+    if left_over := [f"no place for {name}" for name in below if name.endswith(".lora_AB.weight")]:
+        raise AdapterError(_message(left_over))
     own = _by_adapter({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    for adapter, tensors in incoming.items():
+    for adapter, tensors in _by_adapter(below).items():
         expected = own.get(adapter, {})
         if not any(".lora_AB." in name for name in (*tensors, *expected)):
             continue

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from xtuner.model import LLaVAModel
 
 from .artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER
+from .precision import quantised_bits
 
 
 class SaveAdapters(Hook):
@@ -70,14 +71,7 @@ class SaveAdapters(Hook):
             "template": config.prompt_template,
             "pad_image_to_square": config.train_dataloader.dataset.get("pad_image_to_square", True),
             "visual_select_layer": model.visual_select_layer,
-            "bits": {n: _bits(m) for n, m in parts.items()},
+            "bits": {n: quantised_bits(m) for n, m in parts.items()},
             "trainable": {n: sum(p.numel() for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             "versions": installed_versions(),
         }
-
-
-def _bits(part: Any) -> int | None:
-    """The bits that a part's weights were quantised to, or None."""
-    if getattr(part, "is_loaded_in_4bit", False):
-        return 4
-    return 8 if getattr(part, "is_loaded_in_8bit", False) else None

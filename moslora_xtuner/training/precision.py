@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def compute_dtype() -> str:
     """`torch.bfloat16` where the GPU has it, `torch.float16` on an older GPU, `torch.float32` without one.
@@ -13,3 +15,10 @@ def compute_dtype() -> str:
     if not torch.cuda.is_available():
         return "torch.float32"
     return "torch.bfloat16" if torch.cuda.is_bf16_supported() else "torch.float16"
+
+
+def quantised_bits(part: Any) -> int | None:
+    """The bits that bitsandbytes quantised a model's weights to, or None."""
+    if getattr(part, "is_loaded_in_4bit", False):
+        return 4
+    return 8 if getattr(part, "is_loaded_in_8bit", False) else None
