@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_the_whole_project(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    wanted = {"moslora_xtuner/cli.py", "moslora_xtuner/py.typed"}
+    wanted = {"moslora_xtuner/cli/__init__.py", "moslora_xtuner/py.typed"}
     for source, installed in (("eval", "eval"), ("xtuner_configs", "configs")):
         for path in (ROOT / source).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:

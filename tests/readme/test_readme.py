@@ -90,7 +90,7 @@ def test_bash_blocks_are_bash(page: str) -> None:
 def test_the_table_of_verbs_is_complete() -> None:
     table = set(re.findall(r"^\| `moslora ([a-z ]+)` \|", README, re.MULTILINE))
     verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
-    below = {f"data {command.callback.__name__}" for command in cli.data.registered_commands}  # type: ignore[union-attr]
+    below = {f"data {command.callback.__name__}" for command in cli.data.data.registered_commands}  # type: ignore[union-attr]
     assert table == (verbs | below) - {"quickstart"}
 
 

@@ -1,0 +1,67 @@
+"""The verbs that score models and print the result."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moslora_xtuner.errors import UsageError
+
+from .app import Out, app
+
+
+class ReportFormat(str, Enum):
+    """What `moslora report` can print."""
+
+    terminal = "terminal"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    json = "json"
+    html = "html"
+
+
+@app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
+def evaluate(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Exported models.")],
+    out: Out,
+    benchmarks: Annotated[str, typer.Option(help="A group or names, with commas between.")] = "digits",
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
+    ] = None,
+    judge: Annotated[str, typer.Option(help="Who reads free answers.")] = "exact_matching",
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
+) -> None:
+    """Answer benchmarks in batches and let VLMEvalKit score them."""
+    if data_root is None:
+        raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
+    from moslora_xtuner.eval import bridge
+
+    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
+    runs = bridge.evaluate(models, names, data_root, out, judge=judge, batch_size=batch_size, limit=limit)
+    for run in runs:
+        typer.echo(f"scores: {run / 'scores.json'}")
+
+
+@app.command(epilog="Example: moslora report runs/lora runs/moslora --baseline lora -o runs/report")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that hold a scores.json.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write report.html and radar too.")
+    ] = None,
+    format: Annotated[ReportFormat, typer.Option(help="How the table is printed.")] = ReportFormat.terminal,
+    baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Compare with this model.")] = None,
+) -> None:
+    """Print the score table; with -o also write the report."""
+    from moslora_xtuner.eval import report as reporting
+
+    typer.echo(reporting.table(runs, format.value).rstrip("\n"))
+    if out is not None:
+        command = " ".join(["moslora", *sys.argv[1:]])
+        page = reporting.write_report(runs, out, baseline=baseline, command=command)
+        typer.echo(f"report: {page}", err=True)
