@@ -49,6 +49,16 @@ class MosLoraLLaVA(LLaVAModel):
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
 
+    def _dispatch_lm_model_cfg(self, cfg: Any, max_position_embeddings: int | None = None) -> Any:
+        """Build the language model as the config says.
+
+        WORK-AROUND xtuner 0.2.0 (model/llava.py): it would run a checkpoint's remote code to look at its config,
+        and take half precision and flash attention whenever that package is installed. Can go when it does neither.
+        """
+        if max_position_embeddings is not None:
+            raise ConfigError("max_position_embeddings is not supported: set rope_scaling in the checkpoint's config")
+        return self._prepare_for_qlora_zero3(cfg)
+
     def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
         """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""
         config = _explicit(self._parse_lora_config(lora_config), "llm_lora")

@@ -53,7 +53,9 @@ def prepare(
     images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id whose tokenizer is used.")],
     out: Out,
-    template: Annotated[str, typer.Option(help="Chat template: llama3_chat or internlm2_chat.")] = "llama3_chat",
+    template: Annotated[
+        str | None, typer.Option(help="llama3_chat or internlm2_chat; the tokenizer's own when not given.")
+    ] = None,
     max_length: Annotated[int, typer.Option(min=1, help="Text tokens a record may have.")] = 2048 - 576,
 ) -> None:
     """Check and tokenise once into an Arrow store that every rank maps into memory."""

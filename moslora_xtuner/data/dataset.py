@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ..errors import DataError
 from .images import open_image, to_pixels
 from .prepare import MANIFEST, tokenizer_hash
+from .templates import require_special_tokens
 from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 
 
@@ -39,7 +40,8 @@ class TokenStore(Dataset):
         pad_image_to_square: pad with the processor's mean colour, as LLaVA-1.5 does.
 
     Raises:
-        DataError: the store is missing, unfinished, or made with another tokenizer or template.
+        DataError: the store is missing, unfinished, or made with another tokenizer or template, or the tokenizer
+            lacks the template's special tokens.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class TokenStore(Dataset):
         tokenizer = _build(tokenizer)
         if tokenizer is not None and tokenizer_hash(tokenizer) != self.manifest["tokenizer"]:
             raise DataError(f"the token store {folder} was made with another tokenizer: prepare it again")
+        if tokenizer is not None and template is not None:
+            require_special_tokens(tokenizer, template)
         if template is not None and template != self.manifest["template"]:
             raise DataError(
                 f"the token store {folder} was made with template {self.manifest['template']}, "

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..llm.load import load_tokenizer
 from ..output import atomic_folder, claim, marker
 from .check import check_json
 from .records import Record
-from .templates import Template, get_template
+from .templates import Template, fitting_template, get_template, require_special_tokens
 from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, tokenise
 
 KIND = "token store"
@@ -47,7 +48,7 @@ def prepare(
     model: Path | str,
     out: Path,
     *,
-    template: str = "llama3_chat",
+    template: str | None = None,
     max_length: int = 2048 - 576,
     decode: bool = True,
     progress: Callable[[int], None] | None = None,
@@ -63,22 +64,23 @@ def prepare(
         images: the folder that the records' image paths start from.
         model: folder or hub name of the language model, for its tokenizer.
         out: the store's folder.
-        template: name of the chat template.
+        template: name of the chat template; by default the one whose special tokens the tokenizer has.
         max_length: text tokens a record may have; longer ones are cut and counted.
         decode: also decode every image.
         progress: called with the number of records checked.
 
     Raises:
-        DataError: any record or image is bad (the message lists the problems by kind).
+        ConfigError: there is no tokenizer.
+        DataError: any record or image is bad (the message lists the problems by kind), or the tokenizer lacks the
+            template's special tokens.
         OutputError: `out` holds something else.
     """
-    from transformers import AutoTokenizer
-
+    if template is not None:
+        get_template(template)  # a wrong name is told before anything is loaded
+    tokenizer = load_tokenizer(model)
+    template = template or fitting_template(tokenizer)
+    require_special_tokens(tokenizer, template)
     chat = get_template(template)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as fault:
-        raise DataError(f"no tokenizer in {model} ({str(fault).splitlines()[0]}): give the model's folder") from fault
     settings = {
         "source": sha256(json_path) if json_path.is_file() else "",
         "tokenizer": tokenizer_hash(tokenizer),

@@ -6,9 +6,11 @@ they stand here so that data can be prepared and models evaluated without import
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,48 @@ def get_template(name: str) -> Template:
         return TEMPLATES[name]
     except KeyError:
         raise UsageError(f"no chat template {name!r}: use one of {', '.join(sorted(TEMPLATES))}") from None
+
+
+_SPECIAL = re.compile(r"<\|\w+\|>")
+
+
+def missing_tokens(tokenizer: Any, name: str) -> list[str]:
+    """The special tokens of a template that a tokenizer would split.
+
+    Raises:
+        UsageError: there is no such template.
+    """
+    template = get_template(name)
+    wanted = sorted(set(_SPECIAL.findall(template.instruction + template.suffix + template.system)))
+    return [token for token in wanted if len(tokenizer.encode(token, add_special_tokens=False)) != 1]
+
+
+def require_special_tokens(tokenizer: Any, name: str) -> None:
+    """Stop when a tokenizer splits what the template needs as one token.
+
+    Raises:
+        DataError: names the tokens; a base model's tokenizer, or another family's, lacks them.
+        UsageError: there is no such template.
+    """
+    if missing := missing_tokens(tokenizer, name):
+        raise DataError(
+            f"{_where(tokenizer)} has no token {' or '.join(missing)}, which the template {name} needs: give the "
+            "instruct or chat model of the template's family"
+        )
+
+
+def fitting_template(tokenizer: Any) -> str:
+    """The template whose special tokens the tokenizer has.
+
+    Raises:
+        DataError: it has those of none, or of more than one.
+    """
+    fitting = [name for name in TEMPLATES if not missing_tokens(tokenizer, name)]
+    if len(fitting) != 1:
+        said = f"those of {' and '.join(fitting)}" if fitting else "the special tokens of no known chat template"
+        raise DataError(f"{_where(tokenizer)} has {said}: name one ({', '.join(TEMPLATES)})")
+    return fitting[0]
+
+
+def _where(tokenizer: Any) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "the tokenizer"

@@ -12,6 +12,8 @@ import torch
 from ..data.instructions import IMAGE_TOKEN
 from ..data.templates import get_template
 from ..errors import ExportError, UsageError
+from ..llm.families import INTERNLM2, family
+from ..llm.load import load_llm, load_tokenizer
 from ..output import atomic_folder
 from ..projector import projector_weights
 from .parts import ADAPTER_CONFIG, Parts, find_parts
@@ -69,10 +71,10 @@ def _export_lora(parts: Parts, out: Path) -> Path:
 
 
 def _export_hf(parts: Parts, out: Path, name: str) -> Path:
-    from transformers import AutoTokenizer, CLIPImageProcessor, LlavaProcessor
+    from transformers import CLIPImageProcessor, LlavaProcessor
 
     llm, visual_encoder = _merged_llm(parts), _merged_visual_encoder(parts)
-    tokenizer = AutoTokenizer.from_pretrained(parts.llm)
+    tokenizer = _plain_tokenizer(parts.llm)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     model = assemble(llm, visual_encoder, parts, tokenizer)
     vision = visual_encoder.config
@@ -110,12 +112,28 @@ def _form(parts: Parts, name: str) -> dict[str, Any]:
     }
 
 
-def _merged_llm(parts: Parts) -> Any:
-    from transformers import AutoModelForCausalLM
+def _plain_tokenizer(checkpoint: str) -> Any:
+    tokenizer = load_tokenizer(checkpoint)
+    if family(checkpoint) == INTERNLM2:
+        from ..llm.internlm2_tokenizer import as_plain_fast
 
-    llm = AutoModelForCausalLM.from_pretrained(parts.llm, torch_dtype=torch.float32)
+        return as_plain_fast(tokenizer)
+    return tokenizer
+
+
+def _merged_llm(parts: Parts) -> Any:
+    """The language model with its adapter merged, in LLaMA's form: Hugging Face's LLaVA knows no InternLM2."""
+    from ..llm.internlm2_as_llama import as_llama
+
+    llm = load_llm(parts.llm, torch_dtype=torch.float32)
     probe = torch.arange(64)[None] % llm.config.vocab_size
-    return _merge(llm, parts.llm_adapter, "the language model", lambda m: m(input_ids=probe).logits)
+    return _merge(
+        llm,
+        parts.llm_adapter,
+        "the language model",
+        lambda m: m(input_ids=probe).logits,
+        finish=as_llama if family(parts.llm) == INTERNLM2 else None,
+    )
 
 
 def _merged_visual_encoder(parts: Parts) -> Any:
@@ -133,18 +151,23 @@ def _merged_visual_encoder(parts: Parts) -> Any:
 
 
 @torch.no_grad()
-def _merge(base: Any, adapter: Path | None, what: str, probe: Any) -> Any:
-    """Merge an adapter, and prove on a probe that the merged model computes what the tuned one did."""
+def _merge(base: Any, adapter: Path | None, what: str, probe: Any, finish: Any = None) -> Any:
+    """Merge an adapter, and prove on a probe that the merged model computes what the tuned one did.
+
+    `finish` gives the merged model its last form, which is the one that is proved.
+    """
     from peft import PeftModel
 
     from .. import adapters  # noqa: F401  (registers MOSLORA with PEFT)
 
     base.eval()
-    if adapter is None:
+    if adapter is None and finish is None:
         return base
-    tuned = PeftModel.from_pretrained(base, adapter).eval()
+    tuned = base if adapter is None else PeftModel.from_pretrained(base, adapter).eval()
     wanted = probe(tuned)
-    merged = tuned.merge_and_unload(safe_merge=True)
+    merged = base if adapter is None else tuned.merge_and_unload(safe_merge=True)
+    if finish is not None:
+        merged = finish(merged)
     found = probe(merged)
     scale = wanted.abs().max().clamp(min=1e-12)
     gap = float((found - wanted).abs().max() / scale)
@@ -183,7 +206,8 @@ def assemble(llm: Any, visual_encoder: Any, parts: Parts, tokenizer: Any) -> Any
         {f"{renamed[key.split('.')[1]]}.{key.split('.')[2]}": value for key, value in weights.items()}
     )
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    stops = tokenizer.convert_tokens_to_ids(list(get_template(parts.template).stop_words))
+    model.generation_config.eos_token_id = sorted({tokenizer.eos_token_id, *stops})
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     return model.eval()
 

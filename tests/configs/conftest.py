@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+import standins
 
 from moslora_xtuner.data.prepare import prepare
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import standins
 
 RECORDS = 120
 
@@ -20,14 +14,22 @@ RECORDS = 120
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Everything that a recipe's head says is needed, made small."""
     root = tmp_path_factory.mktemp("standins")
-    llm = standins.make_llama3(root / "llama3")
     mix = standins.make_mix(root / "data", RECORDS)
-    prepare(mix, root / "data" / "images", llm, root / "store_llama3")
-    return {
-        "LLAMA3_8B": str(llm),
-        "LLAMA3_STORE": str(root / "store_llama3"),
-        "LLAMA3_PRETRAIN_STORE": str(root / "store_llama3"),
-        "LLAMA3_PROJECTOR": str(standins.make_projector(root / "projector")),
+    models = {
+        "LLAMA3": ("8B", standins.make_llama3(root / "llama3"), standins.WIDTH),
+        "INTERNLM2": ("7B", standins.make_internlm2(root / "internlm2"), standins.INTERNLM2_WIDTH),
+    }
+    variables = {}
+    for name, (size, llm, width) in models.items():
+        store = root / f"store_{name}"
+        prepare(mix, root / "data" / "images", llm, store)
+        variables |= {
+            f"{name}_{size}": str(llm),
+            f"{name}_STORE": str(store),
+            f"{name}_PRETRAIN_STORE": str(store),
+            f"{name}_PROJECTOR": str(standins.make_projector(root / f"projector_{name}", width)),
+        }
+    return variables | {
         "CLIP_L_336": str(standins.make_clip(root / "clip")),
         "LLAVA_IMAGES": str(root / "data" / "images"),
         "LLAVA_PRETRAIN_IMAGES": str(root / "data" / "images"),

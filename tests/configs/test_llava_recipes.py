@@ -70,6 +70,8 @@ PAIRS = [
     ("llava_llama3_lora", "llava_llama3_moslora", {"type", "mixer", "mixer_init"}),
     ("llava_llama3_lora", "llava_llama3_ts_mixing", {"type", "mixer"}),
     ("llava_llama3_moslora", "llava_llama3_moslora_kaiming", {"mixer_init"}),
+    ("llava_internlm2_qlora", "llava_internlm2_qmoslora", {"type", "mixer", "mixer_init"}),
+    ("llava_internlm2_qmoslora", "llava_internlm2_qmoslora_kaiming", {"mixer_init"}),
 ]
 
 
@@ -95,6 +97,19 @@ def test_llama3_has_the_values_of_table_8() -> None:
     assert config["optim_wrapper"]["optimizer"]["lr"] == 2e-5
     assert config["train_cfg"]["max_epochs"] == 1
     assert config["model"]["visual_select_layer"] == -2
+
+
+def test_internlm2_has_the_values_of_table_8() -> None:
+    config = load("llava_internlm2_qmoslora")
+    model = config["model"]
+    assert (model["llm_lora"]["r"], model["visual_encoder_lora"]["r"]) == (512, 64)
+    assert (model["llm_lora"]["lora_alpha"], model["visual_encoder_lora"]["lora_alpha"]) == (256, 16)
+    assert set(model["llm_lora"]["target_modules"]) == {"wqkv", "wo", "w1", "w2", "w3"}
+    assert config["train_dataloader"]["batch_size"] == 16
+    assert config["optim_wrapper"]["accumulative_counts"] == 1
+    assert config["optim_wrapper"]["optimizer"]["lr"] == 2e-5
+    quantised = model["llm"]["quantization_config"]
+    assert (quantised["bnb_4bit_quant_type"], quantised["bnb_4bit_use_double_quant"]) == ("nf4", True)
 
 
 def test_one_card_has_the_same_global_batch() -> None:

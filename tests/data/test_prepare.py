@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import standins
 
 from moslora_xtuner.data.prepare import prepare, sha256, tokenizer_hash
 from moslora_xtuner.data.tokenise import IMAGE_TOKEN_INDEX
-from moslora_xtuner.errors import DataError, OutputError, UsageError
+from moslora_xtuner.errors import ConfigError, DataError, OutputError, UsageError
 
 WriteJson = Callable[[list[Any]], Path]
 
@@ -134,10 +135,34 @@ def test_names_a_missing_tokenizer_and_template(
     write_json: WriteJson, image_root: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     source = write_json([record("a")])
-    with pytest.raises(DataError, match="no tokenizer"):
+    with pytest.raises(ConfigError, match="no tokenizer"):
         prepare(source, image_root, tmp_path, tmp_path / "store")
     with pytest.raises(UsageError, match="no chat template"):
         prepare(source, image_root, tiny_base / "llm", tmp_path / "store", template="x")
+
+
+def test_the_template_is_the_tokenizers_own(
+    write_json: WriteJson, image_root: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    source = write_json([record("a")])
+    assert prepare(source, image_root, tiny_base / "llm", tmp_path / "llama")["template"] == "llama3_chat"
+    internlm2 = standins.make_internlm2(tmp_path / "internlm2")
+    assert prepare(source, image_root, internlm2, tmp_path / "intern")["template"] == "internlm2_chat"
+
+
+def test_a_tokenizer_without_the_templates_tokens_is_refused(
+    write_json: WriteJson, image_root: Path, tmp_path: Path
+) -> None:
+    """A base model's tokenizer splits <|eot_id|> into pieces, and training would teach those."""
+    source = write_json([record("a")])
+    internlm2 = standins.make_internlm2(tmp_path / "internlm2")
+    with pytest.raises(DataError, match=r"has no token .*<\|eot_id\|>.* which the template llama3_chat needs"):
+        prepare(source, image_root, internlm2, tmp_path / "store", template="llama3_chat")
+    config = internlm2 / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("<|im_end|>", "<|other|>"))
+    with pytest.raises(DataError, match="the special tokens of no known chat template"):
+        prepare(source, image_root, internlm2, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_tokenizer_hash_sees_a_new_token(llama3_tokenizer: Any, internlm2_tokenizer: Any) -> None:

@@ -28,7 +28,7 @@ warmup_ratio = 0.05
 seed = 0
 
 tokenizer = dict(
-    type="transformers.AutoTokenizer.from_pretrained",
+    type="moslora_xtuner.llm.load.load_tokenizer",
     pretrained_model_name_or_path=llm_path,
     padding_side="right",
 )
@@ -44,7 +44,7 @@ model = dict(
     use_activation_checkpointing=False,
     projector_weights=base_root + "/projector",
     llm=dict(
-        type="transformers.AutoModelForCausalLM.from_pretrained",
+        type="moslora_xtuner.llm.load.load_llama",
         pretrained_model_name_or_path=llm_path,
         torch_dtype="torch.float32",
     ),

@@ -20,7 +20,7 @@ batch_size = 8
 accumulation = 2
 
 tokenizer = dict(
-    type="transformers.AutoTokenizer.from_pretrained",
+    type="moslora_xtuner.llm.load.load_tokenizer",
     pretrained_model_name_or_path=llm_path,
     padding_side="right",
 )
@@ -28,8 +28,9 @@ tokenizer = dict(
 model = dict(
     projector_weights=projector_path,
     llm=dict(
-        type="transformers.AutoModelForCausalLM.from_pretrained",
+        type="moslora_xtuner.llm.load.load_llama",
         pretrained_model_name_or_path=llm_path,
+        attn_implementation="sdpa",  # or flash_attention_2, where the package flash-attn is installed
         torch_dtype=_compute_dtype(),
     ),
 )

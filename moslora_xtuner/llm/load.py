@@ -1,0 +1,89 @@
+"""Loading language models and tokenizers; no checkpoint's own code is ever run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .families import INTERNLM2, LLAMA, checkpoint_file, family, require_family
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+def load_llama(pretrained_model_name_or_path: str, **options: Any) -> Any:
+    """A LlamaForCausalLM.
+
+    Args:
+        pretrained_model_name_or_path: a folder or a hub id.
+        **options: of `PreTrainedModel.from_pretrained`.
+
+    Raises:
+        ConfigError: there is no checkpoint, or it is of another family.
+    """
+    from transformers import LlamaForCausalLM
+
+    require_family(pretrained_model_name_or_path, LLAMA)
+    return LlamaForCausalLM.from_pretrained(pretrained_model_name_or_path, **options)
+
+
+def load_internlm2(pretrained_model_name_or_path: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
+    """An InternLM2ForCausalLM of the class that ships inside XTuner, instead of the checkpoint's remote code.
+
+    Args:
+        pretrained_model_name_or_path: a folder or a hub id.
+        attn_implementation: sdpa, flash_attention_2 or eager. The class reads a field of this name in its config,
+            where the published checkpoints say eager.
+        **options: of `PreTrainedModel.from_pretrained`.
+
+    Raises:
+        ConfigError: there is no checkpoint, or it is of another family.
+    """
+    from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
+
+    require_family(pretrained_model_name_or_path, INTERNLM2)
+    config = InternLM2Config.from_pretrained(pretrained_model_name_or_path)
+    config.attn_implementation = attn_implementation
+    return InternLM2ForCausalLM.from_pretrained(pretrained_model_name_or_path, config=config, **options)
+
+
+def load_llm(checkpoint: str | Path, **options: Any) -> Any:
+    """A language model of either family.
+
+    Raises:
+        ConfigError: there is no checkpoint, or it is of a third family.
+    """
+    loaders = {LLAMA: load_llama, INTERNLM2: load_internlm2}
+    found = family(checkpoint)
+    if found not in loaders:
+        raise ConfigError(f"{checkpoint} is a checkpoint of type {found!r}: {' or '.join(loaders)} are supported")
+    return loaders[found](str(checkpoint), **options)
+
+
+def load_tokenizer(pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+    """A checkpoint's tokenizer; InternLM2's is built from its `tokenizer.model` instead of by its remote code.
+
+    Args:
+        pretrained_model_name_or_path: a folder or a hub id.
+        **options: of `PreTrainedTokenizerBase.from_pretrained`.
+
+    Raises:
+        ConfigError: there is no tokenizer, or one that cannot be loaded without remote code.
+    """
+    checkpoint = str(pretrained_model_name_or_path)
+    try:
+        file = checkpoint_file(checkpoint, TOKENIZER_CONFIG)
+        if file is None:
+            raise FileNotFoundError(f"it has no {TOKENIZER_CONFIG}")
+        kind = json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class", "")
+        if str(kind).startswith("InternLM2Tokenizer"):
+            from .internlm2_tokenizer import InternLM2Tokenizer
+
+            return InternLM2Tokenizer.from_pretrained(checkpoint, **options)
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, **options)
+    except (OSError, ValueError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ConfigError(f"no tokenizer at {checkpoint} ({reason}): give the model's folder or hub id") from fault

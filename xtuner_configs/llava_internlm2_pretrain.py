@@ -1,0 +1,39 @@
+"""LLaVA-1.5 on InternLM2-Chat 7B, stage 1: the projector alone learns captions; the LLM, in 4 bits, stands still.
+
+Leaves the projector that the stage 2 recipes start from, where they look for it:
+    work_dirs/llava_internlm2_pretrain/adapters/projector
+
+Needs: internlm/internlm2-chat-7b and openai/clip-vit-large-patch14-336 (Hugging Face), and LLaVA's 558K captions:
+    blip_laion_cc_sbu_558k.json, images.zip     huggingface.co/datasets/liuhaotian/LLaVA-Pretrain
+Once:
+    moslora data prepare blip_laion_cc_sbu_558k.json --images $LLAVA_PRETRAIN_IMAGES --model $INTERNLM2_7B \\
+        -o $INTERNLM2_PRETRAIN_STORE
+One GPU, four, two machines of four, slurm:
+    xtuner train llava_internlm2_pretrain.py --deepspeed zero2
+    NPROC_PER_NODE=4 xtuner train llava_internlm2_pretrain.py --deepspeed zero2
+    NPROC_PER_NODE=4 NNODES=2 NODE_RANK=0 ADDR=HOST PORT=29500 \\
+        xtuner train llava_internlm2_pretrain.py --deepspeed zero2
+    srun -p PARTITION --gres=gpu:4 --ntasks=8 --ntasks-per-node=4 \\
+        xtuner train llava_internlm2_pretrain.py --deepspeed zero2 --launcher slurm
+Where things are is said by environment variables: INTERNLM2_PRETRAIN_STORE, LLAVA_PRETRAIN_IMAGES, and those that
+`_base_/internlm2_7b.py` and `_base_/llava.py` name. Values: the first stage of LLaVA-1.5 (arXiv 2310.03744), as in
+XTuner's own config.
+"""
+
+_base_ = ["./_base_/internlm2_7b.py"]
+
+# The global batch is batch_size x accumulation x GPUs: 256 on four.
+batch_size = 32
+accumulation = 2
+
+model = dict(projector_weights=None)
+train_dataloader = dict(
+    batch_size=batch_size,
+    dataset=dict(
+        store="{{$INTERNLM2_PRETRAIN_STORE:data/llava/store_internlm2_pretrain}}",
+        image_folder="{{$LLAVA_PRETRAIN_IMAGES:data/llava/pretrain_images}}",
+        pad_image_to_square=False,
+    ),
+    sampler=dict(_delete_=True, type="mmengine.dataset.DefaultSampler", shuffle=True),
+)
+optim_wrapper = dict(accumulative_counts=accumulation, optimizer=dict(lr=1e-3))

@@ -1,0 +1,43 @@
+"""LLaVA-1.5 on InternLM2-Chat 7B in 4 bits with QLoRA on the language model, LoRA on the visual encoder.
+
+Paper, Table 5, row 4.
+
+Needs: internlm/internlm2-chat-7b and openai/clip-vit-large-patch14-336 (Hugging Face), the projector of
+`llava_internlm2_pretrain.py`, and the 665K mix:
+    llava_v1_5_mix665k.json     huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K
+    images                      COCO train2017, GQA, OCR-VQA, TextVQA, Visual Genome, as LLaVA's README lists them
+Once:
+    moslora data prepare llava_v1_5_mix665k.json --images $LLAVA_IMAGES --model $INTERNLM2_7B -o $INTERNLM2_STORE
+One GPU, four, two machines of four, slurm:
+    xtuner train llava_internlm2_qlora.py --deepspeed zero2
+    NPROC_PER_NODE=4 xtuner train llava_internlm2_qlora.py --deepspeed zero2
+    NPROC_PER_NODE=4 NNODES=2 NODE_RANK=0 ADDR=HOST PORT=29500 \\
+        xtuner train llava_internlm2_qlora.py --deepspeed zero2
+    srun -p PARTITION --gres=gpu:4 --ntasks=8 --ntasks-per-node=4 \\
+        xtuner train llava_internlm2_qlora.py --deepspeed zero2 --launcher slurm
+Where things are is said by environment variables (`_base_/internlm2_7b.py` names them and their defaults). The paper's
+run took about 20 hours on four A100 of 80 GB.
+"""
+
+_base_ = ["./_base_/internlm2_7b.py"]
+
+model = dict(
+    llm_lora=dict(
+        type="peft.LoraConfig",
+        r=512,
+        lora_alpha=256,
+        lora_dropout=0.05,
+        bias="none",
+        task_type="CAUSAL_LM",
+        # q, k and v are one fused layer. The authors' run, by XTuner's search, also adapted the head, "output".
+        target_modules=["wqkv", "wo", "w1", "w2", "w3"],
+    ),
+    visual_encoder_lora=dict(
+        type="peft.LoraConfig",
+        r=64,
+        lora_alpha=16,
+        lora_dropout=0.05,
+        bias="none",
+        target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    ),
+)
