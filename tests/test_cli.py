@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import moslora_xtuner
 from moslora_xtuner import cli, errors
 
-VERBS = ["quickstart", "data digits", "data check", "data prepare", "train", "export", "eval", "report"]
+VERBS = ["quickstart", "data digits", "data check", "data prepare", "config", "train", "export", "eval", "report"]
 HEAVY = {"torch", "transformers", "peft", "xtuner", "vlmeval", "mmengine", "matplotlib", "numpy", "pandas"}
 
 
@@ -48,6 +50,75 @@ def test_import_and_help_load_nothing_heavy() -> None:
     loaded = set(done.stdout.split("LOADED")[1].split())
     assert "typer" in loaded
     assert not loaded & HEAVY
+
+
+def test_the_list_of_recipes_loads_nothing_heavy_and_prints_whole_lines() -> None:
+    code = (
+        "import sys, moslora_xtuner.cli as cli\n"
+        "assert cli.run_app(['config']) == 0\n"
+        "print('LOADED', *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    env = {**os.environ, "COLUMNS": "40"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    table, loaded = done.stdout.split("LOADED")
+    assert not set(loaded.split()) & HEAVY
+    head, *rows = table.splitlines()
+    there = (Path(__file__).parents[1] / "xtuner_configs").glob("*.py")
+    assert [row.split()[0] for row in rows] == sorted(path.stem for path in there if path.stem != "__init__")
+    column = head.index("Table 5")
+    means = {row.split()[0]: row[column:] for row in rows}
+    # The row and the mean as the paper prints them, typed in here once more.
+    assert means["llava_llama3_lora"] == "row 1: 56.8"
+    assert means["llava_llama3_moslora"] == "row 2: 57.3"
+    assert means["llava_llama3_moslora_kaiming"] == "row 3: 57.1"
+    assert means["digits_moslora"] == means["llava_llama3_qmoslora"] == "-"
+    (row,) = (row for row in rows if row.startswith("llava_llama3_pretrain "))
+    assert "the projector alone learns captions; language model and visual encoder stand still.  " in row
+    assert "nine benchmarks" in done.stderr
+
+
+def test_the_list_of_recipes_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert cli.run_app(["config"]) == 0
+    plain = re.sub(r"\x1b\[[\d;]*m", "", screen.getvalue())
+    assert max(len(line) for line in plain.splitlines()) <= 80
+    assert "…" not in plain
+    words = " ".join(plain.split())
+    assert "llava_llama3_moslora_kaiming LLaVA-1.5 on" in words
+    assert "nine benchmarks" in words
+
+
+def test_config_prints_or_writes_a_copy(tmp_path: Path) -> None:
+    env = {"DIGITS_DATA": "elsewhere"}  # mmengine says so on standard output, where the config goes
+    printed = call("config", "digits_moslora", env=env)
+    assert printed.returncode == 0
+    compile(printed.stdout, "copy", "exec")
+    assert printed.stdout.startswith('"""DigitsVQA with MoSLoRA')
+    assert 'data_root = "{{$DIGITS_DATA:data/digits}}"' in printed.stdout
+    out = tmp_path / "my.py"
+    assert call("config", "digits_moslora.py", "-o", str(out), env=env).stdout == f"config: {out}\n"
+    launched = out.read_text().replace(str(out), "xtuner_configs/digits_moslora.py")
+    assert launched == printed.stdout
+    again = call("config", "digits_lora", "-o", str(out))
+    assert again.returncode == errors.OutputError.exit_code
+    assert again.stderr.startswith(f"error: {out} exists: ")
+    assert call("config", "digits_lora", "-o", str(out), "--force").returncode == 0
+    assert out.read_text().startswith('"""DigitsVQA with LoRA')
+
+
+def test_config_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_app(["config", "-o", str(tmp_path / "my.py")]) == errors.UsageError.exit_code
+    assert "moslora config NAME -o FILE" in capsys.readouterr().err
+    assert cli.run_app(["config", "none"]) == errors.ConfigError.exit_code
+    assert "give a file or one of digits_lora, " in capsys.readouterr().err
 
 
 def fails_with(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> int:

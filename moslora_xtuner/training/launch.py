@@ -17,12 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, SetupError, TrainingError
+from ..errors import SetupError, TrainingError
 from ..output import claim
+from ..recipes.catalogue import resolve_config
 from .artifacts import ADAPTERS, MANIFEST
 
 LOG = "train.log"
@@ -36,23 +36,6 @@ _OWN = "moslora_xtuner.errors."
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, loss)."""
-
-
-def resolve_config(config: str) -> Path:
-    """The file of a config: a path, or the name of one that ships with the package.
-
-    Raises:
-        ConfigError: neither; the message lists the shipped names.
-    """
-    path = Path(config)
-    if path.is_file():
-        return path
-    folder = Path(str(files("moslora_xtuner.configs")))
-    shipped = folder / f"{path.stem}.py"
-    if path.parent == Path() and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__"))
-    raise ConfigError(f"no config {config!r}: give a file or one of {names}")
 
 
 def default_processes() -> int:

@@ -7,21 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from moslora_xtuner.errors import ConfigError, OutputError, TrainingError
+from moslora_xtuner.errors import OutputError, TrainingError
 from moslora_xtuner.training import launch
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
-
-
-def test_finds_shipped_configs_and_files(tmp_path: Path) -> None:
-    shipped = launch.resolve_config("digits_moslora")
-    assert shipped.is_file()
-    assert shipped == launch.resolve_config("digits_moslora.py")
-    own = tmp_path / "own.py"
-    own.touch()
-    assert launch.resolve_config(str(own)) == own
-    for wrong in ("digits_none", str(tmp_path / "digits_lora.py")):
-        with pytest.raises(ConfigError, match="digits_lora, digits_moslora"):
-            launch.resolve_config(wrong)
 
 
 def test_the_first_error_is_the_reason() -> None:
