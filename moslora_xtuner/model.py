@@ -7,13 +7,21 @@ from typing import Any
 
 import torch
 from peft import get_peft_model, prepare_model_for_kbit_training
+from mmengine.dist import all_reduce
 from torch import nn
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
 
 from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
+from .training.loop import LOSS_DIVISOR, supervised_tokens
 from .training.precision import quantised_bits
+
+QUANTISED_ZERO3 = (
+    "a model in 4 bits cannot be cut up by ZeRO-3 here: use zero2 (the weights of 7B take 4 GB on each GPU), "
+    "or take quantization_config out"
+)
 
 
 class MosLoraLLaVA(LLaVAModel):
@@ -57,7 +65,9 @@ class MosLoraLLaVA(LLaVAModel):
         """
         if max_position_embeddings is not None:
             raise ConfigError("max_position_embeddings is not supported: set rope_scaling in the checkpoint's config")
-        return self._prepare_for_qlora_zero3(cfg)
+        if is_deepspeed_zero3_enabled() and cfg.get("quantization_config") is not None:
+            raise ConfigError(QUANTISED_ZERO3)
+        return cfg
 
     def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
         """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""
@@ -102,7 +112,10 @@ class MosLoraLLaVA(LLaVAModel):
             embeds = embeds + self._no_image().to(embeds.dtype)
         batch = {"inputs_embeds": embeds, "attention_mask": data["attention_mask"], "labels": data["labels"]}
         if mode == "loss":
-            return self.compute_loss(batch, data_samples)
+            losses = self.compute_loss(batch, data_samples)
+            if LOSS_DIVISOR in data:
+                losses["loss"] = losses["loss"] * supervised_tokens(data["labels"]) / data[LOSS_DIVISOR]
+            return losses
         if mode == "predict":
             return self.predict(batch, data_samples)
         if mode == "tensor":
@@ -110,19 +123,31 @@ class MosLoraLLaVA(LLaVAModel):
         raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
 
     def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Sum the losses as mmengine does, and stop before the update when the sum is not a number.
+        """Sum the losses as mmengine does; what is logged is the mean over all processes.
+
+        All stop in the same step, before its update, when that mean is not a number: a process that stopped alone
+        would leave the others waiting.
 
         Raises:
             TrainingError: infinite or not a number.
         """
         total, logged = super().parse_losses(losses)
-        if not bool(torch.isfinite(total)):
+        mean = total.detach().float().clone()
+        all_reduce(mean, "mean")
+        if not bool(torch.isfinite(mean)):
             raise TrainingError(
-                f"the loss is {float(total)}: nothing was updated with it; lower the learning rate or look at the batch"
+                f"the loss is {float(mean)}: nothing was updated with it; lower the learning rate or look at the batch"
             )
+        logged["loss"] = mean
         return total, logged
 
     def _no_image(self) -> torch.Tensor:
+        if is_deepspeed_zero3_enabled():
+            # All ranks gather the same layers in the same order, so this one runs them too.
+            edge = self.visual_encoder.config.image_size
+            blank = torch.zeros(1, 3, edge, edge, device=self.llm.device, dtype=self.visual_encoder.dtype)
+            states = self.visual_encoder(blank, output_hidden_states=True).hidden_states
+            return self.projector(states[self.visual_select_layer][:, 1:]).sum() * 0.0
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
         total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
         return torch.as_tensor(total) * 0.0

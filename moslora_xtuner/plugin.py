@@ -1,6 +1,6 @@
 """What every config imports first: `custom_imports = dict(imports=["moslora_xtuner.plugin"])`.
 
-It checks the versions, gives `--deepspeed zero2` its meaning, and holds, each in one marked place, the
+It checks the versions, gives `--deepspeed zero2` and `zero3` their meaning, and holds, each in one marked place, the
 work-arounds that XTuner 0.2.0 and mmengine 0.10.6 need. XTuner loads the config before it looks a DeepSpeed name
 up and before it starts the process group, which is why all of this comes in time.
 """
@@ -25,14 +25,15 @@ def has_gpu() -> bool:
 
 
 def register_deepspeed_names() -> None:
-    """Make `--deepspeed zero2` a name that XTuner finds; without a GPU it names the variant for gloo.
+    """Make `zero2` and `zero3` names that XTuner's `--deepspeed` finds; without a GPU the variants for gloo.
 
     ZeRO on gloo wants `overlap_comm` off and no half precision (with overlap the loss stays flat, silently).
     """
     from xtuner.configs import cfgs_name_path
 
     folder = files("moslora_xtuner.configs") / "deepspeed"
-    cfgs_name_path["zero2"] = str(folder / ("zero2.json" if has_gpu() else "zero2_cpu.json"))
+    for name in ("zero2", "zero3"):
+        cfgs_name_path[name] = str(folder / (f"{name}.json" if has_gpu() else f"{name}_cpu.json"))
 
 
 def train_on_cpu() -> None:

@@ -9,7 +9,7 @@ import pytest
 from moslora_xtuner import versions
 from moslora_xtuner.errors import SetupError
 
-GOOD = {"xtuner": "0.2.0", "mmengine": "0.10.6", "transformers": "4.48.0", "peft": "0.17.1", "deepspeed": "0.17.6"}
+GOOD = {"xtuner": "0.2.0", "mmengine": "0.10.6", "transformers": "4.48.0", "peft": "0.17.1", "deepspeed": "0.17.5"}
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
@@ -26,7 +26,7 @@ def test_this_environment_fits() -> None:
         ({"xtuner": "0.1.23"}, "xtuner 0.1.23, 0.2.0 is needed"),
         ({"transformers": "5.0.0"}, "transformers 5.0.0, 4.48.0 is needed"),
         ({"mmengine": None}, "mmengine is missing, 0.10.6 is needed"),
-        ({"deepspeed": "0.18.9"}, "deepspeed 0.18.9, at least 0.16.2 and below 0.18 is needed"),
+        ({"deepspeed": "0.17.6"}, "deepspeed 0.17.6, at least 0.16.2 and below 0.17.6 is needed"),
         ({"deepspeed": "0.16.1"}, "deepspeed 0.16.1, at least"),
         ({"deepspeed": None}, "deepspeed is missing, at least"),
         ({"peft": "0.13.2"}, "peft 0.13.2, at least 0.14 and below 0.19"),
@@ -43,7 +43,7 @@ def test_names_found_and_needed(monkeypatch: pytest.MonkeyPatch, changes: dict[s
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"peft": "0.14.0"}, {"peft": "0.18.1"}, {"deepspeed": "0.16.2"}, {"deepspeed": "0.17.6+cu130"}]
+    "changes", [{}, {"peft": "0.14.0"}, {"peft": "0.18.1"}, {"deepspeed": "0.16.2"}, {"deepspeed": "0.17.5+cu130"}]
 )
 def test_accepts_what_is_known_to_work(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None]) -> None:
     pretend(monkeypatch, **changes)

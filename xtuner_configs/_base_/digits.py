@@ -83,7 +83,11 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type="moslora_xtuner.training.schedule.WarmUpCosineLR", warmup_ratio=warmup_ratio, by_epoch=False
 )
-train_cfg = dict(type="xtuner.engine.runner.TrainLoop", max_epochs=max_epochs)
+train_cfg = dict(
+    type="moslora_xtuner.training.loop.TrainLoop",
+    max_epochs=max_epochs,
+    loss_mean="micro_batch",  # or "global_batch", which does not depend on the number of processes
+)
 
 default_hooks = dict(
     timer=dict(type="mmengine.hooks.IterTimerHook"),

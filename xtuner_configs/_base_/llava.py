@@ -51,7 +51,11 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1, error_if_nonfinite=False),
 )
 param_scheduler = dict(type="moslora_xtuner.training.schedule.WarmUpCosineLR", warmup_ratio=0.03, by_epoch=False)
-train_cfg = dict(type="xtuner.engine.runner.TrainLoop", max_epochs=1)
+train_cfg = dict(
+    type="moslora_xtuner.training.loop.TrainLoop",
+    max_epochs=1,
+    loss_mean="micro_batch",  # as the paper's runs; "global_batch" does not depend on the number of GPUs
+)
 
 default_hooks = dict(
     timer=dict(type="mmengine.hooks.IterTimerHook"),

@@ -1,0 +1,107 @@
+"""Spread over processes, training is the same mathematics; real `xtuner train`, real DeepSpeed on gloo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from moslora_xtuner.errors import ConfigError, TrainingError
+from moslora_xtuner.training.artifacts import ADAPTERS
+from moslora_xtuner.training.launch import train
+
+pytestmark = pytest.mark.slow
+STEPS, GLOBAL_BATCH = 20, 8
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[str, str]:
+    """Records for exactly STEPS steps, every seventh without an image, and the random base that reads them."""
+    from moslora_xtuner.data.digits.write import write_digits
+    from moslora_xtuner.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("distributed") / "data"
+    write_digits(folder, seed=3, scenes=STEPS * GLOBAL_BATCH, test_questions=16)
+    records = json.loads((folder / "train.json").read_text())
+    assert len(records) == STEPS * GLOBAL_BATCH
+    for record in records[::7]:
+        record.pop("image", None)
+        for turn in record["conversations"]:
+            turn["value"] = turn["value"].replace("<image>", "").strip()
+    (folder / "train.json").write_text(json.dumps(records))
+    prepare(folder / "train.json", folder / "images", tiny_base / "llm", folder / "store")
+    return {"DIGITS_BASE": str(tiny_base), "DIGITS_DATA": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def run(
+    digits: dict[str, str], out: Path, processes: int, deepspeed: str, accumulation: int = 1,
+    mean: str = "global_batch", **more: str,
+) -> list[float]:  # fmt: skip
+    """The losses of the optimiser steps: means over a step's micro-batches."""
+    batch = GLOBAL_BATCH // processes // accumulation
+    options = {
+        "train_dataloader.batch_size": batch,
+        "train_dataloader.sampler.per_device_batch_size": batch * accumulation,
+        "optim_wrapper.accumulative_counts": accumulation,
+        "train_cfg.loss_mean": mean,
+        "model.llm_lora.lora_dropout": 0.0,
+        "model.visual_encoder_lora.lora_dropout": 0.0,
+        "default_hooks.logger.interval": 1,
+        "log_processor.window_size": 1,
+        "optim_wrapper.optimizer.lr": 5e-4,
+        **more,
+    }
+    train(
+        "digits_moslora",
+        processes=processes,
+        deepspeed=deepspeed,
+        work_dir=out,
+        cfg_options=[f"{key}={value}" for key, value in options.items()],
+        environment=digits,
+        progress=lambda *_: None,
+    )
+    (file,) = out.glob("*/vis_data/scalars.json")
+    rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
+    seen = [row["loss"] for row in rows if "loss" in row]
+    assert len(seen) == STEPS * accumulation
+    return [sum(seen[i : i + accumulation]) / accumulation for i in range(0, len(seen), accumulation)]
+
+
+@pytest.fixture(scope="module")
+def one(digits: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Path]:
+    """One process with the whole batch: what the others are held to."""
+    out = tmp_path_factory.mktemp("one") / "run"
+    losses = run(digits, out, 1, "zero2")
+    assert losses[0] - min(losses) > 0.05  # it learns: equal losses would otherwise prove little
+    return losses, out
+
+
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "accumulation"),
+    [(2, "zero2", 1), (2, "zero3", 1), (1, "zero2", 4), (2, "zero2", 2)],
+    ids=["zero2", "zero3", "accumulation", "both"],
+)
+def test_the_same_losses_and_adapters(
+    processes: int, deepspeed: str, accumulation: int, digits: dict[str, str],
+    one: tuple[list[float], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation)
+    assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
+    for part in ("llm", "visual_encoder"):
+        name = f"{ADAPTERS}/{part}/adapter_model.safetensors"
+        wanted, found = load_file(one[1] / name), load_file(tmp_path / "run" / name)
+        assert wanted.keys() == found.keys()
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=0, atol=2e-3, msg=key)
+
+
+def test_per_micro_batch_it_is_another_loss(
+    digits: dict[str, str], one: tuple[list[float], Path], tmp_path: Path
+) -> None:
+    """The default of the reproduction recipes weighs tokens by their micro-batch, so the cut matters."""
+    losses = run(digits, tmp_path / "run", 2, "zero2", mean="micro_batch")
+    assert max(abs(a - b) for a, b in zip(losses, one[0], strict=True)) > 1e-3
