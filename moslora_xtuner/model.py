@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model, prepare_model_for_kbit_training
 from mmengine.dist import all_reduce
+from peft import get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel

@@ -69,6 +69,25 @@ def quantise_on_cpu() -> None:
     integrations.validate_bnb_backend_availability = lambda raise_exception=False: True
 
 
+def finish_each_gather() -> None:
+    """WORK-AROUND deepspeed 0.17 with gloo: under ZeRO-3 it waits for the last of several gathers alone.
+
+    `Init._allgather_params_coalesced` (runtime/zero/partition_parameters.py) relies on the order of a CUDA stream;
+    gloo's threads finish in any order, and weights were read before they had arrived. Can go when it waits for all.
+    """
+    import deepspeed.comm
+
+    gather = deepspeed.comm.all_gather_into_tensor
+
+    def gather_at_once(*tensors: Any, **options: Any) -> Any:
+        handle = gather(*tensors, **options)
+        if handle is not None:
+            handle.wait()
+        return handle
+
+    deepspeed.comm.all_gather_into_tensor = gather_at_once
+
+
 def describe_single_process() -> None:
     """WORK-AROUND deepspeed 0.17: one process without torchrun makes it look for mpi4py.
 
@@ -88,3 +107,4 @@ describe_single_process()
 if not has_gpu():
     train_on_cpu()
     quantise_on_cpu()
+    finish_each_gather()

@@ -25,15 +25,18 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.parametrize(("name", "stage"), [("zero2", 2), ("zero3", 3)])
 @pytest.mark.parametrize(("gpu", "overlap"), [(False, False), (True, True)])
-def test_zero2_is_a_name_that_xtuner_finds(monkeypatch: pytest.MonkeyPatch, gpu: bool, overlap: bool) -> None:
+def test_zero_stages_are_names_that_xtuner_finds(
+    monkeypatch: pytest.MonkeyPatch, name: str, stage: int, gpu: bool, overlap: bool
+) -> None:
     from xtuner.configs import cfgs_name_path
 
-    monkeypatch.setitem(cfgs_name_path, "zero2", "none")
+    monkeypatch.setitem(cfgs_name_path, name, "none")
     monkeypatch.setattr(plugin, "has_gpu", lambda: gpu)
     plugin.register_deepspeed_names()
-    content = json.loads(Path(cfgs_name_path["zero2"]).read_text())
-    assert content["zero_optimization"]["stage"] == 2
+    content = json.loads(Path(cfgs_name_path[name]).read_text())
+    assert content["zero_optimization"]["stage"] == stage
     assert content["zero_optimization"]["overlap_comm"] is overlap
     if not gpu:
         assert not content.get("fp16", {}).get("enabled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,23 @@ class SaveAdapters(Hook):
         self.start = time.monotonic()
 
     def after_train(self, runner: Any) -> None:
-        """Write the folder, from the first process alone."""
+        """Write the folder, from the first process alone; under ZeRO-3 all bring their pieces."""
         from mmengine.dist import barrier, is_main_process
-
-        if is_main_process():
-            self._write(runner)
-        barrier()
-
-    def _write(self, runner: Any) -> None:
-        from safetensors.torch import save_file
-
-        from ..output import atomic_folder
 
         model = runner.model
         while not isinstance(model, LLaVAModel):
             # mmengine's wrapper holds DeepSpeed's engine or a DistributedDataParallel, and that the model.
             model = model.module if hasattr(model, "module") else model.model
+        with _whole(model):
+            if is_main_process():
+                self._write(runner, model)
+        barrier()
+
+    def _write(self, runner: Any, model: Any) -> None:
+        from safetensors.torch import save_file
+
+        from ..output import atomic_folder
+
         with atomic_folder(Path(runner.work_dir) / ADAPTERS, kind="adapters") as folder:
             for name, part in ((LLM, model.llm), (VISUAL_ENCODER, model.visual_encoder)):
                 if hasattr(part, "peft_config"):
@@ -72,6 +74,22 @@ class SaveAdapters(Hook):
             "pad_image_to_square": config.train_dataloader.dataset.get("pad_image_to_square", True),
             "visual_select_layer": model.visual_select_layer,
             "bits": {n: quantised_bits(m) for n, m in parts.items()},
-            "trainable": {n: sum(p.numel() for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
+            "trainable": {n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             "versions": installed_versions(),
         }
+
+
+def elements(parameter: Any) -> int:
+    """A parameter's elements, also of one that ZeRO-3 has cut up and that is empty here."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def _whole(model: Any) -> AbstractContextManager[Any]:
+    """While it lasts, what was trained is whole on every process."""
+    cut = [p for p in model.parameters() if p.requires_grad and hasattr(p, "ds_id")]
+    if not cut:
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(cut)
+    return gathered

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moslora_xtuner.errors import ConfigError, TrainingError
+from moslora_xtuner.errors import TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS
 from moslora_xtuner.training.launch import train
 
@@ -97,6 +97,20 @@ def test_the_same_losses_and_adapters(
         assert wanted.keys() == found.keys()
         for key, value in wanted.items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=2e-3, msg=key)
+
+
+def test_a_quantised_model_is_not_cut_up(digits: dict[str, str], tmp_path: Path) -> None:
+    quantised = {
+        "model.llm.quantization_config.type": "transformers.BitsAndBytesConfig",
+        "model.llm.quantization_config.load_in_4bit": "True",
+    }
+    with pytest.raises(TrainingError, match="ConfigError: a model in 4 bits cannot be cut up by ZeRO-3"):
+        run(digits, tmp_path / "run", 1, "zero3", **quantised)
+
+
+def test_an_unknown_mean_is_refused(digits: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="loss_mean is 'tokens': give micro_batch or global_batch"):
+        run(digits, tmp_path / "run", 1, "zero2", mean="tokens")
 
 
 def test_per_micro_batch_it_is_another_loss(
