@@ -16,12 +16,8 @@ from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
 from .training.loop import LOSS_DIVISOR, supervised_tokens
-from .training.precision import quantised_bits
-
-QUANTISED_ZERO3 = (
-    "a model in 4 bits cannot be cut up by ZeRO-3 here: use zero2 (the weights of 7B take 4 GB on each GPU), "
-    "or take quantization_config out"
-)
+from .training.precision import QUANTISED_ZERO3, quantised_bits
+from .training.targets import require_fitting_rank, require_targets, useful_layers
 
 
 class MosLoraLLaVA(LLaVAModel):
@@ -71,20 +67,18 @@ class MosLoraLLaVA(LLaVAModel):
 
     def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
         """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""
-        config = _explicit(self._parse_lora_config(lora_config), "llm_lora")
+        config = require_targets(self._parse_lora_config(lora_config), "llm_lora")
         self.llm = get_peft_model(_prepared(self.llm, use_activation_checkpointing), config)
+        require_fitting_rank(self.llm, "llm_lora")
 
     def _prepare_visual_encoder_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
-        """Adapt the visual encoder, prepared if it is quantised, up to the layer whose output is used.
-
-        hidden_states has the embeddings first, so of n layers hidden_states[k] has gone through the first
-        k (mod n + 1); an adapter behind them would never get a gradient.
-        """
-        config = _explicit(self._parse_lora_config(lora_config), "visual_encoder_lora")
+        """Adapt the visual encoder, prepared if it is quantised, up to the layer whose output is used."""
+        config = require_targets(self._parse_lora_config(lora_config), "visual_encoder_lora")
         if config.layers_to_transform is None:
             layers = int(self.visual_encoder.config.num_hidden_layers)
-            config.layers_to_transform = list(range(self.visual_select_layer % (layers + 1)))
+            config.layers_to_transform = useful_layers(self.visual_select_layer, layers)
         self.visual_encoder = get_peft_model(_prepared(self.visual_encoder, use_activation_checkpointing), config)
+        require_fitting_rank(self.visual_encoder, "visual_encoder_lora")
 
     def forward(self, data: dict[str, Any], data_samples: Any = None, mode: str = "loss") -> Any:
         """Run a batch of `moslora_xtuner.data.dataset.collate`; XTuner's modes `loss`, `predict`, `tensor`."""
@@ -151,14 +145,6 @@ class MosLoraLLaVA(LLaVAModel):
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
         total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
         return torch.as_tensor(total) * 0.0
-
-
-def _explicit(config: Any, name: str) -> Any:
-    if config.target_modules is None:
-        raise ConfigError(
-            f"{name} has no target_modules: name the layers (XTuner's search would also adapt InternLM2's head)"
-        )
-    return config
 
 
 def _prepared(part: nn.Module, use_activation_checkpointing: bool) -> nn.Module:

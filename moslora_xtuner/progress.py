@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 LINE_SECONDS = 15.0
@@ -88,3 +90,15 @@ def _terminal_bar(what: str, pace: _Pace) -> Iterator[Tick]:
             shown.update(task, completed=done, total=total, note=text)
 
         yield tick
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what packages log below an error, and what they print, away from a command's own output."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -24,8 +24,8 @@ _base_ = ["./llava_llama3_moslora.py"]
 from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
 
 # The same global batch of 64, on one GPU.
-batch_size = 4
-accumulation = 16
+batch_size = 2
+accumulation = 32
 train_dataloader = dict(batch_size=batch_size, sampler=dict(per_device_batch_size=batch_size * accumulation))
 optim_wrapper = dict(accumulative_counts=accumulation)
 

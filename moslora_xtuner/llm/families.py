@@ -14,25 +14,34 @@ FAMILIES = (LLAMA, INTERNLM2)
 CONFIG = "config.json"
 
 
-def checkpoint_file(checkpoint: str | Path, name: str) -> Path | None:
-    """A checkpoint's file, from a folder or from a hub id (downloaded unless it is in the cache); None if absent."""
+def checkpoint_file(checkpoint: str | Path, name: str, local_files_only: bool = False) -> Path | None:
+    """A checkpoint's file, from a folder or from a hub id; None if absent.
+
+    What is not in the hub's cache is downloaded, unless `local_files_only`.
+    """
     folder = Path(checkpoint)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     from transformers.utils import cached_file
 
-    found = cached_file(str(checkpoint), name, _raise_exceptions_for_missing_entries=False)
+    found = cached_file(
+        str(checkpoint),
+        name,
+        local_files_only=local_files_only,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=not local_files_only,
+    )
     return None if found is None else Path(found)
 
 
-def read_config(checkpoint: str | Path) -> dict[str, Any]:
+def read_config(checkpoint: str | Path, local_files_only: bool = False) -> dict[str, Any]:
     """A checkpoint's `config.json`.
 
     Raises:
         ConfigError: there is none, or it cannot be read.
     """
     try:
-        file = checkpoint_file(checkpoint, CONFIG)
+        file = checkpoint_file(checkpoint, CONFIG, local_files_only)
         if file is None:
             raise FileNotFoundError(f"it has no {CONFIG}")
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

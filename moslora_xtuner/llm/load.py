@@ -73,7 +73,7 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **options: Any) ->
     """
     checkpoint = str(pretrained_model_name_or_path)
     try:
-        file = checkpoint_file(checkpoint, TOKENIZER_CONFIG)
+        file = checkpoint_file(checkpoint, TOKENIZER_CONFIG, options.get("local_files_only", False))
         if file is None:
             raise FileNotFoundError(f"it has no {TOKENIZER_CONFIG}")
         kind = json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class", "")

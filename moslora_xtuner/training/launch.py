@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import SetupError, TrainingError
+from ..errors import ConfigError, SetupError, TrainingError, UsageError
 from ..output import claim
 from ..recipes.catalogue import resolve_config
 from .artifacts import ADAPTERS, MANIFEST
@@ -43,6 +43,28 @@ def default_processes() -> int:
     import torch
 
     return torch.cuda.device_count() or min(2, os.cpu_count() or 1)
+
+
+def processes_for(gpus: int | None, processes: int | None) -> int:
+    """How many processes to start: one for each GPU asked for, or as many as said on a machine without any.
+
+    Raises:
+        ConfigError: fewer GPUs are here than asked for.
+        UsageError: both were given.
+    """
+    import torch
+
+    here = torch.cuda.device_count()
+    if gpus is None:
+        return processes or default_processes()
+    if processes is not None:
+        raise UsageError("give --gpus or --processes: it is one process a GPU")
+    if gpus > here:
+        raise ConfigError(
+            f"{gpus} GPUs are asked for, this machine has {here}: ask for fewer"
+            + ("" if here else ", or leave --gpus out to train on the CPU")
+        )
+    return gpus
 
 
 def train(

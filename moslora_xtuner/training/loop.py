@@ -38,6 +38,8 @@ class TrainLoop(XTunerLoop):
         ConfigError: another `loss_mean`.
     """
 
+    dataloader_iterator: Any
+
     def __init__(self, runner: Any, dataloader: Any, loss_mean: LossMean = "micro_batch", **options: Any) -> None:
         if loss_mean not in ("micro_batch", "global_batch"):
             raise ConfigError(f"train_cfg.loss_mean is {loss_mean!r}: give micro_batch or global_batch")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+QUANTISED_ZERO3 = (
+    "a model in 4 bits cannot be cut up by ZeRO-3 here: use zero2 (the weights of 7B take 4 GB on each GPU), "
+    "or take quantization_config out"
+)
+
 
 def compute_dtype() -> str:
     """`torch.bfloat16` where the GPU has it, `torch.float16` on an older GPU, `torch.float32` without one.

@@ -41,14 +41,14 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LLAVA)
-def test_trains_30_steps_and_exports(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+def test_trains_30_steps_and_exports(name: str, llava_environment: dict[str, str], tmp_path: Path) -> None:
     config = load(name)
     accumulation = 2 if name == "llava_llama3_moslora" else 1
     options = [*SMALL, f"optim_wrapper.accumulative_counts={accumulation}"]
     options.append(f"train_cfg.max_epochs={accumulation}")
     if "per_device_batch_size" in config["train_dataloader"]["sampler"]:
         options.append("train_dataloader.sampler.per_device_batch_size=4")
-    run = train(name, processes=2, work_dir=tmp_path / "run", cfg_options=options, environment=environment)
+    run = train(name, processes=2, work_dir=tmp_path / "run", cfg_options=options, environment=llava_environment)
     seen = losses(run)
     assert len(seen) == STEPS * accumulation
     assert mean(seen[-10:]) < mean(seen[:10]) - 0.05, seen

@@ -1,0 +1,1 @@
+"""What `moslora plan` knows before a GPU-hour is spent: checks, counts, memory and time."""

@@ -1,0 +1,170 @@
+"""Checks of what lies on disk: the models, the tokenizer, the projector and the token store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...data.prepare import MANIFEST, tokenizer_hash
+from ...data.templates import require_special_tokens
+from ...errors import ConfigError, DataError
+from ...llm.families import INTERNLM2, LLAMA, checkpoint_file, read_config
+from ...llm.load import load_tokenizer
+
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+LOADERS = {"load_llama": LLAMA, "load_internlm2": INTERNLM2}
+
+
+def check_weights(checkpoint: str) -> str:
+    """Where the weights are, after seeing that all files are there.
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    for name in _INDEXES:
+        if (index := checkpoint_file(checkpoint, name, local_files_only=True)) is not None:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+            if missing:
+                raise ConfigError(f"{checkpoint} lacks {', '.join(missing)}: download it again")
+            return f"{len(shards)} files"
+    for name in _SINGLE:
+        if checkpoint_file(checkpoint, name, local_files_only=True) is not None:
+            return name
+    raise ConfigError(f"{checkpoint} has no weights ({' or '.join(_SINGLE)})")
+
+
+def local_config(checkpoint: str) -> dict[str, Any]:
+    """A checkpoint's config, never downloaded.
+
+    Raises:
+        ConfigError: it is not on this machine.
+    """
+    try:
+        return read_config(checkpoint, local_files_only=True)
+    except ConfigError as fault:
+        if not Path(checkpoint).exists() and checkpoint.count("/") == 1:
+            raise ConfigError(
+                f"{checkpoint} is not on this machine: `huggingface-cli download {checkpoint}`, or set its variable "
+                "to the folder that holds it"
+            ) from fault
+        raise
+
+
+def llm_config(llm: dict[str, Any]) -> Any:
+    """The language model's config object, after a look at its family.
+
+    Raises:
+        ConfigError: it is not here, or of another family than the recipe's loader takes.
+    """
+    checkpoint = llm["pretrained_model_name_or_path"]
+    found = local_config(checkpoint)
+    wanted = LOADERS.get(str(llm["type"]).rsplit(".", 1)[-1])
+    if wanted is not None and found.get("model_type") != wanted:
+        raise ConfigError(
+            f"{checkpoint} is a checkpoint of type {found.get('model_type')!r}, the recipe is for {wanted!r}"
+        )
+    if found.get("model_type") == INTERNLM2:
+        from xtuner._lite.modelings.internlm2 import InternLM2Config
+
+        return InternLM2Config.from_dict(found)
+    from transformers import LlamaConfig
+
+    return LlamaConfig.from_dict(found)
+
+
+def visual_config(checkpoint: str) -> Any:
+    """The visual encoder's config object, from a whole CLIP or from its visual part.
+
+    Raises:
+        ConfigError: it is not here, or no CLIP.
+    """
+    from transformers import CLIPVisionConfig
+
+    found = local_config(checkpoint)
+    if found.get("model_type") == "clip":
+        found = {**found["vision_config"], "model_type": "clip_vision_model"}
+    if found.get("model_type") != "clip_vision_model":
+        raise ConfigError(f"{checkpoint} is a checkpoint of type {found.get('model_type')!r}, not CLIP")
+    return CLIPVisionConfig.from_dict(found)
+
+
+def check_projector(path: str | None, visual_width: int, llm_width: int) -> str:
+    """What the projector is, after a look at every name and shape.
+
+    Raises:
+        ConfigError: it is not there, or made for other models.
+    """
+    if path is None:
+        return "starts at random"
+    from ...projector import projector_weights
+
+    wanted = {
+        "model.0.weight": (llm_width, visual_width),
+        "model.0.bias": (llm_width,),
+        "model.2.weight": (llm_width, llm_width),
+        "model.2.bias": (llm_width,),
+    }
+    found = {name: tuple(weight.shape) for name, weight in projector_weights(Path(path)).items()}
+    if found.keys() != wanted.keys():
+        raise ConfigError(f"{path} holds {sorted(found)}, not a projector of two layers")
+    wrong = [f"{name} is {found[name]} and not {shape}" for name, shape in wanted.items() if found[name] != shape]
+    if wrong:
+        raise ConfigError(
+            f"{path} was made for other models ({'; '.join(wrong)}): give the projector of this visual encoder "
+            f"(width {visual_width}) and this language model (width {llm_width}), or train it with the pretrain recipe"
+        )
+    return f"{path}, {visual_width} to {llm_width}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A token store's size: records, tokens with the pictures' places, and the longest record."""
+
+    records: int
+    with_images: int
+    tokens: int
+    longest: int
+
+
+def check_tokenizer(settings: dict[str, Any], template: str) -> Any:
+    """The tokenizer, after a look at the template's special tokens.
+
+    Raises:
+        ConfigError, DataError: it is not here, or splits a special token.
+    """
+    path = settings["pretrained_model_name_or_path"]
+    tokenizer = load_tokenizer(path, local_files_only=True)
+    require_special_tokens(tokenizer, template)
+    return tokenizer
+
+
+def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, template: str) -> Store:
+    """The store's size, after a look at its manifest.
+
+    Raises:
+        DataError: it is missing, or made with another tokenizer or template, or its images are.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    folder, images = Path(dataset["store"]), Path(dataset["image_folder"])
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        table = pa.ipc.open_file(pa.memory_map(str(folder / "records.arrow"))).read_all()
+    except (OSError, ValueError) as fault:
+        raise DataError(
+            f"no token store in {folder}: `moslora data prepare JSON --images {images} --model LLM -o {folder}`"
+        ) from fault
+    if tokenizer is not None and manifest["tokenizer"] != tokenizer_hash(tokenizer):
+        raise DataError(f"{folder} was made with another tokenizer: prepare it again")
+    if manifest["template"] != template:
+        raise DataError(f"{folder} was made with template {manifest['template']}, the recipe has {template}")
+    pictures = int(table.num_rows - table["image"].null_count)
+    if pictures and not images.is_dir():
+        raise DataError(f"the image folder {images} does not exist: set LLAVA_IMAGES or the recipe's variable")
+    lengths = pc.add(table["length"], pc.multiply(pc.cast(pc.is_valid(table["image"]), pa.int32()), image_tokens - 1))
+    return Store(table.num_rows, pictures, int(pc.sum(lengths).as_py()), int(pc.max(lengths).as_py()))

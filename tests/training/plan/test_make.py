@@ -1,0 +1,160 @@
+"""What a plan says of a run that is ready, and of everything that is not, all at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import standins
+
+from moslora_xtuner.data.prepare import prepare
+from moslora_xtuner.errors import ConfigError
+from moslora_xtuner.training.plan.outcome import Plan, require_ready, text
+from moslora_xtuner.training.plan.setting import read_setting
+
+Make = Callable[..., Plan]
+MOSLORA = "llava_llama3_moslora"
+
+
+def test_a_run_that_is_ready(make: Make) -> None:
+    plan = make(MOSLORA, processes=2)
+    assert plan.problems == []
+    require_ready(plan)
+    said = text(plan, 200)
+    assert [step.title for step in plan.steps] == [
+        "versions", "config keys", "GPUs and DeepSpeed", "language model", "visual encoder", "projector",
+        "token store", "schedule", "memory of a GPU", "host and disk", "time",
+    ]  # fmt: skip
+    # By hand: 4 x 256 x 256 for q and o, 2 x 256 x 128 for k and v, 3 x 256 x 1024; r 64; two layers; mixers 64 x 64.
+    lora = 64 * ((256 + 256) * 2 + (256 + 128) * 2 + (256 + 1024) * 3)
+    assert "rank 64 on 14 layers" in said
+    assert f"{2 * (lora + 7 * 64 * 64):,} trained" in said
+    # 120 records on 2 processes, 8 a micro-batch: 60 / 8 = 7.5.
+    assert "8 a micro-batch x 1 x 2 processes = 16 records a step" in said
+    assert "8 steps, 2 of them warm-up" in said
+    assert "120 records, 105 with a picture" in said
+
+
+@pytest.mark.parametrize("name", ["llava_llama3_pretrain", "llava_internlm2_qmoslora", "llava_llama3_qmoslora"])
+def test_other_kinds_are_ready_too(make: Make, name: str) -> None:
+    small = "train_dataloader.batch_size=2"
+    assert make(name, options=[small]).problems == []
+    assert make(name, options=[small], gpus=4, gpu_memory=80).problems == []
+
+
+def one(plan: Plan, title: str) -> str:
+    """The only problem of a plan, which is of this step."""
+    (problem,) = plan.problems
+    assert [step.title for step in plan.steps if step.problems] == [title]
+    with pytest.raises(ConfigError, match="1 problems, named above: nothing was started"):
+        require_ready(plan)
+    return problem
+
+
+def test_weights_of_another_family(make: Make, llava_environment: dict[str, str]) -> None:
+    plan = make(MOSLORA, env={"LLAMA3_8B": llava_environment["INTERNLM2_7B"]})
+    assert "is a checkpoint of type 'internlm2', the recipe is for 'llama'" in plan.problems[0]
+    assert len(plan.problems) == 1 or "token" in plan.problems[1]
+
+
+def test_a_projector_of_another_width(make: Make, llava_environment: dict[str, str]) -> None:
+    plan = make(MOSLORA, env={"LLAMA3_PROJECTOR": llava_environment["INTERNLM2_PROJECTOR"]})
+    assert "model.0.weight is (512, 256) and not (256, 256)" in one(plan, "projector")
+
+
+def test_a_missing_special_token(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    llm = shutil.copytree(llava_environment["LLAMA3_8B"], tmp_path / "base")
+    for file in llm.glob("*token*.json"):
+        file.write_text(file.read_text().replace("<|eot_id|>", "<|other|>"))
+    plan = make(MOSLORA, env={"LLAMA3_8B": str(llm)})
+    assert any("has no token <|eot_id|>, which the template llama3_chat needs" in p for p in plan.problems)
+
+
+def test_a_rank_larger_than_a_layer(make: Make) -> None:
+    problem = one(make(MOSLORA, options=["model.llm_lora.r=300"]), "language model")
+    assert "llm_lora: rank 300 is larger than the layer model.layers.0.self_attn.q_proj (256 to 256)" in problem
+
+
+def test_an_unknown_mixer_init(make: Make) -> None:
+    problem = one(make(MOSLORA, options=["model.llm_lora.mixer_init=ortho"]), "language model")
+    assert "mixer_init" in problem
+    assert "orthogonal" in problem
+
+
+def test_targets_that_no_layer_has(make: Make) -> None:
+    options = ["model.llm_lora.target_modules=[q_proj,wqkv]"]
+    assert "llm_lora: no layer is called wqkv" in one(make(MOSLORA, options=options), "language model")
+
+
+def test_gpus_that_are_not_here(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moslora_xtuner.training.plan.make.visible_gpus", lambda: 0)
+    problem = one(
+        make("llava_internlm2_qlora", gpus=4, options=["train_dataloader.batch_size=4"]), "GPUs and DeepSpeed"
+    )
+    assert "4 GPUs are asked for, this machine has 0" in problem
+
+
+def test_a_key_that_nothing_reads(make: Make) -> None:
+    problem = one(make(MOSLORA, options=["model.frezze_llm=True"]), "config keys")
+    assert problem == "model.frezze_llm: MosLoraLLaVA has no 'frezze_llm'; did you mean freeze_llm?"
+
+
+def test_a_variable_of_the_text(make: Make) -> None:
+    problem = one(make(MOSLORA, options=["batch_size=4"]), "config keys")
+    assert "batch_size: nothing reads it after the config is loaded" in problem
+
+
+def test_four_bits_and_zero3(make: Make) -> None:
+    plan = make("llava_internlm2_qmoslora", deepspeed="zero3", options=["train_dataloader.batch_size=2"])
+    assert "cannot be cut up by ZeRO-3" in one(plan, "GPUs and DeepSpeed")
+
+
+def test_a_card_too_small(make: Make) -> None:
+    problem = one(make(MOSLORA, gpus=1, gpu_memory=0.2), "memory of a GPU")
+    assert "a GPU has 0.2 GiB: lower train_dataloader.batch_size" in problem
+
+
+def test_too_few_steps(make: Make) -> None:
+    assert "2 steps: warm-up alone takes 2" in one(make(MOSLORA, processes=8), "schedule")
+
+
+def test_a_missing_shard(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    llm = shutil.copytree(llava_environment["LLAMA3_8B"], tmp_path / "llm")
+    (llm / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (llm / "model.safetensors.index.json").write_text(json.dumps(index))
+    (llm / "model-1.safetensors").touch()
+    assert "lacks model-2.safetensors" in one(make(MOSLORA, env={"LLAMA3_8B": str(llm)}), "language model")
+
+
+def test_a_store_of_another_tokenizer(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    mix = standins.make_mix(tmp_path / "mix", 40)
+    prepare(mix, tmp_path / "mix" / "images", llava_environment["INTERNLM2_7B"], tmp_path / "store")
+    plan = make(MOSLORA, env={"LLAMA3_STORE": str(tmp_path / "store")})
+    assert "was made with another tokenizer: prepare it again" in one(plan, "token store")
+
+
+def test_everything_wrong_is_told_together(make: Make, tmp_path: Path) -> None:
+    none = str(tmp_path / "none")
+    env = {"LLAMA3_8B": none, "CLIP_L_336": none, "LLAMA3_STORE": none}
+    plan = make(MOSLORA, env=env, deepspeed="zero9", options=["train_dataloader.bach_size=2"])
+    assert [step.title for step in plan.steps if step.problems] == [
+        "config keys", "GPUs and DeepSpeed", "language model", "visual encoder", "token store",
+    ]  # fmt: skip
+
+
+def test_what_is_not_here_is_not_downloaded(make: Make) -> None:
+    plan = make(MOSLORA, env={"LLAMA3_8B": "meta-llama/Meta-Llama-3-8B-Instruct"})
+    assert any("is not on this machine: `huggingface-cli download meta-llama/" in p for p in plan.problems)
+
+
+def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("model = dict(")
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        read_setting(str(broken))
+    with pytest.raises(ConfigError, match="is no KEY=VALUE"):
+        read_setting("digits_lora", options=["nothing"])
