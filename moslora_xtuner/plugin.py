@@ -88,6 +88,27 @@ def finish_each_gather() -> None:
     deepspeed.comm.all_gather_into_tensor = gather_at_once
 
 
+def resume_with_weights_only() -> None:
+    """WORK-AROUND mmengine 0.10.6 (open-mmlab/mmengine#1655): torch refuses the classes in its own checkpoints.
+
+    torch.load takes only known classes since 2.6. These are named, so that files stay unable to run code; `getattr`,
+    by which a HistoryBuffer names its own methods, is let through for those alone. Can go when mmengine does it.
+    """
+    import numpy as np
+    from mmengine.config.config import ConfigDict
+    from mmengine.logging.history_buffer import HistoryBuffer
+    from numpy.core import multiarray
+
+    def method_of_history_buffer(thing: Any, name: str) -> Any:
+        if thing is HistoryBuffer and name in ("min", "max", "mean", "current"):
+            return getattr(thing, name)
+        raise TypeError(f"a checkpoint asks for {name!r} of {thing!r}")
+
+    dtypes = {type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64")}
+    plain: list[Any] = [ConfigDict, HistoryBuffer, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
+    torch.serialization.add_safe_globals([*plain, *dtypes, (method_of_history_buffer, "builtins.getattr")])
+
+
 def describe_single_process() -> None:
     """WORK-AROUND deepspeed 0.17: one process without torchrun makes it look for mpi4py.
 
@@ -104,6 +125,7 @@ def describe_single_process() -> None:
 check_versions()
 register_deepspeed_names()
 describe_single_process()
+resume_with_weights_only()
 if not has_gpu():
     train_on_cpu()
     quantise_on_cpu()

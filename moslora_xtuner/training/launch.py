@@ -86,7 +86,7 @@ def train(
         processes: how many; one a GPU by default.
         work_dir: the run's folder; `work_dirs/CONFIG` by default. Logs are kept in it.
         cfg_options: `key=value` changes of the config.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to go on from, or `auto`, the newest complete one in the run's folder if there is any.
         environment: variables added to the child's.
         progress: called at every logged step; without it a bar is shown.
 
@@ -100,6 +100,8 @@ def train(
     folder = Path(work_dir) if work_dir is not None else Path("work_dirs") / file.stem
     claim(folder, "training run")
     shutil.rmtree(folder / ADAPTERS, ignore_errors=True)
+    if resume == "auto":
+        resume = newest_checkpoint(folder)
     command = [_program("xtuner"), "train", str(file), "--work-dir", str(folder)]
     command += ["--deepspeed", deepspeed] if deepspeed else []
     command += ["--resume", resume] if resume else []
@@ -110,6 +112,24 @@ def train(
         with bar("training") as tick:
             return _run(command, folder, processes or default_processes(), environment or {}, tick)
     return _run(command, folder, processes or default_processes(), environment or {}, progress)
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """The checkpoint that a run's folder says was completed last; None when there is none yet.
+
+    mmengine writes `last_checkpoint` after a checkpoint, so one that was cut short is never named.
+
+    Raises:
+        TrainingError: the checkpoint that the file names has gone.
+    """
+    try:
+        named = Path((folder / "last_checkpoint").read_text(encoding="utf-8").strip())
+    except OSError:
+        return None
+    found = named if named.exists() else folder / named.name  # the folder may have moved
+    if not found.exists():
+        raise TrainingError(f"{folder} says that {named} is its newest checkpoint, which is not there: name another")
+    return str(found)
 
 
 def _program(name: str) -> str:

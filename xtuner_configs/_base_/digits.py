@@ -96,13 +96,23 @@ default_hooks = dict(
     checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=-1, save_last=False),
     sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
 )
-custom_hooks = [dict(type="moslora_xtuner.training.hooks.SaveAdapters")]
+custom_hooks = [
+    dict(type="moslora_xtuner.training.record.RecordRun"),
+    dict(type="moslora_xtuner.training.record.Throughput"),
+    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
+]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
 )
-visualizer = None
+visualizer = dict(
+    type="mmengine.visualization.Visualizer",
+    vis_backends=[
+        dict(type="mmengine.visualization.LocalVisBackend"),
+        dict(type="mmengine.visualization.TensorboardVisBackend"),  # or WandbVisBackend
+    ],
+)
 log_level = "INFO"
 load_from = None
 resume = False

@@ -42,7 +42,10 @@ def optimiser_steps(plan: Plan) -> int:
     """The run's optimiser steps."""
     assert plan.store is not None
     setting, loop = plan.setting, plan.setting.config["train_cfg"]
-    each = math.ceil(math.ceil(plan.store.records / setting.processes) / setting.batch_size)
+    group = setting.config["train_dataloader"]["sampler"].get("per_device_batch_size", 1)
+    # XTuner's sampler fills up to whole groups on every process.
+    share = math.ceil(plan.store.records / (group * setting.processes)) * group
+    each = math.ceil(share / setting.batch_size)
     micro = int(loop.get("max_iters") or loop.get("max_epochs", 1) * each)
     return math.ceil(micro / setting.accumulation)
 

@@ -118,13 +118,15 @@ def estimate(llm: Part, visual: Part, projector: int, batch: Batch, precision: P
     optimiser = 12 * trained / n if shard.stage else 8 * trained
     kept = c * tokens * llm.hidden * (llm.layers + 2) + c * positions * visual.hidden * (visual.layers + 2)
     kept += 4 * 3 * batch.edge**2 * batch.images + c * batch.rows * batch.length**2
+    # Under ZeRO-3 the weights in use are gathered, up to a number that DeepSpeed is told.
+    live = min(shard.live_parameters, llm.parameters + visual.parameters) if n > 1 else 0
     head_copies = 8 + c + (4 if c < 4 else 0)
     return Memory(
         weights=(body + c * visual.parameters) / cut,
         adapters=(c if shard.stage or c == 4 else 4) * trained / cut,
         gradients=(c if shard.stage or c == 4 else 4) * trained / (n if shard.stage >= 2 else 1),
         optimiser=optimiser,
-        buckets=c * shard.bucket * (2 if shard.overlap else 1) + c * shard.live_parameters,
+        buckets=c * shard.bucket * (2 if shard.overlap else 1) + c * live,
         checkpoints=kept,
         block=tokens * _block(llm, precision, states=8, wide=4),
         head=tokens * llm.vocabulary * head_copies,
