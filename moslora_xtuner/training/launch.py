@@ -33,6 +33,7 @@ _ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[\w.]+\.)?\w*(?:Error|Exception|In
 
 _CHAIN = re.compile(r"^(?:\[rank\d+\]: ?)?(?:The above exception was the direct cause|During handling of the above)")
 _OWN = "moslora_xtuner.errors."
+_KILLED = re.compile(r"Signal \d+ \((SIGKILL|SIGBUS|SIGSEGV)\) received by PID")
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, loss)."""
@@ -220,6 +221,10 @@ def _reason(lines: Sequence[str], status: int) -> str:
     for error in errors:
         if error.startswith(_OWN):
             return error.removeprefix(_OWN)
+    # What the others then say of their connection is no cause.
+    for line in lines:
+        if found := _KILLED.search(line):
+            return f"a process was ended by {found[1]}: the machine ran out of memory, or somebody ended it"
     if errors:
         return errors[0]
     return f"exit status {status} and no error in its last lines" if status else "no error in its last lines"

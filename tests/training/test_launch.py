@@ -30,6 +30,8 @@ def test_the_first_error_is_the_reason() -> None:
     ]
     assert launch._reason(chain, 0) == "ValueError: no store"
     assert launch._reason(["KeyError: 'a'\n"], 1) == "KeyError: 'a'"
+    killed = ["[rank0]: RuntimeError: Connection reset\n", "  traceback : Signal 9 (SIGKILL) received by PID 7\n"]
+    assert launch._reason(killed, 1).startswith("a process was ended by SIGKILL: the machine ran out of memory")
     assert launch._reason(["fine\n"], 9) == "exit status 9 and no error in its last lines"
     assert launch._reason([], 0) == "no error in its last lines"
 
