@@ -1,4 +1,4 @@
-"""Write docs/recipes.md's table from the recipes themselves.
+"""Write docs/recipes.md's table and the memory in the recipes' heads from the recipes themselves.
 
 python scripts/document_recipes.py           write it
 python scripts/document_recipes.py --check   exit with 1 when the page says something else
@@ -14,11 +14,12 @@ from typing import Any
 
 from marked_tables import write_tables
 from mmengine.config import Config
+from recipe_memory import LINE, line, memory
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 CONFIGS = ROOT / "xtuner_configs"
-HEAD = ("recipe", "adapter", "rank", "alpha", "LLM", "rate", "batch x accumulation", "data")
+HEAD = ("recipe", "Table 5", "adapter", "rank", "alpha", "LLM", "rate", "batch x accumulation", "GiB a GPU", "data")
 
 
 def adapter(part: dict[str, Any] | None) -> str:
@@ -40,8 +41,11 @@ def row(path: Path) -> tuple[str, ...]:
     fields = {name: " / ".join(str(part[name]) for part in parts if part) or "-" for name in ("r", "lora_alpha")}
     llm = Path(config["llm_path"])
     kinds = dict.fromkeys(adapter(part) for part in parts)
+    numbered = re.search(r"Paper, Table 5, row (\d)\.", path.read_text(encoding="utf-8"))
+    needs = memory(path)
     return (
         f"`{path.name}`",
+        f"row {numbered[1]}" if numbered else "-",
         " / ".join(kinds),
         fields["r"],
         fields["lora_alpha"],
@@ -49,6 +53,7 @@ def row(path: Path) -> tuple[str, ...]:
         + (", 4 bits" if "quantization_config" in model["llm"] else ""),
         f"{config['optim_wrapper']['optimizer']['lr']:g}",
         f"{loader['batch_size']} x {config['optim_wrapper'].get('accumulative_counts', 1)}",
+        f"{needs[3]:.0f} on {needs[0]}" if needs else "-",
         f"`{loader['dataset']['store']}`",
     )
 
@@ -62,11 +67,32 @@ def table() -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
 
 
+def write_heads(check: bool) -> None:
+    """Put the memory into each recipe's head, or with `check` only compare.
+
+    Raises:
+        SystemExit: (check) a head says something else.
+    """
+    for path in sorted(CONFIGS.glob("*.py")):
+        if path.stem == "__init__" or (needs := memory(path)) is None:
+            continue
+        before = path.read_text(encoding="utf-8")
+        after = LINE.sub(lambda _, path=path, needs=needs: line(path, needs), before, count=1)
+        if after.count("Memory: ") != 1:
+            raise SystemExit(f"error: the head of {path} has no line 'Memory: '")
+        if not check:
+            path.write_text(after, encoding="utf-8")
+        elif after != before:
+            raise SystemExit(f"error: the head of {path} is out of date: run 'python scripts/document_recipes.py'")
+
+
 def main() -> None:
-    """Write or check the page."""
+    """Write or check the page and the recipes' heads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    write_tables(PAGE, {"recipes": table}, check=parser.parse_args().check)
+    check = parser.parse_args().check
+    write_tables(PAGE, {"recipes": table}, check=check)
+    write_heads(check)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,18 @@ import pytest
 import moslora_xtuner
 from moslora_xtuner import cli, errors
 
-VERBS = ["quickstart", "data digits", "data check", "data prepare", "config", "plan", "train", "export", "eval", "report"]
+VERBS = [
+    "quickstart",
+    "data digits",
+    "data check",
+    "data prepare",
+    "config",
+    "plan",
+    "train",
+    "export",
+    "eval",
+    "report",
+]
 HEAVY = {"torch", "transformers", "peft", "xtuner", "vlmeval", "mmengine", "matplotlib", "numpy", "pandas"}
 
 
