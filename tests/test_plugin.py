@@ -81,3 +81,33 @@ def test_the_adapter_is_registered_with_peft() -> None:
     from moslora_xtuner.adapters import MosLoraConfig
 
     assert PEFT_TYPE_TO_CONFIG_MAPPING["MOSLORA"] is MosLoraConfig
+
+
+def test_mmengines_checkpoints_load_as_weights_only(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+    from mmengine.config import ConfigDict
+    from mmengine.logging import HistoryBuffer
+
+    history = HistoryBuffer([1.0, 2.5], [1, 1])
+    content = {"cfg": ConfigDict(a=ConfigDict(b=1)), "loss": history, "scalar": np.float64(0.25)}
+    torch.save(content, tmp_path / "own.pth")
+    found = torch.load(tmp_path / "own.pth", weights_only=True)
+    assert found["cfg"].a.b == 1
+    assert found["loss"].current() == 2.5
+    assert found["loss"].mean() == 1.75
+    assert found["scalar"] == 0.25
+
+
+def test_a_checkpoint_gets_at_nothing_else(tmp_path: Path) -> None:
+    import pickle
+
+    import torch
+
+    class Greedy:
+        def __reduce__(self) -> tuple[object, ...]:
+            return getattr, (torch.nn.Linear, "forward")
+
+    torch.save({"x": Greedy()}, tmp_path / "foreign.pth")
+    with pytest.raises((pickle.UnpicklingError, TypeError)):
+        torch.load(tmp_path / "foreign.pth", weights_only=True)

@@ -46,3 +46,26 @@ def test_the_shortest_runs_learn(steps: int) -> None:
 def test_a_ratio_out_of_range_is_refused(ratio: float) -> None:
     with pytest.raises(ConfigError, match="warmup_ratio"):
         rates(10, ratio)
+
+
+def test_accumulated_micro_batches_share_a_rate() -> None:
+    """20 micro-batches, 4 a step: the rates of 5 steps, each held for 4."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = WarmUpCosineLR(OptimWrapper(optimizer), warmup_ratio=0.05, end=20, by_epoch=False)
+    scheduler.set_accumulation(4)
+    found = []
+    for _ in range(20):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert found[::4] == pytest.approx(rates(5, 0.05))
+    assert all(found[4 * step : 4 * step + 4] == [found[4 * step]] * 4 for step in range(5))
+
+
+def test_a_step_may_be_cut_short_at_the_end() -> None:
+    scheduler = WarmUpCosineLR(
+        OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)),
+        warmup_ratio=0.05, end=10, by_epoch=False,
+    )  # fmt: skip
+    scheduler.set_accumulation(4)
+    assert scheduler.steps == 3
