@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +24,7 @@ class ExportFormat(str, Enum):
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A config file or a shipped recipe's name.")]
 Gpus = Annotated[int | None, typer.Option(min=1, help="One process on each; all of this machine when not given.")]
 DeepSpeed = Annotated[str, typer.Option(help="zero2, zero3, a JSON file, or none.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="On a machine without a GPU: how many.")]
 WorkDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")]
 CfgOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the config; repeatable.")]
 
@@ -35,54 +38,11 @@ def plan(
     ] = None,
     gpu_tflops: Annotated[float, typer.Option(min=0.001, help="What a GPU achieves, for the hours.")] = 125.0,
     deepspeed: DeepSpeed = "zero2",
+    processes: Processes = None,
     work_dir: WorkDir = None,
     cfg_options: CfgOptions = None,
 ) -> None:
     """Look at all that a training needs, count its steps, memory and time; nothing is started or downloaded."""
-    _planned(config, gpus, None, gpu_memory, gpu_tflops, deepspeed, work_dir, cfg_options)
-
-
-@app.command(epilog="Example: moslora train digits_moslora --deepspeed zero2 --work-dir runs/moslora")
-def train(
-    config: Config,
-    gpus: Gpus = None,
-    deepspeed: DeepSpeed = "zero2",
-    processes: Annotated[int | None, typer.Option(min=1, help="On a machine without a GPU: how many.")] = None,
-    work_dir: WorkDir = None,
-    cfg_options: CfgOptions = None,
-    resume: Annotated[
-        str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
-    ] = None,
-    skip_plan: Annotated[bool, typer.Option("--skip-plan", help="Start without looking first.")] = False,
-) -> None:
-    """Plan, then train through xtuner, and fail when it fails."""
-    from moslora_xtuner.training import launch
-
-    count = launch.processes_for(gpus, processes)
-    if not skip_plan:
-        _planned(config, gpus, count, None, 125.0, deepspeed, work_dir, cfg_options)
-    folder = launch.train(
-        config,
-        deepspeed=None if deepspeed == "none" else deepspeed,
-        processes=count,
-        work_dir=work_dir,
-        cfg_options=cfg_options or [],
-        resume=resume,
-    )
-    typer.echo(f"run: {folder}")
-
-
-def _planned(
-    config: str,
-    gpus: int | None,
-    processes: int | None,
-    gpu_memory: float | None,
-    tflops: float,
-    deepspeed: str,
-    work_dir: Path | None,
-    options: list[str] | None,
-) -> None:
-    """Print a plan, and stop when something is wrong."""
     from moslora_xtuner.progress import quiet
 
     with quiet():
@@ -96,12 +56,48 @@ def _planned(
             gpus=gpus,
             gpu_memory=gpu_memory,
             deepspeed=None if deepspeed == "none" else deepspeed,
-            options=options or (),
+            options=cfg_options or (),
             work_dir=work_dir,
         )
-        made = make_plan(setting, tflops)
+        made = make_plan(setting, gpu_tflops)
     typer.echo(text(made, shutil.get_terminal_size((120, 24)).columns))
     require_ready(made)
+
+
+@app.command(epilog="Example: moslora train digits_moslora --deepspeed zero2 --work-dir runs/moslora")
+def train(
+    config: Config,
+    gpus: Gpus = None,
+    deepspeed: DeepSpeed = "zero2",
+    processes: Processes = None,
+    work_dir: WorkDir = None,
+    cfg_options: CfgOptions = None,
+    resume: Annotated[
+        str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
+    ] = None,
+    skip_plan: Annotated[bool, typer.Option("--skip-plan", help="Start without looking first.")] = False,
+) -> None:
+    """Plan, then train through xtuner, and fail when it fails."""
+    from moslora_xtuner.training import launch
+
+    count = launch.processes_for(gpus, processes)
+    if not skip_plan:
+        # In a process of its own: what it loads, and any hold on a GPU, goes before the training starts.
+        words = ["plan", config, "--deepspeed", deepspeed, "--processes", str(count)]
+        words += ["--work-dir", str(work_dir)] if work_dir else []
+        words += [word for option in cfg_options or [] for word in ("--cfg-options", option)]
+        status = subprocess.run([sys.executable, "-m", "moslora_xtuner", *words], check=False).returncode
+        if status:
+            raise typer.Exit(status)
+    folder = launch.train(
+        config,
+        deepspeed=None if deepspeed == "none" else deepspeed,
+        processes=count,
+        work_dir=work_dir,
+        cfg_options=cfg_options or [],
+        resume=resume,
+    )
+    typer.echo(f"run: {folder}")
 
 
 @app.command(epilog="Example: moslora export runs/moslora -o runs/export/moslora --format hf")

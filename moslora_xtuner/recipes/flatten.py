@@ -7,18 +7,17 @@ What a comment says behind `_base_`, or behind a value that a later file replace
 from __future__ import annotations
 
 import ast
-import logging
 import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import ConfigError, OutputError, UsageError
 from moslora_xtuner.output import atomic_write
+from moslora_xtuner.progress import quiet
 
 from .merging import Merged, merge, read_chain
 from .source import BASE, Expression, Item, Source, Statement, Tree
@@ -68,23 +67,12 @@ def _load(path: Path, failure: str, advice: str) -> dict[str, Any]:
     from mmengine.config import Config
 
     try:
-        with _quiet():
+        with quiet():
             # Not imported: the plugin changes xtuner, and the values are the same without it.
             found: dict[str, Any] = Config.fromfile(path, import_custom_modules=False).to_dict()
     except Exception as fault:  # a config is a program: anything may come out of it
         raise ConfigError(f"{failure} ({type(fault).__name__}: {fault}): {advice}") from fault
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without mmengine's lines about the environment, which it logs to standard output."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _differences(wanted: Any, found: Any, key: str = "") -> Iterator[str]:

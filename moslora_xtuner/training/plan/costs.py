@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import subprocess
 
 from ..schedule import warmup_steps
 from . import checkpoints
 from .memory import GIB, Batch, estimate
 from .outcome import Plan
-from .setting import visible_gpus
 
 ACHIEVED_TFLOPS = 125.0
 """What one GPU is taken to compute in training: 40 % of an A100's 312. An assumption, not a measurement."""
@@ -67,9 +67,9 @@ def memory(plan: Plan) -> list[str]:
         f"{name.replace('_', ' ')} {gib(size)}" for name, size in memory.rows() if size >= 0.005 * memory.total
     )
     said = [f"about {gib(memory.total)} GiB at {setting.batch_size} of the longest records (GiB: {terms})"]
-    room = setting.gpu_memory or _memory_here()
+    room = setting.gpu_memory or (_memory_here() if setting.on_gpu else None)
     if room is None:
-        return [*said, "no GPU here: give --gpu-memory GIB to compare with one"]
+        return [*said, "no GPU to ask here: give --gpu-memory GIB to compare with one"]
     if memory.total > room * GIB:
         return [*said, f"!a GPU has {room:g} GiB: lower train_dataloader.batch_size (and raise "
                 "optim_wrapper.accumulative_counts), or take a recipe in 4 bits"]  # fmt: skip
@@ -77,9 +77,13 @@ def memory(plan: Plan) -> list[str]:
 
 
 def _memory_here() -> float | None:
-    import torch
-
-    return torch.cuda.mem_get_info()[1] / GIB if visible_gpus() else None
+    """GiB of this machine's smallest GPU, asked of the driver: a CUDA context of our own would take some of it."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+        return min(float(line) for line in said.split()) / 1024
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def host(plan: Plan) -> list[str]:

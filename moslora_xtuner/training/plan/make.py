@@ -133,8 +133,9 @@ def _adapted(plan: Plan, model: Any, name: str, layers: list[int] | None) -> tup
     from mmengine.utils.misc import get_object_from_string
 
     settings = plan.setting.config["model"].get(name)
+    plain = part(model)
     if settings is None:
-        return part(model), ["no adapters"]
+        return plain, ["no adapters"]
     try:
         fields = {key: value for key, value in settings.items() if key != "type"}
         kind: Any = get_object_from_string(settings["type"])
@@ -144,7 +145,7 @@ def _adapted(plan: Plan, model: Any, name: str, layers: list[int] | None) -> tup
         tuned = part(model, config)
         require_fitting_rank(model, name)
     except (MoSLoRAError, ValueError, TypeError) as fault:
-        return part(model), [f"!{name}: {' '.join(str(fault).split())}"]
+        return plain, [f"!{name}: {' '.join(str(fault).split()).removeprefix(f'{name}: ')}"]
     kinds = Counter(layer.name.rsplit(".", 1)[-1] for layer in tuned.adapted)
     unmatched = sorted(set(fields["target_modules"]) - set(kinds))
     said = [f"!{name}: no layer is called {', '.join(unmatched)}"] if unmatched else []

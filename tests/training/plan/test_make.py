@@ -74,8 +74,13 @@ def test_a_missing_special_token(make: Make, llava_environment: dict[str, str], 
 
 
 def test_a_rank_larger_than_a_layer(make: Make) -> None:
-    problem = one(make(MOSLORA, options=["model.llm_lora.r=300"]), "language model")
-    assert "llm_lora: rank 300 is larger than the layer model.layers.0.self_attn.q_proj (256 to 256)" in problem
+    plan = make(MOSLORA, options=["model.llm_lora.r=300"])
+    assert plan.llm is not None
+    assert plan.llm.parameters < 3_000_000  # the base alone
+    problem = one(plan, "language model")
+    assert problem.startswith(
+        "llm_lora: rank 300 is larger than the layer model.layers.0.self_attn.q_proj (256 to 256)"
+    )
 
 
 def test_an_unknown_mixer_init(make: Make) -> None:
