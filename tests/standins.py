@@ -20,7 +20,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-WIDTH = 256
+WIDTH = 128
 INTERNLM2_WIDTH = 512  # no layer may be smaller than the recipes' rank
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "yellow": (230, 210, 60)}
 
@@ -82,8 +82,8 @@ def make_internlm2(folder: Path, prefix: bool = False) -> Path:
     config = InternLM2Config(
         vocab_size=vocabulary,
         hidden_size=INTERNLM2_WIDTH,
-        intermediate_size=2 * INTERNLM2_WIDTH,
-        num_hidden_layers=2,
+        intermediate_size=INTERNLM2_WIDTH,
+        num_hidden_layers=1,
         num_attention_heads=8,
         num_key_value_heads=2,
         max_position_embeddings=2048,
