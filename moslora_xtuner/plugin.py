@@ -97,7 +97,7 @@ def resume_with_weights_only() -> None:
     import numpy as np
     from mmengine.config.config import ConfigDict
     from mmengine.logging.history_buffer import HistoryBuffer
-    from numpy.core import multiarray
+    from numpy._core import multiarray
 
     def method_of_history_buffer(thing: Any, name: str) -> Any:
         if thing is HistoryBuffer and name in ("min", "max", "mean", "current"):

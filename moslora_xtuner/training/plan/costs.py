@@ -7,35 +7,34 @@ import os
 import shutil
 import subprocess
 
-from ..schedule import warmup_steps
+from ..schedule import LEAST_WARMUP, warmup_steps
 from . import checkpoints
 from .memory import GIB, Batch, estimate
-from .outcome import Plan
+from .outcome import Plan, Step
 
 ACHIEVED_TFLOPS = 125.0
 """What one GPU is taken to compute in training: 40 % of an A100's 312. An assumption, not a measurement."""
-LEAST_STEPS = 2
 
 
-def schedule(plan: Plan) -> list[str]:
+def schedule(plan: Plan, step: Step) -> None:
+    """Records of a step, steps, warm-up."""
     if plan.store is None:
-        return ["not counted: it depends on the token store"]
+        step.says("not counted: it depends on the token store")
+        return
     setting, config = plan.setting, plan.setting.config
     batch, accumulation, n = setting.batch_size, setting.accumulation, setting.processes
     steps = optimiser_steps(plan)
-    ratio = config["param_scheduler"].get("warmup_ratio", 0)
-    warmup = warmup_steps(ratio, steps)
-    said = [
-        f"{batch} a micro-batch x {accumulation} x {n} processes = {batch * accumulation * n} records a step",
-        f"{steps:,} steps, {warmup} of them warm-up; rate {config['optim_wrapper']['optimizer']['lr']:g}",
-    ]
-    if steps < LEAST_STEPS + 1:
-        said.append(f"!{steps} steps: warm-up alone takes {LEAST_STEPS}; lower the batch or give more records")
+    warmup = warmup_steps(config["param_scheduler"].get("warmup_ratio", 0), steps)
+    step.says(f"{batch} a micro-batch x {accumulation} x {n} processes = {batch * accumulation * n} records a step")
+    step.says(f"{steps:,} steps, {warmup} of them warm-up; rate {config['optim_wrapper']['optimizer']['lr']:g}")
+    if steps <= LEAST_WARMUP:
+        step.wrong(f"{steps} steps: warm-up alone takes {LEAST_WARMUP}; lower the batch or give more records")
     group = config["train_dataloader"]["sampler"].get("per_device_batch_size")
     if group is not None and group != batch * accumulation:
-        said.append(f"records are grouped by length in {group}s, a GPU's share of a step is {batch * accumulation}: "
-                    "set train_dataloader.sampler.per_device_batch_size alike")  # fmt: skip
-    return said
+        step.says(
+            f"records are grouped by length in {group}s, a GPU's share of a step is {batch * accumulation}: "
+            "set train_dataloader.sampler.per_device_batch_size alike"
+        )
 
 
 def optimiser_steps(plan: Plan) -> int:
@@ -50,9 +49,11 @@ def optimiser_steps(plan: Plan) -> int:
     return math.ceil(micro / setting.accumulation)
 
 
-def memory(plan: Plan) -> list[str]:
+def memory(plan: Plan, step: Step) -> None:
+    """The estimate at the longest records, against the GPU."""
     if plan.llm is None or plan.visual is None or plan.store is None:
-        return ["not estimated: it depends on the models and the token store"]
+        step.says("not estimated: it depends on the models and the token store")
+        return
     setting = plan.setting
     encoder = checkpoints.visual_config(setting.config["model"]["visual_encoder"]["pretrained_model_name_or_path"])
     batch = Batch(
@@ -62,18 +63,21 @@ def memory(plan: Plan) -> list[str]:
         patches=(encoder.image_size // encoder.patch_size) ** 2,
         edge=encoder.image_size,
     )
-    plan.memory = memory = estimate(plan.llm, plan.visual, plan.projector, batch, setting.precision, setting.sharding)
+    plan.memory = needed = estimate(plan.llm, plan.visual, plan.projector, batch, setting.precision, setting.sharding)
     terms = ", ".join(
-        f"{name.replace('_', ' ')} {gib(size)}" for name, size in memory.rows() if size >= 0.005 * memory.total
+        f"{name.replace('_', ' ')} {gib(size)}" for name, size in needed.rows() if size >= 0.005 * needed.total
     )
-    said = [f"about {gib(memory.total)} GiB at {setting.batch_size} of the longest records (GiB: {terms})"]
+    step.says(f"about {gib(needed.total)} GiB at {setting.batch_size} of the longest records (GiB: {terms})")
     room = setting.gpu_memory or (_memory_here() if setting.on_gpu else None)
     if room is None:
-        return [*said, "no GPU to ask here: give --gpu-memory GIB to compare with one"]
-    if memory.total > room * GIB:
-        return [*said, f"!a GPU has {room:g} GiB: lower train_dataloader.batch_size (and raise "
-                "optim_wrapper.accumulative_counts), or take a recipe in 4 bits"]  # fmt: skip
-    return [*said, f"a GPU has {room:g} GiB"]
+        step.says("no GPU to ask here: give --gpu-memory GIB to compare with one")
+    elif needed.total > room * GIB:
+        step.wrong(
+            f"a GPU has {room:g} GiB: lower train_dataloader.batch_size (and raise optim_wrapper.accumulative_counts), "
+            "or take a recipe in 4 bits"
+        )
+    else:
+        step.says(f"a GPU has {room:g} GiB")
 
 
 def _memory_here() -> float | None:
@@ -86,44 +90,46 @@ def _memory_here() -> float | None:
         return None
 
 
-def host(plan: Plan) -> list[str]:
+def host(plan: Plan, step: Step) -> None:
+    """Memory while loading, disk for checkpoints."""
     if plan.llm is None or plan.visual is None:
-        return ["not estimated: it depends on the models"]
+        step.says("not estimated: it depends on the models")
+        return
     trained = plan.llm.trainable + plan.visual.trainable + plan.projector
     hook = plan.setting.config["default_hooks"]["checkpoint"]
     kept = (hook.get("max_keep_ckpts") or 1) + 1 if (hook.get("interval") or 0) > 0 else 0
     # A checkpoint has the trained weights and, in float32, their copy and Adam's moments.
     disk = trained * (kept * (plan.setting.precision.compute + 12) + 4)
     loading = plan.setting.processes * plan.setting.precision.compute * (plan.llm.parameters + plan.visual.parameters)
-    said = [f"memory of the host while loading: about {gib(loading)} GiB; disk: about {gib(disk)} GiB"]
+    step.says(f"memory of the host while loading: about {gib(loading)} GiB; disk: about {gib(disk)} GiB")
     if plan.setting.elsewhere:
-        return said
+        return
     folder = plan.setting.work_dir.absolute()
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if disk > free:
-        said.append(f"!{folder} has {gib(free)} GiB free, checkpoints need {gib(disk)}: free some or move --work-dir")
-    if loading > memory:
-        said.append(f"!this machine has {gib(memory)} GiB of memory, loading takes {gib(loading)}: start fewer "
-                    "processes on it")  # fmt: skip
-    return said
+        step.wrong(f"{folder} has {gib(free)} GiB free, checkpoints need {gib(disk)}: free some or move --work-dir")
+    if loading > here:
+        step.wrong(f"this machine has {gib(here)} GiB of memory, loading takes {gib(loading)}: start fewer processes")
 
 
-def time(plan: Plan, tflops: float) -> list[str]:
+def time(plan: Plan, step: Step, tflops: float) -> None:
     """Forward, once more for the checkpoints, and backward through frozen weights: 3 x 2 operations a weight."""
     if plan.llm is None or plan.visual is None or plan.store is None:
-        return ["not estimated: it depends on the models and the token store"]
-    steps = optimiser_steps(plan)
-    share = steps * plan.setting.batch_size * plan.setting.accumulation * plan.setting.processes / plan.store.records
-    patches = plan.setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1
-    work = 6.0 * (plan.llm.parameters * plan.store.tokens + plan.visual.parameters * patches * plan.store.with_images)
-    said = f"{work * share:.2g} floating point operations"
-    if not plan.setting.on_gpu:
-        return [f"{said}; no GPU here to divide them by"]
-    hours = work * share / (plan.setting.processes * tflops * 1e12) / 3600
-    return [f"{said}: about {hours:.2g} hours at {tflops:g} TFLOP/s a GPU, which is assumed and not measured"]
+        step.says("not estimated: it depends on the models and the token store")
+        return
+    setting, store = plan.setting, plan.store
+    share = optimiser_steps(plan) * setting.batch_size * setting.accumulation * setting.processes / store.records
+    positions = (setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1) * store.with_images
+    work = 6.0 * share * (plan.llm.parameters * store.tokens + plan.visual.parameters * positions)
+    said = f"{work:.2g} floating point operations"
+    if not setting.on_gpu:
+        step.says(f"{said}; no GPU here to divide them by")
+        return
+    hours = work / (setting.processes * tflops * 1e12) / 3600
+    step.says(f"{said}: about {hours:.2g} hours at {tflops:g} TFLOP/s a GPU, which is assumed and not measured")
 
 
 def gib(size: float) -> str:

@@ -33,62 +33,58 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
         ("schedule", costs.schedule),
         ("memory of a GPU", costs.memory),
         ("host and disk", costs.host),
-        ("time", lambda p: costs.time(p, tflops)),
+        ("time", lambda plan, step: costs.time(plan, step, tflops)),
     ):
         _step(plan, title, look)
     return plan
 
 
-def _step(plan: Plan, title: str, look: Callable[[Plan], list[str]]) -> None:
+def _step(plan: Plan, title: str, look: Callable[[Plan, Step], None]) -> None:
     step = Step(title)
     plan.steps.append(step)
-    try:
-        for text in look(plan):
-            (step.problems if text.startswith("!") else step.facts).append(text.removeprefix("!"))
-    except (MoSLoRAError, ValueError, OSError) as fault:
-        step.problems.append(" ".join(str(fault).split()))
+    step.attempt(lambda: look(plan, step))
 
 
-def _versions(plan: Plan) -> list[str]:
+def _versions(plan: Plan, step: Step) -> None:
     found = installed_versions()
     names = ("torch", "transformers", "peft", "xtuner", "deepspeed")
-    return [*(f"!{p}" for p in version_problems()), ", ".join(f"{n} {found[n]}" for n in names if n in found)]
+    step.says(", ".join(f"{name} {found[name]}" for name in names if name in found))
+    for problem in version_problems():
+        step.wrong(problem)
 
 
-def _keys(plan: Plan) -> list[str]:
-    config = plan.setting.config
-    wrong = [*changed_variables(plan.setting.options), *unknown_keys(config)]
-    return [f"!{text}" for text in wrong] or ["every key is read by something"]
+def _keys(plan: Plan, step: Step) -> None:
+    for problem in [*changed_variables(plan.setting.options), *unknown_keys(plan.setting.config)]:
+        step.wrong(problem)
+    if not step.problems:
+        step.says("every key is read by something")
 
 
-def _machine(plan: Plan) -> list[str]:
+def _machine(plan: Plan, step: Step) -> None:
     setting, here = plan.setting, visible_gpus()
-    said = []
     if setting.elsewhere:
-        said.append(f"{setting.processes} x {setting.gpu_memory:g} GiB of GPU, not looked at from here")
+        step.says(f"{setting.processes} x {setting.gpu_memory:g} GiB of GPU, not looked at from here")
     elif (setting.gpus or 0) > here:
-        said.append(f"!{setting.gpus} GPUs are asked for, this machine has {here}: give --gpu-memory GIB to plan for "
-                    "another one")  # fmt: skip
+        step.wrong(f"{setting.gpus} GPUs are asked for, this machine has {here}: give --gpu-memory GIB to plan for one")
     elif here:
-        said.append(f"{setting.processes} of {here} GPUs here")
+        step.says(f"{setting.processes} of {here} GPUs here")
     else:
-        said.append(f"no GPU here: on the CPU in float32, processes: {setting.processes}")
+        step.says(f"no GPU here: on the CPU in float32, processes: {setting.processes}")
     stage = setting.sharding.stage
-    said.append(f"DeepSpeed ZeRO-{stage} ({setting.deepspeed})" if stage else "without DeepSpeed")
+    step.says(f"DeepSpeed ZeRO-{stage} ({setting.deepspeed})" if stage else "without DeepSpeed")
     if stage == 3 and setting.quantised:
-        said.append(f"!{QUANTISED_ZERO3}")
+        step.wrong(QUANTISED_ZERO3)
     if not stage and setting.processes > 1 and not setting.on_gpu:
-        said.append("!several processes without DeepSpeed need GPUs (mmengine): take --deepspeed zero2")
-    return said
+        step.wrong("several processes without DeepSpeed need GPUs (mmengine): take --deepspeed zero2")
 
 
-def _language_model(plan: Plan) -> list[str]:
+def _language_model(plan: Plan, step: Step) -> None:
     import torch
     from transformers import LlamaForCausalLM
 
     from ...llm.families import INTERNLM2
 
-    settings = plan.setting.config["model"]["llm"]
+    settings, template = plan.setting.config["model"]["llm"], plan.setting.config["prompt_template"]
     checkpoint = settings["pretrained_model_name_or_path"]
     config = checkpoints.llm_config(settings)
     with torch.device("meta"):
@@ -98,17 +94,17 @@ def _language_model(plan: Plan) -> list[str]:
             model = InternLM2ForCausalLM(config)
         else:
             model = LlamaForCausalLM(config)
-    plan.llm, said = _adapted(plan, model, "llm_lora", None)
-    template = plan.setting.config["prompt_template"]
-    tokenizer = checkpoints.check_tokenizer(plan.setting.config["tokenizer"], template)
-    if len(tokenizer) > config.vocab_size:
-        said.append(f"!the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}")
-    bits = ", 4 bits" if plan.setting.quantised else ""
-    where = checkpoints.check_weights(checkpoint)
-    return [f"{checkpoint}: {_count(plan.llm.parameters)} weights{bits} in {where}; template {template}", *said]
+    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+        bits = ", 4 bits" if plan.setting.quantised else ""
+        weights = _count(sum(p.numel() for p in model.parameters()))
+        step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
+    plan.llm = _adapted(plan, step, model, "llm_lora", None)
+    tokenizer = step.attempt(lambda: checkpoints.check_tokenizer(plan.setting.config["tokenizer"], template))
+    if tokenizer is not None and len(tokenizer) > config.vocab_size:
+        step.wrong(f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}")
 
 
-def _visual_encoder(plan: Plan) -> list[str]:
+def _visual_encoder(plan: Plan, step: Step) -> None:
     import torch
     from transformers import CLIPVisionModel
 
@@ -117,55 +113,60 @@ def _visual_encoder(plan: Plan) -> list[str]:
     config = checkpoints.visual_config(checkpoint)
     with torch.device("meta"):
         encoder = CLIPVisionModel(config)
-    layers = useful_layers(model.get("visual_select_layer", -2), config.num_hidden_layers)
-    plan.visual, said = _adapted(plan, encoder, "visual_encoder_lora", layers)
     patches = (config.image_size // config.patch_size) ** 2
+    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+        weights = _count(sum(p.numel() for p in encoder.parameters()))
+        step.says(f"{checkpoint}: {weights} weights in {where}, {patches} features")
+    layers = useful_layers(model.get("visual_select_layer", -2), config.num_hidden_layers)
+    plan.visual = _adapted(plan, step, encoder, "visual_encoder_lora", layers)
     places = plan.setting.config["train_dataloader"]["collate_fn"]["image_tokens"]
     if places != patches:
-        said.append(f"!{config.image_size} px in patches of {config.patch_size} are {patches} features, image_tokens "
-                    f"is {places}")  # fmt: skip
-    where = checkpoints.check_weights(checkpoint)
-    return [f"{checkpoint}: {_count(plan.visual.parameters)} weights in {where}, {patches} features", *said]
+        size = f"{config.image_size} px in patches of {config.patch_size}"
+        step.wrong(f"{size} are {patches} features, image_tokens is {places}")
 
 
-def _adapted(plan: Plan, model: Any, name: str, layers: list[int] | None) -> tuple[Part, list[str]]:
-    """The part with its adapters; when they cannot be made, without, and why."""
+def _adapted(plan: Plan, step: Step, model: Any, name: str, layers: list[int] | None) -> Part:
+    """The part with its adapters; when they cannot be made, without."""
     from mmengine.utils.misc import get_object_from_string
 
     settings = plan.setting.config["model"].get(name)
     plain = part(model)
     if settings is None:
-        return plain, ["no adapters"]
-    try:
-        fields = {key: value for key, value in settings.items() if key != "type"}
+        step.says("no adapters")
+        return plain
+    fields = {key: value for key, value in settings.items() if key != "type"}
+
+    def tune() -> Part:
         kind: Any = get_object_from_string(settings["type"])
         config = require_targets(kind(**fields), name)
         if layers is not None and config.layers_to_transform is None:
             config.layers_to_transform = layers
         tuned = part(model, config)
         require_fitting_rank(model, name)
-    except (MoSLoRAError, ValueError, TypeError) as fault:
-        return plain, [f"!{name}: {' '.join(str(fault).split()).removeprefix(f'{name}: ')}"]
+        return tuned
+
+    tuned = step.attempt(tune)
+    if tuned is None:
+        return plain
     kinds = Counter(layer.name.rsplit(".", 1)[-1] for layer in tuned.adapted)
-    unmatched = sorted(set(fields["target_modules"]) - set(kinds))
-    said = [f"!{name}: no layer is called {', '.join(unmatched)}"] if unmatched else []
     ranks = "/".join(str(rank) for rank in sorted({layer.rank for layer in tuned.adapted}))
-    return tuned, [
-        f"rank {ranks} on {len(tuned.adapted)} layers ({', '.join(kinds)}): {tuned.trainable:,} trained",
-        *said,
-    ]
+    step.says(f"rank {ranks} on {len(tuned.adapted)} layers ({', '.join(kinds)}): {tuned.trainable:,} trained")
+    if unmatched := sorted(set(fields["target_modules"]) - set(kinds)):
+        step.wrong(f"{name}: no layer is called {', '.join(unmatched)}")
+    return tuned
 
 
-def _projector(plan: Plan) -> list[str]:
+def _projector(plan: Plan, step: Step) -> None:
     if plan.llm is None or plan.visual is None:
-        return ["not looked at: it depends on the models"]
+        step.says("not looked at: it depends on the models")
+        return
     vision, text = plan.visual.hidden, plan.llm.hidden
     plan.projector = text * (vision + 1) + text * (text + 1)
     said = checkpoints.check_projector(plan.setting.config["model"].get("projector_weights"), vision, text)
-    return [f"{said}: {plan.projector:,} trained"]
+    step.says(f"{said}: {plan.projector:,} trained")
 
 
-def _store(plan: Plan) -> list[str]:
+def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
     template = config["prompt_template"]
@@ -175,10 +176,8 @@ def _store(plan: Plan) -> list[str]:
         tokenizer = None  # told where the language model is looked at
     places = config["train_dataloader"]["collate_fn"]["image_tokens"]
     plan.store = store = checkpoints.check_store(dataset, places, tokenizer, template)
-    return [
-        f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture",
-        f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record",
-    ]
+    step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
+    step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
 
 
 def _count(weights: int) -> str:

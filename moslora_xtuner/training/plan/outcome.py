@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from textwrap import wrap
+from typing import TypeVar
 
-from ...errors import ConfigError
+from ...errors import ConfigError, MoSLoRAError
 from .checkpoints import Store
 from .memory import Memory
 from .setting import Setting
 from .shapes import Part
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -19,6 +23,22 @@ class Step:
     title: str
     facts: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def says(self, fact: str) -> None:
+        """Note what was found."""
+        self.facts.append(fact)
+
+    def wrong(self, problem: object) -> None:
+        """Note what is wrong, in one line."""
+        self.problems.append(" ".join(str(problem).split()))
+
+    def attempt(self, look: Callable[[], Found]) -> Found | None:
+        """What `look` finds; None when it raises, which is a problem of this step."""
+        try:
+            return look()
+        except (MoSLoRAError, ValueError, TypeError, OSError) as fault:
+            self.wrong(fault)
+            return None
 
 
 @dataclass
@@ -45,8 +65,8 @@ def require_ready(plan: Plan) -> None:
     Raises:
         ConfigError: counts the problems, which the plan's text names.
     """
-    if plan.problems:
-        raise ConfigError(f"{len(plan.problems)} problems, named above: nothing was started")
+    if count := len(plan.problems):
+        raise ConfigError(f"{count} problem{'s' * (count > 1)}, named above: nothing was started")
 
 
 def text(plan: Plan, width: int = 120) -> str:

@@ -71,8 +71,7 @@ class Setting:
     @property
     def precision(self) -> Precision:
         """Half precision on a GPU, float32 without one."""
-        half = self.on_gpu and self.config["model"]["visual_encoder"].get("torch_dtype") != "torch.float64"
-        return Precision(2 if half else 4, 1 if half else 4, self.quantised)
+        return Precision(2 if self.on_gpu else 4, 1 if self.on_gpu else 4, self.quantised)
 
     @cached_property
     def zero(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def one(plan: Plan, title: str) -> str:
     """The only problem of a plan, which is of this step."""
     (problem,) = plan.problems
     assert [step.title for step in plan.steps if step.problems] == [title]
-    with pytest.raises(ConfigError, match="1 problems, named above: nothing was started"):
+    with pytest.raises(ConfigError, match="1 problem, named above: nothing was started"):
         require_ready(plan)
     return problem
 
@@ -132,7 +132,10 @@ def test_a_missing_shard(make: Make, llava_environment: dict[str, str], tmp_path
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (llm / "model.safetensors.index.json").write_text(json.dumps(index))
     (llm / "model-1.safetensors").touch()
-    assert "lacks model-2.safetensors" in one(make(MOSLORA, env={"LLAMA3_8B": str(llm)}), "language model")
+    plan = make(MOSLORA, env={"LLAMA3_8B": str(llm)}, options=["model.llm_lora.r=300"])
+    shard, rank = plan.problems  # one does not hide the other
+    assert "lacks model-2.safetensors" in shard
+    assert "rank 300" in rank
 
 
 def test_a_store_of_another_tokenizer(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
