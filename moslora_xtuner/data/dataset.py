@@ -28,6 +28,37 @@ def _build(value: Any) -> Any:
     return value
 
 
+def open_store(
+    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None
+) -> tuple[dict[str, Any], pa.Table]:
+    """A store's manifest and its table, mapped into memory, after a look at what it was made for.
+
+    Raises:
+        DataError: the store is missing, unfinished, or made with another tokenizer or template, its image folder is
+            not there, or the tokenizer lacks the template's special tokens.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        table = pa.ipc.open_file(pa.memory_map(str(folder / "records.arrow"))).read_all()
+    except (OSError, ValueError) as fault:
+        raise DataError(
+            f"no token store in {folder} ({fault}): make one with `moslora data prepare JSON --images DIR "
+            f"--model LLM_DIR -o {folder}`"
+        ) from fault
+    if tokenizer is not None and tokenizer_hash(tokenizer) != manifest["tokenizer"]:
+        raise DataError(f"the token store {folder} was made with another tokenizer: prepare it again")
+    if tokenizer is not None and template is not None:
+        require_special_tokens(tokenizer, template)
+    if template is not None and template != manifest["template"]:
+        raise DataError(
+            f"the token store {folder} was made with template {manifest['template']}, "
+            f"the config says {template}: prepare it again"
+        )
+    if not image_root.is_dir() and manifest["text_only"] < manifest["records"]:
+        raise DataError(f"the image folder {image_root} does not exist")
+    return manifest, table
+
+
 class TokenStore(Dataset):
     """A prepared token store, mapped into memory: no rank holds a copy.
 
@@ -53,28 +84,8 @@ class TokenStore(Dataset):
         template: str | None = None,
         pad_image_to_square: bool = True,
     ) -> None:
-        folder = Path(store)
-        try:
-            self.manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-            self.table = pa.ipc.open_file(pa.memory_map(str(folder / "records.arrow"))).read_all()
-        except (OSError, ValueError) as fault:
-            raise DataError(
-                f"no token store in {folder} ({fault}): make one with `moslora data prepare JSON --images DIR "
-                f"--model LLM_DIR -o {folder}`"
-            ) from fault
-        tokenizer = _build(tokenizer)
-        if tokenizer is not None and tokenizer_hash(tokenizer) != self.manifest["tokenizer"]:
-            raise DataError(f"the token store {folder} was made with another tokenizer: prepare it again")
-        if tokenizer is not None and template is not None:
-            require_special_tokens(tokenizer, template)
-        if template is not None and template != self.manifest["template"]:
-            raise DataError(
-                f"the token store {folder} was made with template {self.manifest['template']}, "
-                f"the config says {template}: prepare it again"
-            )
+        self.manifest, self.table = open_store(Path(store), Path(image_folder), _build(tokenizer), template)
         self.image_root = Path(image_folder)
-        if not self.image_root.is_dir() and self.manifest["text_only"] < self.manifest["records"]:
-            raise DataError(f"the image folder {self.image_root} does not exist")
         self.image_processor = _build(image_processor)
         self.pad_image_to_square = pad_image_to_square
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data.prepare import MANIFEST, tokenizer_hash
 from ...data.templates import require_special_tokens
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError
 from ...llm.families import INTERNLM2, LLAMA, checkpoint_file, read_config
 from ...llm.load import load_tokenizer
 
@@ -151,20 +150,9 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    folder, images = Path(dataset["store"]), Path(dataset["image_folder"])
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        table = pa.ipc.open_file(pa.memory_map(str(folder / "records.arrow"))).read_all()
-    except (OSError, ValueError) as fault:
-        raise DataError(
-            f"no token store in {folder}: `moslora data prepare JSON --images {images} --model LLM -o {folder}`"
-        ) from fault
-    if tokenizer is not None and manifest["tokenizer"] != tokenizer_hash(tokenizer):
-        raise DataError(f"{folder} was made with another tokenizer: prepare it again")
-    if manifest["template"] != template:
-        raise DataError(f"{folder} was made with template {manifest['template']}, the recipe has {template}")
+    from ...data.dataset import open_store
+
+    _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
     pictures = int(table.num_rows - table["image"].null_count)
-    if pictures and not images.is_dir():
-        raise DataError(f"the image folder {images} does not exist: set LLAVA_IMAGES or the recipe's variable")
     lengths = pc.add(table["length"], pc.multiply(pc.cast(pc.is_valid(table["image"]), pa.int32()), image_tokens - 1))
     return Store(table.num_rows, pictures, int(pc.sum(lengths).as_py()), int(pc.max(lengths).as_py()))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import MoSLoRAError
 from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
 from ..targets import require_fitting_rank, require_targets, useful_layers
@@ -86,7 +85,10 @@ def _language_model(plan: Plan, step: Step) -> None:
 
     settings, template = plan.setting.config["model"]["llm"], plan.setting.config["prompt_template"]
     checkpoint = settings["pretrained_model_name_or_path"]
-    config = checkpoints.llm_config(settings)
+    config = step.attempt(lambda: checkpoints.llm_config(settings))
+    plan.tokenizer = step.attempt(lambda: checkpoints.check_tokenizer(plan.setting.config["tokenizer"], template))
+    if config is None:
+        return
     with torch.device("meta"):
         if config.model_type == INTERNLM2:
             from xtuner._lite.modelings.internlm2 import InternLM2ForCausalLM
@@ -99,9 +101,8 @@ def _language_model(plan: Plan, step: Step) -> None:
         weights = _count(sum(p.numel() for p in model.parameters()))
         step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
-    tokenizer = step.attempt(lambda: checkpoints.check_tokenizer(plan.setting.config["tokenizer"], template))
-    if tokenizer is not None and len(tokenizer) > config.vocab_size:
-        step.wrong(f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}")
+    if plan.tokenizer is not None and len(plan.tokenizer) > config.vocab_size:
+        step.wrong(f"the tokenizer has {len(plan.tokenizer)} tokens, the model {config.vocab_size}")
 
 
 def _visual_encoder(plan: Plan, step: Step) -> None:
@@ -169,13 +170,8 @@ def _projector(plan: Plan, step: Step) -> None:
 def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
-    template = config["prompt_template"]
-    try:
-        tokenizer = checkpoints.check_tokenizer(config["tokenizer"], template)
-    except MoSLoRAError:
-        tokenizer = None  # told where the language model is looked at
     places = config["train_dataloader"]["collate_fn"]["image_tokens"]
-    plan.store = store = checkpoints.check_store(dataset, places, tokenizer, template)
+    plan.store = store = checkpoints.check_store(dataset, places, plan.tokenizer, config["prompt_template"])
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
     step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
 

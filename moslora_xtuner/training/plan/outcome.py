@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from textwrap import wrap
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...errors import ConfigError, MoSLoRAError
 from .checkpoints import Store
@@ -49,6 +49,7 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     llm: Part | None = None
     visual: Part | None = None
+    tokenizer: Any = None
     projector: int = 0
     store: Store | None = None
     memory: Memory | None = None
