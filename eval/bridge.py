@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.data.prepare import sha256
+from moslora_xtuner.data.hashing import sha256
 from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
 from moslora_xtuner.progress import bar, note
 

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from moslora_xtuner import __version__
 from moslora_xtuner.errors import OutputError
@@ -92,6 +92,34 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         _sync_folder(path.parent)
     except OSError as fault:
         raise _explain(path, fault) from fault
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[str]]:
+    """Yield a text file to write; it takes the name `path` when the block ends without an exception.
+
+    For what is too long to be made in memory; else as `atomic_write`. Raises OutputError.
+    """
+    path = Path(path)
+    beside = _beside(path)
+    try:
+        stream = beside.open("w", encoding="utf-8", newline="\n")
+    except OSError as fault:
+        raise _explain(path, fault) from fault
+    try:
+        with stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as fault:
+        if fault.errno in _FULL:  # other faults may be about what the block reads
+            raise _explain(path, fault) from fault
+        raise
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

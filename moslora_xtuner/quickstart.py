@@ -60,7 +60,7 @@ def make_data(out: Path, seed: int, scenes: int, test_questions: int) -> None:
             out / "images",
             base_model() / "llm",
             out / "store",
-            progress=lambda done: tick(done, scenes),
+            progress=tick,
         )
 
 

@@ -7,63 +7,127 @@ from typing import Annotated
 
 import typer
 
-from moslora_xtuner.data.digits import SCENES, TEST_QUESTIONS
-from moslora_xtuner.errors import DataError
+from moslora_xtuner.errors import DataError, UsageError
 
 from .app import Out, Seed, app
 
 data = typer.Typer(help="Make, check and prepare training data.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JSON...",
+        help="Training data: LLaVA's JSON or JSONL, or a folder of Hugging Face datasets; several, or FILE@WEIGHT.",
+        show_default=False,
+    ),
+]
+Images = Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")]
+Template = Annotated[
+    str | None, typer.Option(help="llama3_chat or internlm2_chat; the tokenizer's own when not given.")
+]
+MaxLength = Annotated[int, typer.Option(min=1, help="Text tokens a record may have; longer ones are cut.")]
+MaxImages = Annotated[int, typer.Option(min=1, help="Images a record may have; LLaVA-1.5 was made for one.")]
+SkipBad = Annotated[
+    str, typer.Option(metavar="N%", help="Share of the records that may be bad: they are left out, named and counted.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given.", show_default=False)]
+LENGTH = 2048 - 576
+
 
 @data.command(epilog="Example: moslora data digits -o data/digits --seed 0")
 def digits(
     out: Out,
     seed: Seed = 0,
-    scenes: Annotated[int, typer.Option(min=1, help="Training records.")] = SCENES,
-    test_questions: Annotated[int, typer.Option(min=16, help="Questions in each test set.")] = TEST_QUESTIONS,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Training records.")] = None,
+    test_questions: Annotated[int | None, typer.Option(min=16, help="Questions in each test set.")] = None,
 ) -> None:
     """Write DigitsVQA: scenes of real handwritten digits, LLaVA JSON, token store, test sets as TSV."""
+    from moslora_xtuner.data.digits import SCENES, TEST_QUESTIONS
     from moslora_xtuner.quickstart import make_data
 
-    make_data(out, seed, scenes, test_questions)
+    make_data(out, seed, scenes or SCENES, test_questions or TEST_QUESTIONS)
     typer.echo(f"training: {out / 'train.json'}\ntoken store: {out / 'store'}\ntest sets: {out / 'LMUData'}")
 
 
-@data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data")
+@data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data -o check")
 def check(
-    json: Annotated[Path, typer.Argument(metavar="JSON", help="Training data in LLaVA's format.")],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
+    json: Sources,
+    images: Images,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for report.html, report.json and problems.jsonl."),
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a corrected copy, and beside it what was changed.")
+    ] = None,
+    skip_bad: SkipBad = "0%",
+    model: Annotated[
+        str | None, typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder or hub id.")
+    ] = None,
+    template: Template = None,
+    max_length: MaxLength = LENGTH,
+    max_images: MaxImages = 1,
+    decode: Annotated[bool, typer.Option(help="Open and decode every image.")] = True,
+    recheck: Annotated[bool, typer.Option(help="Also decode images that an earlier check has decoded.")] = False,
+    workers: Workers = None,
 ) -> None:
-    """Read every record and image before training and name what would be dropped or would crash."""
-    from moslora_xtuner.data.check import check_json
+    """Read every record and image before training and name what would be dropped or would crash.
+
+    Interrupted? The same command goes on: images that were decoded are not decoded again.
+    """
+    from moslora_xtuner.data.check import check as run
+    from moslora_xtuner.data.check_report import reporting, sources_text
+    from moslora_xtuner.data.examine import Rules
+    from moslora_xtuner.data.mend import mend_all
+    from moslora_xtuner.data.sources import open_sources
     from moslora_xtuner.progress import bar
 
-    total = _records_about(json)
-    with bar("records") as tick:
-        report, _ = check_json(json, images, progress=lambda done: tick(done, max(done, total)))
+    budget = _share(skip_bad)
+    inputs = open_sources(json)
+    if fix is not None and len(inputs) > 1:
+        raise UsageError("--fix takes one source at a time: run it for each")
+    tokens = None
+    if model is not None:
+        from moslora_xtuner.data.prepare import tokenising
+
+        tokens, _ = tokenising(model, template, max_length)
+    rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
+    with reporting(out) as told, bar("records") as tick:
+        report = run(inputs, rules, workers=workers, problem=told.problem, progress=tick, recheck=recheck)
+        told.write(report)
     typer.echo(report.table())
-    if report.problems:
-        raise DataError(f"{len(report.problems)} problems in {json}: mend the records named above")
+    typer.echo(sources_text(report))
+    if out is not None:
+        typer.echo(f"report: {out / 'report.html'}")
+    if fix is not None:
+        with bar("records mended") as tick:
+            mended = mend_all(inputs[0], rules, fix, progress=tick)
+        typer.echo(mended.table())
+        if mended.left_out > budget * (mended.records + mended.left_out):
+            raise DataError(f"{fix} lacks {mended.left_out} records that could not be mended: allow it with --skip-bad")
+    elif not report.within(budget):
+        raise DataError(report.advice(budget))
 
 
 @data.command(epilog="Example: moslora data prepare mix.json --images llava_data --model ./llama-3-8b -o store")
 def prepare(
-    json: Annotated[Path, typer.Argument(metavar="JSON", help="Training data in LLaVA's format.")],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")],
+    json: Sources,
+    images: Images,
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id whose tokenizer is used.")],
     out: Out,
-    template: Annotated[
-        str | None, typer.Option(help="llama3_chat or internlm2_chat; the tokenizer's own when not given.")
-    ] = None,
-    max_length: Annotated[int, typer.Option(min=1, help="Text tokens a record may have.")] = 2048 - 576,
+    template: Template = None,
+    max_length: MaxLength = LENGTH,
+    max_images: MaxImages = 1,
+    skip_bad: SkipBad = "0%",
+    decode: Annotated[bool, typer.Option(help="Open and decode every image; without it only text is checked.")] = True,
+    workers: Workers = None,
 ) -> None:
     """Check and tokenise once into an Arrow store that every rank maps into memory."""
     from moslora_xtuner.data import prepare as preparation
     from moslora_xtuner.progress import bar
 
-    total = _records_about(json)
-    with bar("records checked") as tick:
+    with bar("records") as tick:
         made = preparation.prepare(
             json,
             images,
@@ -71,14 +135,28 @@ def prepare(
             out,
             template=template,
             max_length=max_length,
-            progress=lambda done: tick(done, max(done, total)),
+            max_images=max_images,
+            skip_bad=_share(skip_bad),
+            decode=decode,
+            workers=workers,
+            progress=tick,
         )
-    typer.echo(f"store: {out} ({made['records']} records, {len(made['truncated'])} cut)")
+    typer.echo(f"store: {out} ({made['records']} records, {made['truncated']} cut, {made['left_out']} left out)")
+    remarks = ", ".join(f"{count} {kind}" for kind, count in made["remarks"].items())
+    if remarks:
+        typer.echo(f"remarks: {remarks} (`moslora data check` names them)")
 
 
-def _records_about(path: Path) -> int:
-    """About how many records a LLaVA JSON has, for the progress bar, without parsing it."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as stream:
-        return sum(chunk.count(b'"conversations"') for chunk in iter(lambda: stream.read(1 << 24), b""))
+def _share(text: str) -> float:
+    """A percentage as a share of 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"--skip-bad {text}: give a percentage, such as 0.5%")
+    return share

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from ..errors import DataError
-from .images import open_image, to_pixels
-from .prepare import MANIFEST, tokenizer_hash
-from .templates import require_special_tokens
+from ..errors import ConfigError, DataError
+from .images import open_image
+from .pixels import ToPixels
+from .store import open_store
 from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from .unprepared import store_of
 
 
 def _build(value: Any) -> Any:
@@ -28,39 +28,8 @@ def _build(value: Any) -> Any:
     return value
 
 
-def open_store(
-    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None
-) -> tuple[dict[str, Any], pa.Table]:
-    """A store's manifest and its table, mapped into memory, after a look at what it was made for.
-
-    Raises:
-        DataError: the store is missing, unfinished, or made with another tokenizer or template, its image folder is
-            not there, or the tokenizer lacks the template's special tokens.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        table = pa.ipc.open_file(pa.memory_map(str(folder / "records.arrow"))).read_all()
-    except (OSError, ValueError) as fault:
-        raise DataError(
-            f"no token store in {folder} ({fault}): make one with `moslora data prepare JSON --images DIR "
-            f"--model LLM_DIR -o {folder}`"
-        ) from fault
-    if tokenizer is not None and tokenizer_hash(tokenizer) != manifest["tokenizer"]:
-        raise DataError(f"the token store {folder} was made with another tokenizer: prepare it again")
-    if tokenizer is not None and template is not None:
-        require_special_tokens(tokenizer, template)
-    if template is not None and template != manifest["template"]:
-        raise DataError(
-            f"the token store {folder} was made with template {manifest['template']}, "
-            f"the config says {template}: prepare it again"
-        )
-    if not image_root.is_dir() and manifest["text_only"] < manifest["records"]:
-        raise DataError(f"the image folder {image_root} does not exist")
-    return manifest, table
-
-
 class TokenStore(Dataset):
-    """A prepared token store, mapped into memory: no rank holds a copy.
+    """A prepared token store, mapped into memory: no rank holds a copy, and opening it reads no record.
 
     Args:
         store: folder written by `moslora data prepare`.
@@ -69,46 +38,62 @@ class TokenStore(Dataset):
         tokenizer: the model's tokenizer, or the config dict of one; must be the one the store was made with.
         template: must be the template that the store was made with.
         pad_image_to_square: pad with the processor's mean colour, as LLaVA-1.5 does.
+        data_path: instead of `store`, a JSON (or JSONL, datasets folder, list of them with weights): checked and
+            tokenised now, by the first process, into a store in the user's cache that later launches use again.
+        max_length, max_images, skip_bad: of `prepare`, for `data_path` alone.
 
     Raises:
+        ConfigError: both `store` and `data_path`, or neither; `data_path` without tokenizer and template.
         DataError: the store is missing, unfinished, or made with another tokenizer or template, or the tokenizer
-            lacks the template's special tokens.
+            lacks the template's special tokens; records of `data_path` are bad. When reading: an image is gone or
+            broken; the message names the record.
     """
 
     def __init__(
         self,
-        store: str,
-        image_folder: str,
-        image_processor: Any,
+        store: str | None = None,
+        image_folder: str = "",
+        image_processor: Any = None,
         tokenizer: Any = None,
         template: str | None = None,
         pad_image_to_square: bool = True,
+        data_path: str | Sequence[str] | None = None,
+        **preparation: Any,
     ) -> None:
-        self.manifest, self.table = open_store(Path(store), Path(image_folder), _build(tokenizer), template)
         self.image_root = Path(image_folder)
-        self.image_processor = _build(image_processor)
-        self.pad_image_to_square = pad_image_to_square
+        if data_path is not None:
+            # A store that the recipe names stands back: who says data_path means it.
+            store = str(store_of(data_path, self.image_root, tokenizer, template, **preparation))
+        elif store is None or preparation:
+            wrong = f"{', '.join(preparation)} without data_path" if preparation else "neither store nor data_path"
+            raise ConfigError(f"TokenStore has {wrong}: give the folder that `moslora data prepare` wrote as store")
+        self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template)
+        self.to_pixels = ToPixels(_build(image_processor), pad_image_to_square)
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
+    def modality_lengths(self) -> np.ndarray:
+        """Each record's number of text tokens, negative without an image (LengthGroupedSampler)."""
+        lengths = self.table.column("length")
+        return np.where(self.table.column("image_count") > 0, lengths, -lengths)
+
+    @property
     def modality_length(self) -> list[int]:
-        """Each record's number of tokens, negative without an image (XTuner's LengthGroupedSampler)."""
-        lengths = self.table["length"]
-        signed = pc.if_else(pc.is_valid(self.table["image"]), lengths, pc.negate(lengths))
-        result: list[int] = signed.to_pylist()
-        return result
+        """The same as Python's numbers, for XTuner's LengthGroupedSampler."""
+        found: list[int] = self.modality_lengths.tolist()
+        return found
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.table.slice(index, 1).to_pylist()[0]
+        row = self.table.row(index)
         item = {"input_ids": row["input_ids"], "labels": row["labels"]}
-        if row["image"] is not None:
-            try:
-                image = open_image(self.image_root, row["image"])
-            except DataError as fault:
-                raise DataError(f"record {row['id']}: {fault}") from fault
-            item["pixel_values"] = to_pixels(image, self.image_processor, self.pad_image_to_square)
+        try:
+            pixels = [self.to_pixels(open_image(self.image_root, name)) for name in row["images"]]
+        except DataError as fault:
+            raise DataError(f"record {index} (id {row['id']}): {fault}; `moslora data check` finds all such") from fault
+        if pixels:
+            item["pixel_values"] = torch.stack(pixels)
         return item
 
 
@@ -117,12 +102,13 @@ def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int =
 
     Returns:
         `data` with input_ids, labels and attention_mask of shape (batch, length), and pixel_values
-        (images, 3, H, W) of the rows that have an image, in their order; without any, no pixel_values.
+        (images, 3, H, W) of the rows that have images, in their order; without any, no pixel_values.
     """
     ids, labels, pixels = [], [], []
     for instance in instances:
-        row = torch.tensor(instance["input_ids"])
-        target = torch.tensor(instance["labels"])
+        # Rows of the store cannot be written to; torch warns of such memory.
+        row = torch.from_numpy(np.array(instance["input_ids"], dtype=np.int64))
+        target = torch.from_numpy(np.array(instance["labels"], dtype=np.int64))
         repeats = torch.where(row == IMAGE_TOKEN_INDEX, image_tokens, 1)
         ids.append(row.repeat_interleave(repeats))
         labels.append(target.repeat_interleave(repeats))
@@ -135,5 +121,5 @@ def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int =
         "attention_mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
     }
     if pixels:
-        data["pixel_values"] = torch.stack(pixels)
+        data["pixel_values"] = torch.cat(pixels)
     return {"data": data, "data_samples": None}

@@ -1,154 +1,143 @@
-"""Tokenise once: from a checked LLaVA JSON to a token store that every rank maps."""
+"""Tokenise once: from LLaVA's JSON and its images to a token store that every rank maps."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..llm.load import load_tokenizer
 from ..output import atomic_folder, claim, marker
-from .check import check_json
-from .records import Record
-from .templates import Template, fitting_template, get_template, require_special_tokens
-from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, tokenise
+from ..progress import note
+from .check import Progress, check
+from .examine import Examined, Rules, Tokenising
+from .hashing import tokenizer_hash
+from .problems import Problem
+from .sources import open_sources
+from .store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
+from .templates import fitting_template, get_template, require_special_tokens
+from .tokenise import Encoder
 
-KIND = "token store"
-MANIFEST = "store.json"
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 over the vocabulary, the special tokens and a sample's ids: equal hashes tokenise alike."""
-    sample = "The quick brown fox, 12 + 30 = 42.\n\t你好，世界！ <|eot_id|>"
-    facts = [
-        sorted(tokenizer.get_vocab().items()),
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-        tokenizer.encode(sample, add_special_tokens=False),
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+MAX_LENGTH = 2048 - 576
+"""Text tokens of a record, beside the 576 of its image (the authors' configs)."""
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def prepare(
-    json_path: Path,
-    images: Path,
-    model: Path | str,
-    out: Path,
-    *,
-    template: str | None = None,
-    max_length: int = 2048 - 576,
-    decode: bool = True,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """Check the JSON, tokenise it and write the store; returns the store's manifest.
-
-    The store is an Arrow table with the columns id, image, input_ids, labels, length and the manifest
-    `store.json` (tokenizer hash, template, max length, source sha256, counts). It appears whole or not at all;
-    one made from the same file with the same settings is used again.
-
-    Args:
-        json_path: LLaVA's `.json` or `.jsonl`.
-        images: the folder that the records' image paths start from.
-        model: folder or hub name of the language model, for its tokenizer.
-        out: the store's folder.
-        template: name of the chat template; by default the one whose special tokens the tokenizer has.
-        max_length: text tokens a record may have; longer ones are cut and counted.
-        decode: also decode every image.
-        progress: called with the number of records checked.
+def tokenising(
+    model: Path | str, template: str | None = None, max_length: int = MAX_LENGTH, keep: bool = False
+) -> tuple[Tokenising, dict[str, Any]]:
+    """How a model's data is tokenised, and the facts that a store's manifest keeps of it.
 
     Raises:
         ConfigError: there is no tokenizer.
-        DataError: any record or image is bad (the message lists the problems by kind), or the tokenizer lacks the
-            template's special tokens.
-        OutputError: `out` holds something else.
+        DataError: the tokenizer lacks the template's special tokens.
+        UsageError: there is no such template.
     """
     if template is not None:
         get_template(template)  # a wrong name is told before anything is loaded
     tokenizer = load_tokenizer(model)
     template = template or fitting_template(tokenizer)
     require_special_tokens(tokenizer, template)
-    chat = get_template(template)
+    facts = {"tokenizer": tokenizer_hash(tokenizer), "template": template, "max_length": max_length}
+    return Tokenising(Encoder(tokenizer), get_template(template), max_length, keep), facts
+
+
+def prepare(
+    sources: Path | str | Sequence[Path | str],
+    images: Path,
+    model: Path | str,
+    out: Path,
+    *,
+    template: str | None = None,
+    max_length: int = MAX_LENGTH,
+    max_images: int = 1,
+    skip_bad: float = 0.0,
+    decode: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Check the records, tokenise them and write the store; returns the store's manifest.
+
+    The store holds the table `records.arrow` (rows.SCHEMA: ids, labels, lengths, modality), the manifest `store.json`
+    (tokenizer hash, template, max length, sources with their sha256, counts) and `problems.jsonl`, which names every
+    record that was cut or left out. It appears whole or not at all; one made of the same files with the same settings
+    is used again.
+
+    Args:
+        sources: `.json`, `.jsonl` or a folder of Hugging Face datasets, `PATH` or `PATH@WEIGHT`, or several.
+        images: the folder that the records' image paths start from.
+        model: folder or hub name of the language model, for its tokenizer.
+        out: the store's folder.
+        template: name of the chat template; by default the one whose special tokens the tokenizer has.
+        max_length: text tokens a record may have; longer ones are cut and counted.
+        max_images: images a record may have.
+        skip_bad: share of the records that may be bad; they are left out, named and counted.
+        decode: also decode every image.
+        workers: processes; all cores by default.
+        progress: called with the records that are done and about how many there are.
+
+    Raises:
+        ConfigError: there is no tokenizer.
+        DataError: more records are bad than `skip_bad` allows (the message lists the problems by kind), or the
+            tokenizer lacks the template's special tokens.
+        OutputError: `out` holds something else.
+    """
+    inputs = open_sources(sources)
+    tokens, facts = tokenising(model, template, max_length, keep=True)
     settings = {
-        "source": sha256(json_path) if json_path.is_file() else "",
-        "tokenizer": tokenizer_hash(tokenizer),
-        "template": template,
-        "max_length": max_length,
+        "format": FORMAT,
+        "sources": [
+            {"name": Path(source.name).name, "sha256": source.reader.sha256(), "weight": source.weight}
+            for source in inputs
+        ],
+        **facts,
+        "max_images": max_images,
     }
     if marker(out) is not None:
         claim(out, KIND, settings)
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+        found = read_manifest(out)
+        if found["left_out"] > skip_bad * found["read"]:
+            raise DataError(
+                f"{out} leaves out {found['left_out']} of {found['read']} records ({out / PROBLEMS} names them): "
+                "allow that with --skip-bad, or mend the data and prepare another store"
+            )
         return found
-    report, records = check_json(json_path, images, decode=decode, progress=progress)
-    if report.problems:
-        raise DataError(f"{report.table()}\nmend these records or take them out, then start again")
-    truncated: list[str] = []
-    with atomic_folder(out, KIND) as folder:
+    for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
+        note(f"note: {left} is what an interrupted run left, or another one is writing now: it can be deleted")
+    rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
+    with atomic_folder(out, KIND) as folder, ExitStack() as stack:
         claim(folder, KIND, settings)
-        rows = _tokenised(records, tokenizer, chat, max_length, truncated)
-        _write_arrow(folder / "records.arrow", rows)
+        writer = stack.enter_context(writing(folder))
+        log = stack.enter_context((folder / PROBLEMS).open("w", encoding="utf-8"))
+        counts = {"records": 0, "text_only": 0, "truncated": 0, "tokens": 0}
+
+        def keep(made: Examined) -> None:
+            assert made.rows is not None or not made.taken
+            if made.rows is not None:
+                batch = write_rows(writer, made.rows)
+                counts["records"] += batch.num_rows
+                counts["text_only"] += int((batch["image_count"].to_numpy() == 0).sum())
+                counts["tokens"] += int(batch["length"].to_numpy().sum())
+            counts["truncated"] += made.truncated
+
+        def tell(problem: Problem) -> None:
+            if problem.fault or problem.kind == "over-long text":
+                log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
+
+        report = check(inputs, rules, workers=workers, each=keep, problem=tell, progress=progress)
+        if not report.within(skip_bad):
+            raise DataError(f"{report.table()}\n{report.advice(skip_bad)}")
+        if counts["records"] == 0:
+            raise DataError(f"{report.table()}\nno record is left to learn from")
         manifest = {
             **settings,
-            "records": len(records),
-            "text_only": report.text_only,
-            "truncated": truncated,
-            "json": json_path.name,
+            **counts,
+            "read": report.records,
+            "left_out": report.bad,
+            "remarks": dict(report.tally.kinds(fault=False)),
+            "images": "decoded" if decode else "not looked at",
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
-
-
-def _tokenised(
-    records: Sequence[Record], tokenizer: Any, chat: Template, max_length: int, truncated: list[str]
-) -> Iterator[dict[str, Any]]:
-    """The store's rows; ids of records that had to be cut are appended to `truncated`."""
-    for record in records:
-        ids, labels = tokenise(record, tokenizer, chat)
-        if len(ids) > max_length:
-            ids, labels = ids[:max_length], labels[:max_length]
-            truncated.append(record.id)
-        if record.image is not None and IMAGE_TOKEN_INDEX not in ids:
-            raise DataError(f"record {record.id}: cut at {max_length} tokens before its image: raise max_length")
-        if all(label == IGNORE_INDEX for label in labels):
-            # Alone in a batch its loss would be nan; XTuner drops such records in silence.
-            raise DataError(
-                f"record {record.id}: nothing to learn in its first {max_length} tokens: "
-                "raise max_length or take the record out"
-            )
-        yield {"id": record.id, "image": record.image, "input_ids": ids, "labels": labels, "length": len(ids)}
-
-
-def _write_arrow(path: Path, rows: Iterator[dict[str, Any]], batch: int = 1000) -> None:
-    import pyarrow as pa
-
-    tokens = pa.list_(pa.int32())
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("image", pa.string()),
-            ("input_ids", tokens),
-            ("labels", tokens),
-            ("length", pa.int32()),
-        ]
-    )
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        group: list[dict[str, Any]] = []
-        for row in rows:
-            group.append(row)
-            if len(group) == batch:
-                writer.write_batch(pa.RecordBatch.from_pylist(group, schema))
-                group = []
-        if group:
-            writer.write_batch(pa.RecordBatch.from_pylist(group, schema))

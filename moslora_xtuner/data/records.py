@@ -2,135 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from .instructions import IMAGE_TOKEN
+from .problems import Problem
 
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one record."""
-
-    kind: str
-    record: str
-    position: int
-    detail: str
-
-    def __str__(self) -> str:
-        return f"record {self.position} (id {self.record}): {self.kind}: {self.detail}"
+ROLES = {
+    "human": "human",
+    "user": "human",
+    "gpt": "gpt",
+    "assistant": "gpt",
+    "chatgpt": "gpt",
+    "bing": "gpt",
+    "bard": "gpt",
+    "system": "system",
+}
+"""Role names of LLaVA, of ShareGPT's exports and of chat APIs, by what they are here."""
+Complain = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class Record:
-    """A sound record: its turns as (human, assistant), and its image as a path relative to the image folder."""
+    """A sound record.
+
+    Attributes:
+        id: its name.
+        images: paths relative to the image folder, in the order of their marks; empty for text alone.
+        turns: pairs of the human's and the assistant's words.
+        system: the system prompt, empty without one.
+    """
 
     id: str
-    image: str | None
+    images: tuple[str, ...]
     turns: tuple[tuple[str, str], ...]
+    system: str = ""
 
 
-def read_record(raw: Any, position: int) -> tuple[Record | None, list[Problem]]:
-    """Parse one record; None when anything is wrong, with all its problems and not just the first."""
-    if not isinstance(raw, dict):
-        return None, [Problem("not an object", "?", position, f"a {type(raw).__name__}, not a JSON object")]
-    name = "?" if raw.get("id") is None else str(raw["id"])
+def read_record(
+    raw: Any, position: int, *, byte: int | None = None, source: str = "", max_images: int = 1
+) -> tuple[Record | None, list[Problem]]:
+    """Parse one record; None when anything is wrong, with all its faults and not just the first.
+
+    Roles are LLaVA's (`human`, `gpt`), ShareGPT's or a chat API's (ROLES); messages stand under `conversations` or
+    `messages`, as `from` and `value` or `role` and `content`.
+    """
+    name = record_name(raw)
     problems: list[Problem] = []
 
     def complain(kind: str, detail: str) -> None:
-        problems.append(Problem(kind, name, position, detail))
+        problems.append(Problem(kind, name, position, detail, byte, source))
 
-    if "id" not in raw or raw["id"] is None:
-        complain("missing id", "every record needs an id")
-    image = raw.get("image")
-    if image is not None and not isinstance(image, str):
-        complain("bad image", f"the image must be one path, not a {type(image).__name__}")
-        image = None
-    elif "image" in raw and image is None:
-        complain("image is null", "leave the key out for a text-only record")
-    elif image is not None and not inside(image):
-        complain("image outside the folder", f"{image!r} must be relative and without '..'")
-    turns = _turns(raw.get("conversations"), complain)
-    marks = sum(human.count(IMAGE_TOKEN) for human, _ in turns)
-    if image is not None and marks != 1:
-        complain("image token", f"an image, but {marks} times {IMAGE_TOKEN} in the human's turns (want 1)")
-    elif image is None and marks:
-        complain("image token", f"{marks} times {IMAGE_TOKEN}, but no image")
-    if problems:
+    if not isinstance(raw, dict):
+        complain("not an object", f"a {type(raw).__name__}, not a JSON object")
         return None, problems
-    return Record(name, image, tuple(turns)), []
+    if raw.get("id") is None:
+        complain("missing id", "it has no id")
+    images = _images(raw, complain, max_images)
+    messages = raw["conversations"] if "conversations" in raw else raw.get("messages")
+    system, turns = _turns(messages, complain)
+    marks = sum(human.count(IMAGE_TOKEN) for human, _ in turns)
+    if images is not None and turns and marks != len(images):
+        what = f"{len(images)} image{'s' * (len(images) != 1)}" if images else "no image"
+        complain("image token", f"{what}, but {marks} times {IMAGE_TOKEN} in the human's words")
+    if not all(_encodable(text) for text in (name, system, *(images or ()), *(t for turn in turns for t in turn))):
+        complain("bad text", "a lone surrogate, which is no character")
+    if problems or images is None:
+        return None, problems
+    return Record(name, images, tuple(turns), system), []
 
 
-def _turns(raw: Any, complain: Any) -> list[tuple[str, str]]:
+def record_name(raw: Any) -> str:
+    """The record's id as text, `?` without one."""
+    found = raw.get("id") if isinstance(raw, dict) else None
+    return "?" if found is None else str(found)
+
+
+def _images(raw: dict[str, Any], complain: Complain, most: int) -> tuple[str, ...] | None:
+    """The image paths; None when they cannot be told."""
+    if "image" not in raw:
+        return ()
+    value = raw["image"]
+    if value is None:
+        complain("image is null", "the image is null")
+        return None
+    paths = value if isinstance(value, list) else [value]
+    if not paths or not all(isinstance(path, str) for path in paths):
+        complain("bad image", f"the image is {_shown(value)}, not a path")
+        return None
+    if len(paths) > most:
+        complain("too many images", f"{len(paths)} images, at most {most} taken")
+    for path in paths:
+        if not inside(path):
+            complain("image outside the folder", f"{path!r} must be relative and without '..'")
+    return tuple(paths)
+
+
+def _turns(raw: Any, complain: Complain) -> tuple[str, list[tuple[str, str]]]:
+    """The system prompt and the turns; no turns where anything is wrong with them."""
     if not isinstance(raw, list) or not raw:
-        complain("empty conversation", "conversations must be a list with at least two messages")
-        return []
+        complain("empty conversation", "it has no list of messages" if not isinstance(raw, list) else "no message")
+        return "", []
+    system = ""
     turns: list[tuple[str, str]] = []
     human: str | None = None
     for place, message in enumerate(raw):
-        role = message.get("from") if isinstance(message, dict) else None
-        value = message.get("value") if isinstance(message, dict) else None
+        given, value = role_and_text(message)
         if not isinstance(value, str):
             complain("bad message", f"message {place} has no text")
-            return []
-        if role not in ("human", "gpt"):
-            complain("unknown role", f"message {place} is from {role!r}, not human or gpt")
-            return []
-        if (role == "human") != (human is None):
-            complain("turn order", f"message {place} is from {role}: human and gpt must alternate, human first")
-            return []
-        if role == "human":
+            return "", []
+        role = ROLES.get(given.lower()) if isinstance(given, str) else None
+        if role is None:
+            complain("unknown role", f"message {place} is from {_shown(given)}")
+            return "", []
+        if role == "system" and place == 0 and len(raw) > 1:
+            system = value
+        elif role == "system" or (role == "human") != (human is None):
+            complain("turn order", f"message {place} is from {given}: human and gpt must alternate, human first")
+            return "", []
+        elif role == "human":
             human = value
         else:
             turns.append((human or "", value))
             human = None
     if human is not None:
-        complain("turn order", "the last message is from human: it has no answer to learn")
-        return []
-    return turns
+        complain("turn order", "the last message is the human's: it has no answer to learn")
+        return "", []
+    return system, turns
+
+
+def role_and_text(message: Any) -> tuple[Any, Any]:
+    """Who says what in one message, as it is written."""
+    if not isinstance(message, dict):
+        return None, None
+    role = message["from"] if "from" in message else message.get("role")
+    return role, message["value"] if "value" in message else message.get("content")
 
 
 def inside(path: str) -> bool:
     """Whether a path is relative and stays under its root by its own words (links are checked on opening)."""
     pure = PurePosixPath(path)
-    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path and "\0" not in path
 
 
-def iterate_json(path: Path) -> Iterator[Any]:
-    """The records of a `.json` array or a `.jsonl` file, in order.
-
-    Raises:
-        DataError: the file is missing, is not JSON, or its top is not a list.
-    """
-    from ..errors import DataError
-
+def _encodable(text: str) -> bool:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise DataError(f"cannot read {path} ({fault.strerror}): give the path of a LLaVA JSON") from fault
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 at byte {fault.start}: convert it") from fault
-    if path.suffix == ".jsonl":
-        # Only "\n" ends a line: splitlines would also cut a string at U+2028.
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield _parse(line, path, number)
-        return
-    data = _parse(text, path, 1)
-    if not isinstance(data, list):
-        raise DataError(f"{path} holds a {type(data).__name__}: a list of records is wanted")
-    yield from data
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _parse(text: str, path: Path, first_line: int) -> Any:
-    import json
-
-    from ..errors import DataError
-
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as fault:
-        line = first_line + fault.lineno - 1
-        raise DataError(f"{path} is not JSON at line {line}, column {fault.colno}: {fault.msg}") from fault
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,9 @@
-"""The training loop: XTuner's, which can also divide the loss by the tokens of the whole global batch."""
+"""The training loop: XTuner's, with a loss over the global batch's tokens and a resume that reads nothing twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..data.tokenise import IGNORE_INDEX
 from ..errors import ConfigError
+from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
 
 LossMean = Literal["micro_batch", "global_batch"]
@@ -30,6 +32,9 @@ class TrainLoop(XTunerLoop):
     With `micro_batch` a token counts more in a micro-batch that has few, so the same global batch gives another loss
     when it is cut otherwise; with `global_batch` the number of processes and the accumulation do not matter.
 
+    A resumed run goes on with the batch it would have had, without reading those before it when the sampler can
+    `skip`, as `moslora_xtuner.data.sampler.LengthGroupedSampler` can; another is read up to there, as mmengine does.
+
     Args:
         loss_mean: `micro_batch` or `global_batch`.
         **options: of `xtuner.engine.runner.TrainLoop`.
@@ -45,15 +50,31 @@ class TrainLoop(XTunerLoop):
             raise ConfigError(f"train_cfg.loss_mean is {loss_mean!r}: give micro_batch or global_batch")
         super().__init__(runner=runner, dataloader=dataloader, **options)
         self.accumulation = accumulation(runner)
-        if loss_mean == "global_batch":
-            self.dataloader_iterator = with_divisors(self.dataloader_iterator, self.accumulation, self.max_iters)
+        self.loss_mean = loss_mean
+        self.dataloader_iterator = self._for_loss(self.dataloader_iterator)
 
     def run(self) -> Any:
         """Train to the end; the schedule learns before what a step is."""
         for scheduler in self.runner.param_schedulers or []:
             if isinstance(scheduler, WarmUpCosineLR):
                 scheduler.set_accumulation(self.accumulation)
+        self._skip_what_is_done()
         return super().run()
+
+    def _for_loss(self, batches: Iterator[Any], done: int = 0) -> Iterator[Any]:
+        if self.loss_mean == "micro_batch":
+            return batches
+        return with_divisors(batches, self.accumulation, self.max_iters, done)
+
+    def _skip_what_is_done(self) -> None:
+        """Let mmengine's loop, which asks for all batches before `iter` again, get nothing for them."""
+        done = self._iter
+        if self.loss_mean == "global_batch":
+            done -= done % self.accumulation  # a step begun before the checkpoint is read whole: its tokens count
+        if done and can_skip(self.dataloader):
+            self.dataloader_iterator = None  # ends its workers before others begin
+            remaining = self._for_loss(batches_from(self.dataloader, done), done)
+            self.dataloader_iterator = chain(repeat(None, done), remaining)
 
 
 def accumulation(runner: Any) -> int:
@@ -62,7 +83,7 @@ def accumulation(runner: Any) -> int:
     return int(found.get("gradient_accumulation_steps") or runner.cfg.optim_wrapper.get("accumulative_counts", 1))
 
 
-def with_divisors(batches: Iterator[Any], accumulation: int, total: int) -> Iterator[Any]:
+def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: int = 0) -> Iterator[Any]:
     """The batches with the divisor of their losses, read one optimiser step ahead.
 
     The optimiser averages over the |G| micro-batches of a step, so each is divided by sum_g n(g) / |G|.
@@ -71,8 +92,9 @@ def with_divisors(batches: Iterator[Any], accumulation: int, total: int) -> Iter
         batches: of `moslora_xtuner.data.dataset.collate`.
         accumulation: micro-batches of a step on one process.
         total: how many batches there will be; what is left over at the end makes a smaller step.
+        done: how many of them came before, in whole steps.
     """
-    read = 0
+    read = done
     while read < total:
         group = [next(batches) for _ in range(min(accumulation, total - read))]
         read += len(group)

@@ -14,15 +14,18 @@ from PIL import Image
 WriteJson = Callable[[list[Any]], Path]
 
 
-def conversation(*texts: str) -> list[dict[str, str]]:
-    """Messages of human and gpt in turn."""
-    return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
-
-
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """Random RGB noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's cache of its own for each test, so that none knows another's images."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MOSLORA_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture

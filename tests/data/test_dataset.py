@@ -33,7 +33,7 @@ def test_holds_every_record_in_order(store: TokenStore, tiny_data: Path) -> None
         assert ("pixel_values" in item) == ("image" in record)
         assert (IMAGE_TOKEN_INDEX in item["input_ids"]) == ("image" in record)
         if "image" in record:
-            assert item["pixel_values"].shape == (3, 48, 48)
+            assert item["pixel_values"].shape == (1, 3, 48, 48)
 
 
 def test_the_sign_of_the_modality_length_says_whether_there_is_an_image(store: TokenStore, tiny_data: Path) -> None:
@@ -56,7 +56,7 @@ def test_config_dicts_are_built(tiny_data: Path, tiny_base: Path) -> None:
             "pretrained_model_name_or_path": str(tiny_base / "llm"),
         },
     )
-    assert isinstance(store.image_processor, CLIPImageProcessor)
+    assert isinstance(store.to_pixels.processor, CLIPImageProcessor)
 
 
 def test_refuses_what_it_was_not_made_for(
@@ -85,13 +85,14 @@ def test_a_damaged_store_is_named(tiny_data: Path, processor: Any, tmp_path: Pat
 def test_an_image_that_vanished_is_named_with_its_record(tiny_data: Path, processor: Any, tmp_path: Path) -> None:
     store = TokenStore(str(tiny_data / "store"), str(tmp_path), processor)
     at = store.modality_length.index(max(store.modality_length))
-    with pytest.raises(DataError, match=f"record digits-{at:06d}: image '{at:06d}.png' is missing"):
+    named = rf"record {at} \(id digits-{at:06d}\): missing image: '{at:06d}.png' is not in"
+    with pytest.raises(DataError, match=named):
         store[at]
 
 
 def test_a_batch_by_hand() -> None:
     """One image of three patches and one text: the mark stands three times, the rest is padded on the right."""
-    pixels = torch.ones(3, 2, 2)
+    pixels = torch.ones(1, 3, 2, 2)
     batch = collate(
         [
             {"input_ids": [1, IMAGE_TOKEN_INDEX, 5, 6], "labels": [-100, -100, 5, 6], "pixel_values": pixels},
@@ -121,5 +122,5 @@ def test_pixels_follow_the_rows(store: TokenStore) -> None:
     order = [places[2], text, places[0], places[1]]
     data = collate([store[place] for place in order], image_tokens=36)["data"]
     for found, place in zip(data["pixel_values"], (places[2], places[0], places[1]), strict=True):
-        assert torch.equal(found, store[place]["pixel_values"])
+        assert torch.equal(found[None], store[place]["pixel_values"])
     assert (data["input_ids"] == IMAGE_TOKEN_INDEX).sum(1).tolist() == [36, 0, 36, 36]

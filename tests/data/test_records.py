@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moslora_xtuner.data.records import inside, iterate_json, read_record
-from moslora_xtuner.errors import DataError
+from moslora_xtuner.data.problems import FAULTS
+from moslora_xtuner.data.records import inside, read_record
 
 
 def talk(*texts: str) -> list[dict[str, str]]:
@@ -25,7 +23,7 @@ def test_reads_a_sound_record_with_an_image() -> None:
     record, problems = read_record(SOUND, 0)
     assert problems == []
     assert record is not None
-    assert (record.id, record.image) == ("r1", "a.png")
+    assert (record.id, record.images, record.system) == ("r1", ("a.png",), "")
     assert record.turns == (("<image>\nWhat?", "A"), ("And?", "B"))
 
 
@@ -33,7 +31,7 @@ def test_reads_a_text_only_record() -> None:
     record, problems = read_record({"id": 7, "conversations": talk("Hi", "Ho")}, 0)
     assert problems == []
     assert record is not None
-    assert (record.id, record.image) == ("7", None)
+    assert (record.id, record.images) == ("7", ())
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -46,18 +44,28 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("turn order", {"conversations": talk("<image>\nWhat?")}),
     ("turn order", {"conversations": [{"from": "gpt", "value": "A"}, {"from": "human", "value": "<image>"}]}),
     ("turn order", {"conversations": [{"from": "human", "value": "<image>"}] * 2}),
-    ("unknown role", {"conversations": [{"from": "system", "value": "x"}, *talk("<image>", "A")]}),
+    ("turn order", {"conversations": [*talk("<image>", "A"), {"from": "system", "value": "x"}]}),
+    ("turn order", {"conversations": [{"from": "system", "value": "x"}]}),
+    ("unknown role", {"conversations": [{"from": "narrator", "value": "x"}, *talk("<image>", "A")]}),
+    ("unknown role", {"conversations": [{"from": ["human"], "value": "x"}, *talk("<image>", "A")]}),
     ("unknown role", {"conversations": [{"value": "x"}]}),
     ("bad message", {"conversations": ["x"]}),
     ("bad message", {"conversations": [{"from": "human", "value": None}]}),
+    ("bad text", {"conversations": talk("<image>\nWhat?", "half \ud83d")}),
+    ("bad text", {"image": "\ud83d.png"}),
     ("image token", {"conversations": talk("What?", "A")}),
     ("image token", {"conversations": talk("<image><image>\nWhat?", "A")}),
     ("image token", {"conversations": talk("<image>\nWhat?", "A", "<image>\nAnd?", "B")}),
-    ("bad image", {"image": ["a.png", "b.png"]}),
+    ("bad image", {"image": []}),
+    ("bad image", {"image": ["a.png", 3]}),
+    ("bad image", {"image": {"path": "a.png"}}),
+    ("too many images", {"image": ["a.png", "b.png"], "conversations": talk("<image><image>", "A")}),
     ("image outside the folder", {"image": "/etc/a.png"}),
     ("image outside the folder", {"image": "../a.png"}),
     ("image outside the folder", {"image": "deep/../../a.png"}),
     ("image outside the folder", {"image": ""}),
+    ("image outside the folder", {"image": "a\0.png"}),
+    ("image outside the folder", {"image": "deep\\a.png"}),
 ]
 
 
@@ -69,6 +77,29 @@ def test_names_a_bad_record(kind: str, change: dict[str, Any]) -> None:
     wanted = "?" if change.get("id", "") is None else "r1"
     assert {(problem.position, problem.record) for problem in problems} == {(41, wanted)}
     assert f"record 41 (id {wanted}): " in str(problems[0])
+    assert all(problem.fault and problem.kind in FAULTS for problem in problems)
+
+
+def test_several_images_where_they_are_allowed() -> None:
+    raw = {**SOUND, "image": ["a.png", "deep/b.png"], "conversations": talk("<image> or <image>?", "A")}
+    record, problems = read_record(raw, 0, max_images=2)
+    assert problems == []
+    assert record is not None
+    assert record.images == ("a.png", "deep/b.png")
+    assert [p.kind for p in read_record({**raw, "image": ["a.png"]}, 0, max_images=2)[1]] == ["image token"]
+
+
+def test_role_names_of_sharegpt_and_of_chat_apis() -> None:
+    wanted = read_record({"id": "r", "conversations": talk("Hi", "Ho")}, 0)[0]
+    for human, gpt in [("user", "assistant"), ("Human", "GPT"), ("user", "chatgpt"), ("human", "bard")]:
+        shared = [{"from": human, "value": "Hi"}, {"from": gpt, "value": "Ho"}]
+        assert read_record({"id": "r", "conversations": shared}, 0)[0] == wanted
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    assert read_record({"id": "r", "messages": chat}, 0)[0] == wanted
+    system = [{"role": "system", "content": "Be brief."}, *chat]
+    record = read_record({"id": "r", "messages": system}, 0)[0]
+    assert record is not None
+    assert (record.system, record.turns) == ("Be brief.", (("Hi", "Ho"),))
 
 
 def test_a_record_without_an_id_key_and_an_image_token_without_an_image() -> None:
@@ -103,35 +134,3 @@ def test_never_crashes_and_never_drops_silently(raw: Any) -> None:
 def test_inside_keeps_every_accepted_path_under_its_root(parts: list[str]) -> None:
     path = "/".join(parts)
     assert inside(path) == (".." not in parts)
-
-
-def test_reads_json_and_jsonl_alike(tmp_path: Path) -> None:
-    # U+2028 ends a line for str.splitlines, but not in JSON Lines.
-    records = [SOUND, {"id": "r2", "conversations": talk("line\u2028separator", "B\u0085")}]
-    array, lines = tmp_path / "a.json", tmp_path / "a.jsonl"
-    array.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
-    lines.write_text("\n\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n", encoding="utf-8")
-    assert list(iterate_json(array)) == records
-    assert list(iterate_json(lines)) == records
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.json", b"[1,\n 2", "not JSON at line 2"),
-        ("a.json", b'{"id": 1}', "holds a dict: a list"),
-        ("a.json", b"\xff\xfe[]", "not UTF-8 at byte 0"),
-        ("a.jsonl", b'{"id": 1}\n{"id": 2}\n{"id"\n', "not JSON at line 3"),
-    ],
-)
-def test_names_a_bad_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=message) as fault:
-        list(iterate_json(path))
-    assert str(path) in str(fault.value)
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read"):
-        list(iterate_json(tmp_path / "none.json"))

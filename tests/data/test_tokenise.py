@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from moslora_xtuner.data.records import Record
 from moslora_xtuner.data.templates import TEMPLATES, get_template
-from moslora_xtuner.data.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, tokenise
+from moslora_xtuner.data.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, Encoder, tokenise
 from moslora_xtuner.errors import UsageError
 
 words = st.text(st.sampled_from("ab 7?!\n\t{}数字，。é"), max_size=12)
@@ -21,14 +23,14 @@ words = st.text(st.sampled_from("ab 7?!\n\t{}数字，。é"), max_size=12)
 def records(draw: st.DrawFn) -> Record:
     """Up to four turns; the image mark may stand anywhere in one human turn."""
     turns = draw(st.lists(st.tuples(words, words), min_size=1, max_size=4))
-    image = None
+    images: tuple[str, ...] = ()
     if draw(st.booleans()):
-        image = "a.png"
+        images = ("a.png",)
         at = draw(st.integers(0, len(turns) - 1))
         human, answer = turns[at]
         cut = draw(st.integers(0, len(human)))
         turns[at] = (f"{human[:cut]}<image>{human[cut:]}", answer)
-    return Record("r", image, tuple(turns))
+    return Record("r", images, tuple(turns))
 
 
 def xtuner_ids(record: Record, tokenizer: Any, template: str) -> dict[str, list[int]]:
@@ -54,16 +56,16 @@ def xtuner_ids(record: Record, tokenizer: Any, template: str) -> dict[str, list[
 def test_equals_xtuner(template: str, llama3_tokenizer: Any, internlm2_tokenizer: Any, record: Record) -> None:
     tokenizer = {"llama3_chat": llama3_tokenizer, "internlm2_chat": internlm2_tokenizer}[template]
     wanted = xtuner_ids(copy.deepcopy(record), tokenizer, template)
-    ids, labels = tokenise(record, tokenizer, get_template(template))
+    ((ids, labels),) = tokenise([record], Encoder(tokenizer), get_template(template))
     assert ids == wanted["input_ids"]
     assert labels == wanted["labels"]
-    assert ids.count(IMAGE_TOKEN_INDEX) == (record.image is not None)
+    assert ids.count(IMAGE_TOKEN_INDEX) == len(record.images)
 
 
 def test_labels_by_hand(llama3_tokenizer: Any) -> None:
     """The loss is on `A<|eot_id|>` and `B<|eot_id|>` and nowhere else; the image mark moves to the front."""
-    record = Record("r", "a.png", (("Which?\n<image>", "A"), ("And?", "B")))
-    ids, labels = tokenise(record, llama3_tokenizer, TEMPLATES["llama3_chat"])
+    record = Record("r", ("a.png",), (("Which?\n<image>", "A"), ("And?", "B")))
+    ((ids, labels),) = tokenise([record], Encoder(llama3_tokenizer), TEMPLATES["llama3_chat"])
     eot = llama3_tokenizer.convert_tokens_to_ids("<|eot_id|>")
     a, b = (llama3_tokenizer.encode(letter, add_special_tokens=False)[0] for letter in "AB")
     assert [label for label in labels if label != IGNORE_INDEX] == [a, eot, b, eot]
@@ -82,11 +84,61 @@ def test_labels_by_hand(llama3_tokenizer: Any) -> None:
 
 
 def test_internlm2_closes_a_turn_with_a_line_feed_without_loss(internlm2_tokenizer: Any) -> None:
-    ids, labels = tokenise(Record("r", None, (("Hi", "Ho"),)), internlm2_tokenizer, TEMPLATES["internlm2_chat"])
+    record = Record("r", (), (("Hi", "Ho"),))
+    ((ids, labels),) = tokenise([record], Encoder(internlm2_tokenizer), TEMPLATES["internlm2_chat"])
     end = internlm2_tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert ids[-2] == labels[-2] == end
     assert internlm2_tokenizer.decode(ids[-1:]) == "\n"
     assert labels[-1] == IGNORE_INDEX
+
+
+def test_internlm2_by_hand(internlm2_tokenizer: Any) -> None:
+    """The loss is on `A<|im_end|>` and nowhere else; the system prompt opens the conversation."""
+    record = Record("r", ("a.png",), (("<image>Which?", "A"),), system="Be brief.")
+    ((ids, labels),) = tokenise([record], Encoder(internlm2_tokenizer), TEMPLATES["internlm2_chat"])
+    at = ids.index(IMAGE_TOKEN_INDEX)
+    pieces = [
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n",
+        "\nWhich?<|im_end|>\n<|im_start|>assistant\n",
+        "A<|im_end|>",
+        "\n",
+    ]
+    encoded = [internlm2_tokenizer.encode(piece, add_special_tokens=False) for piece in pieces]
+    assert ids == [internlm2_tokenizer.bos_token_id, *encoded[0], IMAGE_TOKEN_INDEX, *chain(*encoded[1:])]
+    assert at == 1 + len(encoded[0])
+    silent = len(ids) - len(encoded[2]) - len(encoded[3])
+    assert labels == [IGNORE_INDEX] * silent + encoded[2] + [IGNORE_INDEX] * len(encoded[3])
+
+
+def test_several_marks_of_one_turn_stay_where_they_are(llama3_tokenizer: Any) -> None:
+    record = Record("r", ("a.png", "b.png"), (("Is <image> or <image> red?", "A"), ("Sure?", "B")))
+    ((ids, _),) = tokenise([record], Encoder(llama3_tokenizer), TEMPLATES["llama3_chat"])
+    first, second = (place for place, token in enumerate(ids) if token == IMAGE_TOKEN_INDEX)
+    assert llama3_tokenizer.decode(ids[:first]).endswith("Is ")
+    assert llama3_tokenizer.decode(ids[first + 1 : second]) == " or "
+    assert llama3_tokenizer.decode(ids[second + 1 :]).startswith(" red?<|eot_id|>")
+
+
+@given(batch=st.lists(records(), max_size=5))
+def test_many_at_once_as_each_alone(llama3_tokenizer: Any, batch: list[Record]) -> None:
+    encoder, template = Encoder(llama3_tokenizer), TEMPLATES["llama3_chat"]
+    assert tokenise(batch, encoder, template) == [tokenise([record], encoder, template)[0] for record in batch]
+
+
+def test_an_encoder_travels_and_a_slow_tokenizer_will_do(llama3_tokenizer: Any) -> None:
+    class Slow:
+        """A tokenizer without a fast part: this one counts in characters."""
+
+        bos_token_id, is_fast = None, False
+
+        def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+            assert not add_special_tokens
+            return [ord(letter) for letter in text]
+
+    texts = ["a b", "", "a b", "é"]
+    encoder = pickle.loads(pickle.dumps(Encoder(llama3_tokenizer)))
+    assert encoder(texts) == [llama3_tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    assert Encoder(Slow())(texts) == [[97, 32, 98], [], [97, 32, 98], [233]]
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))

@@ -68,8 +68,8 @@ train_dataloader = dict(
     num_workers=0,
     dataset=train_dataset,
     sampler=dict(
-        type="xtuner.dataset.samplers.LengthGroupedSampler",
-        length_property="modality_length",
+        type="moslora_xtuner.data.sampler.LengthGroupedSampler",
+        length_property="modality_lengths",
         per_device_batch_size=batch_size,
     ),
     collate_fn=dict(type="moslora_xtuner.data.dataset.collate", image_tokens=image_tokens),

@@ -41,7 +41,7 @@ train_dataloader = dict(
         ),
         pad_image_to_square=True,
     ),
-    sampler=dict(type="xtuner.dataset.samplers.LengthGroupedSampler", length_property="modality_length"),
+    sampler=dict(type="moslora_xtuner.data.sampler.LengthGroupedSampler", length_property="modality_lengths"),
     collate_fn=dict(type="moslora_xtuner.data.dataset.collate", image_tokens=576),  # (336 / 14)^2
 )
 

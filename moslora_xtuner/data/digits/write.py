@@ -14,8 +14,8 @@ import numpy as np
 
 from ...errors import DataError
 from ...output import atomic_folder, claim, marker
+from ..hashing import sha256
 from ..instructions import yes_no
-from ..prepare import sha256
 from . import SCENES, TEST_QUESTIONS
 from .conversations import as_text_only, scene_and_turns, to_llava, with_image
 from .questions import ABILITY_NAMES, CATEGORIES, LANGUAGES, Question, ask, scene_for

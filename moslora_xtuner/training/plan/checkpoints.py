@@ -147,12 +147,9 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
     Raises:
         DataError: it is missing, or made with another tokenizer or template, or its images are.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from ...data.dataset import open_store
+    from ...data.store import open_store
 
     _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
-    pictures = int(table.num_rows - table["image"].null_count)
-    lengths = pc.add(table["length"], pc.multiply(pc.cast(pc.is_valid(table["image"]), pa.int32()), image_tokens - 1))
-    return Store(table.num_rows, pictures, int(pc.sum(lengths).as_py()), int(pc.max(lengths).as_py()))
+    pictures = table.column("image_count")
+    lengths = table.column("length") + pictures * (image_tokens - 1)
+    return Store(len(table), int((pictures > 0).sum()), int(lengths.sum()), int(lengths.max()))

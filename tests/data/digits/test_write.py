@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from moslora_xtuner.data.check import check_json
+from moslora_xtuner.data.check import check
 from moslora_xtuner.data.digits import write as writing
 from moslora_xtuner.data.digits.write import TEST_SETS, mmbench_rows, mme_rows, textvqa_rows, write_digits
+from moslora_xtuner.data.examine import Rules
+from moslora_xtuner.data.sources import open_sources
 from moslora_xtuner.errors import DataError, OutputError
 
 csv.field_size_limit(1 << 24)
@@ -65,10 +67,11 @@ def test_the_manifest_tells_the_truth(tiny_data: Path) -> None:
 
 
 def test_the_training_set_passes_its_own_check(tiny_data: Path) -> None:
-    report, sound = check_json(tiny_data / "train.json", tiny_data / "images")
-    assert report.problems == []
-    assert len(sound) == 48
-    assert {path.name for path in (tiny_data / "images").iterdir()} == {r.image for r in sound if r.image}
+    sources = open_sources(tiny_data / "train.json")
+    report = check(sources, Rules(tuple(sources), tiny_data / "images"), workers=1)
+    assert (report.records, report.tally.counts) == (48, {})
+    records = json.loads((tiny_data / "train.json").read_text(encoding="utf-8"))
+    assert {path.name for path in (tiny_data / "images").iterdir()} == {r["image"] for r in records if "image" in r}
     image = Image.open(next((tiny_data / "images").iterdir()))
     assert (image.size, image.mode, image.format) == ((96, 96), "RGB", "PNG")
 

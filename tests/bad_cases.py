@@ -1,0 +1,119 @@
+"""Every bad record that a check must name, in one place: check, prepare and training are held against the same list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
+
+
+def sound(name: str, image: str | None = None) -> dict[str, Any]:
+    if image is None:
+        return {"id": name, "conversations": talk("Q", "A")}
+    return {"id": name, "image": image, "conversations": talk("<image>\nQ", "A")}
+
+
+def bad(**change: Any) -> dict[str, Any]:
+    return {**sound("bad", "a.png"), **change}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wrong, how it is written, and how it is named.
+
+    Attributes:
+        kind: of the fault.
+        raw: the record, or the text that stands in its place.
+        name: the id by which it is named, `?` when it has none.
+        images: writes what the record needs into the image folder.
+    """
+
+    kind: str
+    raw: Any
+    name: str = "bad"
+    images: Callable[[Path], object] = field(default=lambda root: None)
+
+
+def _cut(root: Path) -> None:
+    whole = (root / "a.jpg").read_bytes()
+    (root / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def _bomb(root: Path) -> None:
+    head = Image.new("1", (20_000, 20_000))
+    head.save(root / "bomb.png")
+
+
+def _link(root: Path) -> None:
+    Image.new("RGB", (4, 4)).save(root.parent / "outside.png")
+    (root / "link.png").symlink_to(root.parent / "outside.png")
+
+
+CASES = {
+    "broken": Case("broken JSON", '{"id": "bad", "conversations": [{"from": "human" "value": "Q"}]}', "?"),
+    "cut word": Case("broken JSON", '{"id": "bad", "conversations": nul}', "?"),
+    "not utf-8": Case("not UTF-8", b'{"id": "bad", "conversations": "\xff"}', "?"),
+    "number": Case("not an object", 7, "?"),
+    "repeated key": Case("repeated key", '{"id": "bad", "id": "bad2", "conversations": []}', "?"),
+    "no id": Case("missing id", {"conversations": talk("Q", "A")}, "?"),
+    "surrogate": Case("bad text", bad(conversations=talk("<image>\nQ", "half \ud83d"))),
+    "null image": Case("image is null", {**sound("bad"), "image": None}),
+    "image number": Case("bad image", bad(image=3)),
+    "two images": Case("too many images", bad(image=["a.png", "a.jpg"], conversations=talk("<image><image>", "A"))),
+    "absolute": Case("image outside the folder", bad(image="/etc/passwd")),
+    "parent": Case("image outside the folder", bad(image="../outside.png"), images=_link),
+    "link": Case("image outside the folder", bad(image="link.png"), images=_link),
+    "gone": Case("missing image", bad(image="gone.png")),
+    "no picture": Case("unreadable image", bad(image="text.png"), images=lambda r: (r / "text.png").write_text("text")),
+    "truncated": Case("truncated image", bad(image="cut.jpg"), images=_cut),
+    "empty file": Case("zero-size image", bad(image="empty.png"), images=lambda root: (root / "empty.png").touch()),
+    "bomb": Case("decompression bomb", bad(image="bomb.png"), images=_bomb),
+    "16 bits": Case(
+        "16-bit image",
+        bad(image="deep.png"),
+        images=lambda root: Image.fromarray(np.full((4, 4), 9000, np.uint16)).save(root / "deep.png"),
+    ),
+    "no message": Case("empty conversation", {"id": "bad", "conversations": []}),
+    "no text": Case("bad message", {"id": "bad", "conversations": [{"from": "human"}]}),
+    "role": Case("unknown role", {"id": "bad", "conversations": [{"from": "narrator", "value": "Q"}]}),
+    "order": Case("turn order", {"id": "bad", "conversations": talk("Q", "A")[::-1]}),
+    "no answer": Case("turn order", {"id": "bad", "conversations": talk("Q", "A", "Q")}),
+    "no mark": Case("image token", bad(conversations=talk("Q", "A"))),
+    "two marks": Case("image token", bad(conversations=talk("<image><image>", "A"))),
+    "mark alone": Case("image token", {"id": "bad", "conversations": talk("<image>\nQ", "A")}),
+}
+
+
+def image_folder(root: Path) -> Path:
+    """A folder with a.png and a.jpg."""
+    root.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "a.png")
+    Image.fromarray(pixels).save(root / "a.jpg")
+    return root
+
+
+def write(path: Path, records: list[Any]) -> Path:
+    """A JSON list, or lines, in which records that are text or bytes stand as they are."""
+    parts = [
+        raw if isinstance(raw, bytes) else raw.encode() if isinstance(raw, str) else json.dumps(raw).encode()
+        for raw in records
+    ]
+    path.write_bytes(b"\n".join(parts) if path.suffix == ".jsonl" else b"[" + b",\n".join(parts) + b"]")
+    return path
+
+
+def write_case(case: Case, folder: Path, suffix: str = ".json") -> tuple[Path, Path]:
+    """The bad record between sound ones, and its image folder."""
+    images = image_folder(folder / "images")
+    case.images(images)
+    return write(folder / f"train{suffix}", [sound("first"), case.raw, sound("last", "a.png")]), images
