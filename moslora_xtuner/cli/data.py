@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moslora_xtuner.data.tokenise import MAX_LENGTH
 from moslora_xtuner.errors import DataError, UsageError
 
 from .app import Out, Seed, app
@@ -32,7 +33,6 @@ SkipBad = Annotated[
     str, typer.Option(metavar="N%", help="Share of the records that may be bad: they are left out, named and counted.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given.", show_default=False)]
-LENGTH = 2048 - 576
 
 
 @data.command(epilog="Example: moslora data digits -o data/digits --seed 0")
@@ -66,7 +66,7 @@ def check(
         str | None, typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder or hub id.")
     ] = None,
     template: Template = None,
-    max_length: MaxLength = LENGTH,
+    max_length: MaxLength = MAX_LENGTH,
     max_images: MaxImages = 1,
     decode: Annotated[bool, typer.Option(help="Open and decode every image.")] = True,
     recheck: Annotated[bool, typer.Option(help="Also decode images that an earlier check has decoded.")] = False,
@@ -117,7 +117,7 @@ def prepare(
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id whose tokenizer is used.")],
     out: Out,
     template: Template = None,
-    max_length: MaxLength = LENGTH,
+    max_length: MaxLength = MAX_LENGTH,
     max_images: MaxImages = 1,
     skip_bad: SkipBad = "0%",
     decode: Annotated[bool, typer.Option(help="Open and decode every image; without it only text is checked.")] = True,

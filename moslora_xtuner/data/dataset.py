@@ -15,7 +15,7 @@ from ..errors import ConfigError, DataError
 from .images import open_image
 from .pixels import ToPixels
 from .store import open_store
-from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH
 from .unprepared import store_of
 
 
@@ -40,10 +40,10 @@ class TokenStore(Dataset):
         pad_image_to_square: pad with the processor's mean colour, as LLaVA-1.5 does.
         data_path: instead of `store`, a JSON (or JSONL, datasets folder, list of them with weights): checked and
             tokenised now, by the first process, into a store in the user's cache that later launches use again.
-        max_length, max_images, skip_bad: of `prepare`, for `data_path` alone.
+        max_length, max_images, skip_bad: of `prepare`, for `data_path` alone; a store has its own.
 
     Raises:
-        ConfigError: both `store` and `data_path`, or neither; `data_path` without tokenizer and template.
+        ConfigError: neither `store` nor `data_path`, or `data_path` without the tokenizer's config.
         DataError: the store is missing, unfinished, or made with another tokenizer or template, or the tokenizer
             lacks the template's special tokens; records of `data_path` are bad. When reading: an image is gone or
             broken; the message names the record.
@@ -58,15 +58,16 @@ class TokenStore(Dataset):
         template: str | None = None,
         pad_image_to_square: bool = True,
         data_path: str | Sequence[str] | None = None,
-        **preparation: Any,
+        max_length: int = MAX_LENGTH,
+        max_images: int = 1,
+        skip_bad: float = 0.0,
     ) -> None:
         self.image_root = Path(image_folder)
         if data_path is not None:
             # A store that the recipe names stands back: who says data_path means it.
-            store = str(store_of(data_path, self.image_root, tokenizer, template, **preparation))
-        elif store is None or preparation:
-            wrong = f"{', '.join(preparation)} without data_path" if preparation else "neither store nor data_path"
-            raise ConfigError(f"TokenStore has {wrong}: give the folder that `moslora data prepare` wrote as store")
+            store = str(store_of(data_path, self.image_root, tokenizer, template, max_length, max_images, skip_bad))
+        elif store is None:
+            raise ConfigError("neither store nor data_path: give the folder that `moslora data prepare` wrote as store")
         self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template)
         self.to_pixels = ToPixels(_build(image_processor), pad_image_to_square)
 

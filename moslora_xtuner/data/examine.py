@@ -14,7 +14,7 @@ from .records import Record, read_record, record_name
 from .rows import Rows, encode_rows
 from .sources import Broken, Chunk, Entry, Source
 from .templates import Template
-from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, Encoder, Tokens, tokenise
+from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH, Encoder, Tokens, tokenise
 
 CHARACTERS_PER_TOKEN = 4
 """Of English, with the vocabularies of LLaMA-3 and InternLM2; used where no tokenizer is given."""
@@ -55,7 +55,7 @@ class Rules:
     images: Path
     decode: bool = True
     max_images: int = 1
-    max_length: int = 2048 - 576
+    max_length: int = MAX_LENGTH
     tokens: Tokenising | None = None
     ledger: Path | None = None
 

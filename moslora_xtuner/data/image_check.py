@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -35,7 +36,8 @@ def examine(root: Path, name: str, ledger: Ledger | None = None) -> list[Finding
 def decode(real: str, name: str) -> list[Finding]:
     """Decode the whole file. A JPEG at an eighth of its size: all its bytes are read, fewer pixels are made."""
     try:
-        with opened(real, name) as image:
+        with warnings.catch_warnings(), opened(real, name) as image:
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd tags; what matters is found below
             remarks = _remarks(image, name)
             if image.format == "JPEG":
                 image.draft(image.mode, (1, 1))

@@ -51,8 +51,12 @@ def locate(root: Path, name: str) -> tuple[str, os.stat_result]:
         ImageFault: it is missing, no plain file, empty, or it or a link on the way leads out of the folder.
     """
     try:
-        real = os.path.realpath(os.path.join(root, name))
-        if not _within(real, _real_root(str(root))):
+        folder, file = os.path.split(os.path.join(root, name))
+        real = os.path.join(_real_folder(folder), file)
+        # Nothing outside is looked at, not even whether it is there.
+        if _within(real, _real_folder(str(root))) and stat.S_ISLNK(os.lstat(real).st_mode):
+            real = os.path.realpath(real)
+        if not _within(real, _real_folder(str(root))):
             raise ImageFault("image outside the folder", name, f"is a link that leaves {root}")
         found = os.stat(real)
     except (FileNotFoundError, NotADirectoryError):
@@ -88,6 +92,7 @@ def opened(real: str, name: str) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(real, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
@@ -112,9 +117,10 @@ def undecodable(name: str, fault: BaseException) -> ImageFault:
     return ImageFault(kind, name, f"cannot be decoded ({reason})")
 
 
-@lru_cache(maxsize=8)
-def _real_root(root: str) -> str:
-    return os.path.realpath(root)
+@lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    """Where a folder really is. Kept, since one holds many images; the images themselves are looked at every time."""
+    return os.path.realpath(folder)
 
 
 @lru_cache(maxsize=1)

@@ -19,10 +19,7 @@ from .problems import Problem
 from .sources import open_sources
 from .store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
 from .templates import fitting_template, get_template, require_special_tokens
-from .tokenise import Encoder
-
-MAX_LENGTH = 2048 - 576
-"""Text tokens of a record, beside the 576 of its image (the authors' configs)."""
+from .tokenise import MAX_LENGTH, Encoder
 
 
 def tokenising(

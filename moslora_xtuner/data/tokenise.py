@@ -13,6 +13,8 @@ IGNORE_INDEX = -100
 """Label of a token without a loss (PyTorch's cross entropy)."""
 IMAGE_TOKEN_INDEX = -200
 """Stands in the ids where the image's features go (LLaVA, XTuner)."""
+MAX_LENGTH = 2048 - 576
+"""Text tokens of a record, beside the 576 of its image (the authors' configs)."""
 Tokens = tuple[list[int], list[int]]
 """Ids and labels of one record."""
 

@@ -18,8 +18,8 @@ from torch import distributed
 from ..errors import ConfigError, DataError
 from ..progress import note
 from .ledger import cache_folder
-from .prepare import MAX_LENGTH
 from .sources import open_sources
+from .tokenise import MAX_LENGTH
 
 PATIENCE = timedelta(hours=24)
 """How long the other processes wait for the one that prepares."""

@@ -121,10 +121,12 @@ def check_projector(path: str | None, visual_width: int, llm_width: int) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A token store's size: records, tokens with the pictures' places, and the longest record."""
+    """A token store's size: records, their pictures, tokens with the pictures' places, the longest and fullest record."""
 
     records: int
     with_images: int
+    images: int
+    most_images: int
     tokens: int
     longest: int
 
@@ -152,4 +154,11 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
     _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
     pictures = table.column("image_count")
     lengths = table.column("length") + pictures * (image_tokens - 1)
-    return Store(len(table), int((pictures > 0).sum()), int(lengths.sum()), int(lengths.max()))
+    return Store(
+        records=len(table),
+        with_images=int((pictures > 0).sum()),
+        images=int(pictures.sum()),
+        most_images=int(pictures.max()),
+        tokens=int(lengths.sum(dtype="int64")),
+        longest=int(lengths.max()),
+    )

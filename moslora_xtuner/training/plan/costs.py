@@ -59,7 +59,7 @@ def memory(plan: Plan, step: Step) -> None:
     batch = Batch(
         rows=setting.batch_size,
         length=plan.store.longest,
-        images=setting.batch_size if plan.store.with_images else 0,
+        images=setting.batch_size * plan.store.most_images,
         patches=(encoder.image_size // encoder.patch_size) ** 2,
         edge=encoder.image_size,
     )
@@ -122,7 +122,7 @@ def time(plan: Plan, step: Step, tflops: float) -> None:
         return
     setting, store = plan.setting, plan.store
     share = optimiser_steps(plan) * setting.batch_size * setting.accumulation * setting.processes / store.records
-    positions = (setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1) * store.with_images
+    positions = (setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1) * store.images
     work = 6.0 * share * (plan.llm.parameters * store.tokens + plan.visual.parameters * positions)
     said = f"{work:.2g} floating point operations"
     if not setting.on_gpu:

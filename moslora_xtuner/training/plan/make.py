@@ -101,6 +101,7 @@ def _language_model(plan: Plan, step: Step) -> None:
         weights = _count(sum(p.numel() for p in model.parameters()))
         step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
+    plan.positions = getattr(config, "max_position_embeddings", None)
     if plan.tokenizer is not None and len(plan.tokenizer) > config.vocab_size:
         step.wrong(f"the tokenizer has {len(plan.tokenizer)} tokens, the model {config.vocab_size}")
 
@@ -171,9 +172,17 @@ def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
     places = config["train_dataloader"]["collate_fn"]["image_tokens"]
+    if dataset.get("data_path") is not None:
+        step.says("data_path is tokenised at the launch: `moslora data prepare` it, and give the store, to count it here")
+        return
     plan.store = store = checkpoints.check_store(dataset, places, plan.tokenizer, config["prompt_template"])
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
     step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
+    if plan.positions is not None and store.longest > plan.positions:
+        step.wrong(
+            f"the longest record has {store.longest:,} tokens with its pictures' places, the model takes "
+            f"{plan.positions:,}: prepare with a smaller --max-length"
+        )
 
 
 def _count(weights: int) -> str:

@@ -51,6 +51,7 @@ class Plan:
     visual: Part | None = None
     tokenizer: Any = None
     projector: int = 0
+    positions: int | None = None
     store: Store | None = None
     memory: Memory | None = None
 
