@@ -33,7 +33,7 @@ class Case:
     Attributes:
         kind: of the fault.
         raw: the record, or the text that stands in its place.
-        name: the id by which it is named, `?` when it has none.
+        name: the id by which it is named, `?` when it has none; also one that stands in broken text.
         images: writes what the record needs into the image folder.
     """
 
@@ -60,11 +60,11 @@ def _link(root: Path) -> None:
 
 
 CASES = {
-    "broken": Case("broken JSON", '{"id": "bad", "conversations": [{"from": "human" "value": "Q"}]}', "?"),
-    "cut word": Case("broken JSON", '{"id": "bad", "conversations": nul}', "?"),
-    "not utf-8": Case("not UTF-8", b'{"id": "bad", "conversations": "\xff"}', "?"),
+    "broken": Case("broken JSON", '{"id": "bad", "conversations": [{"from": "human" "value": "Q"}]}'),
+    "cut word": Case("broken JSON", '{"id": "bad", "conversations": nul}'),
+    "not utf-8": Case("not UTF-8", b'{"id": "bad", "conversations": "\xff"}'),
     "number": Case("not an object", 7, "?"),
-    "repeated key": Case("repeated key", '{"id": "bad", "id": "bad2", "conversations": []}', "?"),
+    "repeated key": Case("repeated key", '{"id": "bad", "id": "bad2", "conversations": []}'),
     "no id": Case("missing id", {"conversations": talk("Q", "A")}, "?"),
     "surrogate": Case("bad text", bad(conversations=talk("<image>\nQ", "half \ud83d"))),
     "null image": Case("image is null", {**sound("bad"), "image": None}),

@@ -141,7 +141,7 @@ class Examiner:
         """One record, if it is sound, and all that is to be said about it and its images."""
         at = entry.byte if entry.error_at is None else entry.error_at
         if isinstance(entry.raw, Broken):
-            return None, [Problem(entry.raw.kind, "?", entry.position, entry.raw.detail, at, source)]
+            return None, [Problem(entry.raw.kind, entry.raw.record, entry.position, entry.raw.detail, at, source)]
         record, problems = read_record(
             entry.raw, entry.position, byte=at, source=source, max_images=self.rules.max_images
         )

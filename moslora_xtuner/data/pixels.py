@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+REACH = 4
+"""Columns beside its own that one of a smaller picture may be made from: 3 with Lanczos, the widest, 1 for rounding."""
+
 
 def pad_to_square(image: Image.Image, colour: Sequence[float]) -> Image.Image:
     """Centre the image on a square of the given colour (shares of 1, as in `image_mean`)."""
@@ -68,7 +71,8 @@ def _squared(image: Image.Image, edge: int, resample: Any, colour: Sequence[floa
     """The image padded to a square and resized to the edge.
 
     PIL resizes in two passes with a rounding between them, rows first, and a row of one colour stays what it is. So
-    the rows of padding above and below are put in between the passes, when they are short: the same pixels, sooner.
+    the rows of padding above and below are put in between the passes, when they are short, and the columns of padding
+    at both sides are left out of the second one: the same pixels, sooner.
     """
     width, height = image.size
     if width > height and width != edge:
@@ -76,7 +80,15 @@ def _squared(image: Image.Image, edge: int, resample: Any, colour: Sequence[floa
         strip.paste(image.resize((edge, height), resample), (0, (width - height) // 2))
         return strip.resize((edge, edge), resample)
     square = pad_to_square(image, colour)
-    return square if square.width == edge else square.resize((edge, edge), resample)
+    if height <= max(width, edge):
+        return square if square.width == edge else square.resize((edge, edge), resample)
+    left = (height - width) // 2
+    first = max(0, left * edge // height - REACH)
+    last = min(edge, -(-(left + width) * edge // height) + REACH)
+    made = Image.new("RGB", (edge, edge), _levels(colour))
+    columns = square.resize((edge, height), resample).crop((first, 0, last, height))
+    made.paste(columns.resize((last - first, edge), resample), (first, 0))
+    return made
 
 
 def _lean_edge(processor: Any) -> int:

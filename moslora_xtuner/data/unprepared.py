@@ -47,9 +47,10 @@ def store_of(
             "data_path needs the tokenizer as a dict with pretrained_model_name_or_path: its store is made with it"
         )
     facts: list[Any] = [str(model), str(images.resolve()), template, max_length, max_images]
-    for source in open_sources(sources):
-        stat = source.reader.path.stat()
-        facts.append([str(source.reader.path.resolve()), stat.st_size, stat.st_mtime_ns, source.weight])
+    weights = {source.reader.path: source.weight for source in open_sources(sources)}
+    for file in [*weights, *sorted(Path(model).glob("tokenizer*"))]:
+        stat = file.stat()
+        facts.append([str(file.resolve()), stat.st_size, stat.st_mtime_ns, weights.get(file)])
     out = cache_folder() / "stores" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     command = ["moslora", "data", "prepare", *sources, "--images", str(images), "--model", str(model)]
     if template is not None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from bad_cases import CASES, image_folder, sound, talk, write, write_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moslora_xtuner.data import check as checking
 from moslora_xtuner.data import image_check
@@ -253,3 +255,39 @@ def test_problems_as_json_name_everything(tmp_path: Path, image_root: Path) -> N
         "byte": 1,
         "source": "a.json",
     }
+
+
+messages = st.fixed_dictionaries(
+    {},
+    optional={
+        "from": st.sampled_from(["human", "gpt", "user", "system", "x", None, 3]),
+        "value": st.sampled_from(["Q", "<image>\nQ", "", "\ud83d", None, ["x"], "<image><image>"]),
+    },
+)
+wild = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["a", 1, None, "", [], {"x": 1}, "\ud83d"]),
+        "image": st.sampled_from(["a.png", "a.jpg", "gone.png", "", ".", "/", "..", "../a.png", None, [], ["a.png"], 3])
+        | st.text(max_size=6),
+        "conversations": st.lists(messages | st.none() | st.text(max_size=3), max_size=4) | st.none() | st.text(),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(records=st.lists(wild, min_size=1, max_size=5), cut=st.integers(0, 40), lines=st.booleans())
+def test_whatever_it_is_given_it_ends_with_a_report(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Any], cut: int, lines: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("wild")
+    images = image_folder(folder / "images")
+    source = write(folder / ("a.jsonl" if lines else "a.json"), records)
+    content = source.read_bytes()
+    source.write_bytes(content[: max(len(content) - cut, 2)])
+    report, problems = run(source, images)
+    named = {problem.position for problem in problems if problem.fault}
+    assert report.bad <= len(named) <= report.records + 1
+    # Training and check agree on what is sound: each record that is not named can be read whole.
+    assert report.records - report.bad >= report.text_only
+    json.dumps([problem.as_json() for problem in problems])

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from bad_cases import image_folder, sound, write
 from transformers import CLIPImageProcessor
 
 from moslora_xtuner.data.dataset import TokenStore, collate
+from moslora_xtuner.data.prepare import prepare
 from moslora_xtuner.data.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from moslora_xtuner.errors import DataError
 
@@ -80,6 +82,36 @@ def test_a_damaged_store_is_named(tiny_data: Path, processor: Any, tmp_path: Pat
         (tmp_path / "records.arrow").write_bytes(damaged)
         with pytest.raises(DataError, match="no token store"):
             TokenStore(str(tmp_path), str(tiny_data / "images"), processor)
+
+
+def test_xtuners_own_dataset_loses_what_this_one_keeps(
+    tiny_base: Path, processor: Any, llama3_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first record has no image: XTuner takes its columns from it."""
+    import xtuner.dataset.huggingface as upstream
+    from xtuner.dataset import LLaVADataset
+    from xtuner.dataset.map_fns import llava_map_fn, template_map_fn_factory
+    from xtuner.utils import PROMPT_TEMPLATE
+
+    images = image_folder(tmp_path / "images")
+    source = write(tmp_path / "a.json", [sound("t"), sound("a", "a.png"), sound("b", "a.jpg")])
+    whole = upstream.process
+    monkeypatch.setattr(upstream, "process", lambda **options: whole(**{**options, "map_num_proc": None}))
+    theirs = LLaVADataset(
+        str(images),
+        processor,
+        str(source),
+        llama3_tokenizer,
+        dataset_map_fn=llava_map_fn,
+        template_map_fn=template_map_fn_factory(template=PROMPT_TEMPLATE.llama3_chat),
+        pad_image_to_square=True,
+    )
+    assert [bool(theirs[place]["pixel_values"].any()) for place in range(3)] == [False, False, False]
+    prepare(source, images, tiny_base / "llm", tmp_path / "store")
+    ours = TokenStore(str(tmp_path / "store"), str(images), processor, llama3_tokenizer)
+    assert ["pixel_values" in ours[place] for place in range(3)] == [False, True, True]
+    assert [ours[place]["input_ids"].tolist() for place in range(3)] == [theirs[n]["input_ids"] for n in range(3)]
+    assert [ours[place]["labels"].tolist() for place in range(3)] == [theirs[n]["labels"] for n in range(3)]
 
 
 def test_an_image_that_vanished_is_named_with_its_record(tiny_data: Path, processor: Any, tmp_path: Path) -> None:

@@ -139,8 +139,10 @@ def test_remarks(image_root: Path) -> None:
         assert np.array_equal(np.asarray(open_image(image_root, "film.jpg")), np.asarray(film.convert("RGB")))
 
 
-def test_a_jpeg_cut_anywhere_is_found_though_few_pixels_are_made(tmp_path: Path) -> None:
-    whole = jpeg(tmp_path / "a.jpg")
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_is_found_though_few_pixels_are_made(tmp_path: Path, progressive: bool) -> None:
+    picture(64, 48).save(tmp_path / "a.jpg", progressive=progressive)
+    whole = (tmp_path / "a.jpg").read_bytes()
     assert examine(tmp_path, "a.jpg") == []
     for length in range(1, len(whole) - 64, 97):
         (tmp_path / "a.jpg").write_bytes(whole[:length])

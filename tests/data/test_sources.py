@@ -263,3 +263,20 @@ def test_names_tell_sources_apart(tmp_path: Path) -> None:
     for path in paths:
         write(path, [sound("r")])
     assert [source.name for source in open_sources(paths)] == ["a.json", str(paths[1]), str(paths[2])]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"image": "a.png", "id" : "r7", "conversations": nul}', "r7"),
+        ('{"id": 12, "conversations": nul}', "12"),
+        ('{"id": "ä \\" b", "conversations": nul}', 'ä \\" b'),
+        ('{"conversations": nul}', "?"),
+        ('{"id": "cut', "?"),
+    ],
+)
+def test_what_is_broken_has_a_name_if_it_can_be_read(tmp_path: Path, text: str, name: str) -> None:
+    for path in (tmp_path / "a.json", tmp_path / "a.jsonl"):
+        write(path, [sound("r0"), text])
+        broken = next(entry.raw for entry in entries(path) if isinstance(entry.raw, Broken))
+        assert broken.record == name

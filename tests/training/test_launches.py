@@ -57,6 +57,37 @@ def whole(tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFac
     return found
 
 
+def test_straight_from_a_json_is_the_same_training(
+    variables: dict[str, str], whole: dict[int, float], tiny_data: Path, tmp_path: Path
+) -> None:
+    variables["MOSLORA_CACHE"] = str(tmp_path / "cache")
+    options = [*OPTIONS, f"train_dataloader.dataset.data_path={tiny_data / 'train.json'}"]
+    out = tmp_path / "run"
+    train("digits_moslora", processes=2, work_dir=out, cfg_options=options, environment=variables,
+          progress=lambda *_: None)  # fmt: skip
+    assert losses(out) == pytest.approx(whole, rel=0, abs=1e-6)
+    (store,) = (tmp_path / "cache" / "stores").iterdir()
+    assert json.loads((store / "store.json").read_text())["records"] == 48
+
+
+def test_a_bad_record_stops_a_training_before_its_first_step(
+    variables: dict[str, str], tiny_data: Path, tmp_path: Path
+) -> None:
+    variables["MOSLORA_CACHE"] = str(tmp_path / "cache")
+    records = json.loads((tiny_data / "train.json").read_text(encoding="utf-8"))
+    records[7] = {"id": "lost", "image": "gone.png", "conversations": records[7]["conversations"]}
+    records[7]["conversations"][0]["value"] = "<image>\nQ"
+    (tmp_path / "bad.json").write_text(json.dumps(records))
+    options = [*OPTIONS, f"train_dataloader.dataset.data_path={tmp_path / 'bad.json'}"]
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError) as fault:
+        train("digits_moslora", processes=2, work_dir=out, cfg_options=options, environment=variables,
+              progress=lambda *_: None)  # fmt: skip
+    log = "".join(path.read_text(errors="replace") for path in out.rglob("*.log"))
+    assert "record 7 (id lost, byte " in str(fault.value) + log
+    assert not list(out.glob("*/vis_data/scalars.json"))
+
+
 def test_an_interrupted_run_goes_on(variables: dict[str, str], whole: dict[int, float], tmp_path: Path) -> None:
     options = [*OPTIONS, "default_hooks.checkpoint.interval=4"]
 

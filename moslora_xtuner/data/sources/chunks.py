@@ -23,10 +23,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Broken:
-    """What stands where a record should: a kind of `problems.FAULTS`, and its details."""
+    """What stands where a record should: a kind of `problems.FAULTS`, details, and the id if it can be read."""
 
     kind: str
     detail: str
+    record: str = "?"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class TextSource:
         with self.path.open("rb") as file:
             for span in chunk.spans:
                 if span.error:
-                    yield Entry(position, span.at, Broken("broken JSON", span.error), lost=not _point(span))
+                    file.seek(span.start)
+                    name = _name(file.read(min(span.end - span.start, 1 << 16)))
+                    yield Entry(position, span.at, Broken("broken JSON", span.error, name), lost=not _point(span))
                 else:
                     file.seek(span.start)
                     yield Entry(position, span.start, *_parse(file.read(span.end - span.start), span.start))
@@ -71,16 +74,25 @@ def _parse(raw: bytes, start: int) -> tuple[Any, int | None]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as fault:
         at = start + fault.start
-        return Broken("not UTF-8", f"a byte that is not UTF-8 at byte {at}"), at
+        return Broken("not UTF-8", f"a byte that is not UTF-8 at byte {at}", _name(raw)), at
     try:
         return json.loads(text, object_pairs_hook=_no_repeats), None
     except _Repeated as fault:
-        return Broken("repeated key", str(fault)), None
+        return Broken("repeated key", str(fault), _name(raw)), None
     except json.JSONDecodeError as fault:
         at = start + len(text[: fault.pos].encode("utf-8"))
-        return Broken("broken JSON", fault.msg), at
+        return Broken("broken JSON", fault.msg, _name(raw)), at
     except (ValueError, RecursionError) as fault:
-        return Broken("broken JSON", str(fault).split(";")[0]), None
+        return Broken("broken JSON", str(fault).split(";")[0], _name(raw)), None
+
+
+_ID = re.compile(rb'"id"\s*:\s*(?:"((?:[^"\\\n]|\\.){1,200})"|(\d{1,200}))')
+
+
+def _name(raw: bytes) -> str:
+    """The first id in what cannot be read, as it is written."""
+    found = _ID.search(raw)
+    return (found[1] or found[2]).decode("utf-8", "replace") if found else "?"
 
 
 class _Repeated(Exception):

@@ -121,7 +121,7 @@ def check_projector(path: str | None, visual_width: int, llm_width: int) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A token store's size: records, their pictures, tokens with the pictures' places, the longest and fullest record."""
+    """A token store's size: records, pictures, tokens with the pictures' places, the longest and the fullest record."""
 
     records: int
     with_images: int

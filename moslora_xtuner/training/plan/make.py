@@ -172,8 +172,19 @@ def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
     places = config["train_dataloader"]["collate_fn"]["image_tokens"]
+    if not str(dataset.get("type")).endswith("TokenStore"):
+        step.says(
+            f"not looked at: the dataset is {dataset.get('type')}, not moslora_xtuner.data.dataset.TokenStore, which "
+            "also takes data_path; XTuner's own loses images without a word"
+        )
+        return
     if dataset.get("data_path") is not None:
-        step.says("data_path is tokenised at the launch: `moslora data prepare` it, and give the store, to count it here")
+        step.says(
+            "data_path is tokenised at the launch: run `moslora data prepare` and give the store to have it counted"
+        )
+        return
+    if dataset.get("store") is None:
+        step.wrong("train_dataloader.dataset has neither store nor data_path")
         return
     plan.store = store = checkpoints.check_store(dataset, places, plan.tokenizer, config["prompt_template"])
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")

@@ -145,6 +145,25 @@ def test_a_store_of_another_tokenizer(make: Make, llava_environment: dict[str, s
     assert "was made with another tokenizer: prepare it again" in one(plan, "token store")
 
 
+def test_data_that_is_prepared_at_the_launch(make: Make) -> None:
+    plan = make(MOSLORA, options=["train_dataloader.dataset.data_path=mix.json"])
+    assert plan.problems == []
+    said = text(plan, 200)
+    assert "data_path is tokenised at the launch: run `moslora data prepare`" in said
+    assert "not counted: it depends on the token store" in said
+
+
+def test_records_longer_than_the_model(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    """2,000 tokens and 576 places are more than the stand-in's 2,048 positions."""
+    images = Path(llava_environment["LLAVA_IMAGES"])
+    name = next(path.name for path in images.iterdir())
+    talk = [{"from": "human", "value": "<image>\nQ"}, {"from": "gpt", "value": "7 " * 3000}]
+    (tmp_path / "a.json").write_text(json.dumps([{"id": "r", "image": name, "conversations": talk}]))
+    prepare(tmp_path / "a.json", images, llava_environment["LLAMA3_8B"], tmp_path / "store", max_length=2000)
+    plan = make(MOSLORA, env={"LLAMA3_STORE": str(tmp_path / "store")})
+    assert any("the longest record has 2,575 tokens" in p and "takes 2,048" in p for p in plan.problems)
+
+
 def test_everything_wrong_is_told_together(make: Make, tmp_path: Path) -> None:
     none = str(tmp_path / "none")
     env = {"LLAMA3_8B": none, "CLIP_L_336": none, "LLAMA3_STORE": none}
