@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def byte_tokenizer(specials: tuple[str, ...], bos: str, eos: str, pad: str) -> A
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad, model_max_length=2048
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves anything in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOSLORA_CACHE", str(tmp_path_factory.mktemp("users_cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

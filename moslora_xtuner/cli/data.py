@@ -144,7 +144,7 @@ def prepare(
     typer.echo(f"store: {out} ({made['records']} records, {made['truncated']} cut, {made['left_out']} left out)")
     remarks = ", ".join(f"{count} {kind}" for kind, count in made["remarks"].items())
     if remarks:
-        typer.echo(f"remarks: {remarks} (`moslora data check` names them)")
+        typer.echo(f"remarks: {remarks} (named in {out / 'problems.jsonl'})")
 
 
 def _share(text: str) -> float:

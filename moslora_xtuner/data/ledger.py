@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ..progress import note
 
 VERSION = 1
 """Of what a look finds; a new number forgets the old looks."""
+KEPT_DAYS = 90
 Row = tuple[str, int, int, str]
 
 
@@ -71,6 +73,14 @@ class Ledger:
         return rows
 
 
+def _forget_old(folder: Path) -> None:
+    """Remove ledgers that nothing was written to for long; an image folder that is used again is looked at again."""
+    for other in folder.glob("*.sqlite"):
+        with suppress(OSError):
+            if time.time() - other.stat().st_mtime > KEPT_DAYS * 86_400:
+                other.unlink()
+
+
 class LedgerWriter:
     """The one process that writes."""
 
@@ -79,6 +89,8 @@ class LedgerWriter:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self.base = self._open(file)
+            os.utime(file)  # in use, though perhaps nothing new is learnt
+            _forget_old(file.parent)
         except sqlite3.DatabaseError:
             with suppress(OSError, sqlite3.Error):  # a broken one is begun anew
                 file.unlink()

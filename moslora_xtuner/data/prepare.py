@@ -59,7 +59,7 @@ def prepare(
 
     The store holds the table `records.arrow` (rows.SCHEMA: ids, labels, lengths, modality), the manifest `store.json`
     (tokenizer hash, template, max length, sources with their sha256, counts) and `problems.jsonl`, which names every
-    record that was cut or left out. It appears whole or not at all; one made of the same files with the same settings
+    record that was left out, cut or remarked on. It appears whole or not at all; one made of the same files with the same settings
     is used again.
 
     Args:
@@ -120,8 +120,7 @@ def prepare(
             counts["truncated"] += made.truncated
 
         def tell(problem: Problem) -> None:
-            if problem.fault or problem.kind == "over-long text":
-                log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
+            log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
 
         report = check(inputs, rules, workers=workers, each=keep, problem=tell, progress=progress)
         if not report.within(skip_bad):

@@ -181,6 +181,17 @@ def test_a_broken_ledger_is_begun_anew(write_json: WriteJson, image_root: Path, 
     assert [p.kind for p in run(source, image_root)[1]] == ["truncated image"]
 
 
+def test_ledgers_that_nobody_uses_go(write_json: WriteJson, image_root: Path, cache: Path) -> None:
+    source = write_json([sound("a", "a.png")])
+    run(source, image_root)
+    (ledger,) = (cache / "images").iterdir()
+    for name, days in (("old", 91), ("new", 89)):
+        (cache / "images" / f"{name}.sqlite").touch()
+        os.utime(cache / "images" / f"{name}.sqlite", (time.time() - days * 86_400,) * 2)
+    run(source, image_root)
+    assert {file.name for file in (cache / "images").iterdir()} == {ledger.name, "new.sqlite"}
+
+
 def test_no_place_for_the_ledger(
     write_json: WriteJson, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
