@@ -59,8 +59,8 @@ def prepare(
 
     The store holds the table `records.arrow` (rows.SCHEMA: ids, labels, lengths, modality), the manifest `store.json`
     (tokenizer hash, template, max length, sources with their sha256, counts) and `problems.jsonl`, which names every
-    record that was left out, cut or remarked on. It appears whole or not at all; one made of the same files with the same settings
-    is used again.
+    record that was left out, cut or remarked on. It appears whole or not at all; one made of the same files with the
+    same settings is used again.
 
     Args:
         sources: `.json`, `.jsonl` or a folder of Hugging Face datasets, `PATH` or `PATH@WEIGHT`, or several.
