@@ -16,7 +16,6 @@ from .export_form import ExportForm
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 FEATURE_CACHE_BYTES = 2 * 1024**3
 OnBatch = Callable[[list[int], list[str]], None]
@@ -36,22 +35,6 @@ class Question:
         return "" if self.image is None else hashlib.sha256(self.image).hexdigest()
 
 
-def pad_to_square(image: Image, colour: tuple[int, ...]) -> Image:
-    """Centre an RGB image on a square of its longer side, filled with `colour`.
-
-    As in training (xtuner/dataset/utils.py: expand2square): odd remainders go to the right or below.
-    """
-    from PIL import Image as images
-
-    width, height = image.size
-    if width == height:
-        return image
-    side = max(width, height)
-    square = images.new("RGB", (side, side), colour)
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
-    return square
-
-
 class LlavaAnswerer:
     """Answer y = argmax p(y | <s> SYSTEM INSTRUCTION(<image> \\n question)), token by token.
 
@@ -64,6 +47,8 @@ class LlavaAnswerer:
         import torch
         from transformers import AutoTokenizer, CLIPImageProcessor, LlavaForConditionalGeneration
 
+        from moslora_xtuner.data.pixels import ToPixels
+
         self.form = ExportForm.read(folder)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = dtype or ("float32" if self.device == "cpu" else "bfloat16")
@@ -72,10 +57,11 @@ class LlavaAnswerer:
                 folder, torch_dtype=getattr(torch, self.dtype), local_files_only=True
             )
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+            processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}. Export the model again.") from error
         self.model: Any = model.eval().to(self.device)
+        self.to_pixels = ToPixels(processor, self.form.pad_image_to_square)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._feature_bytes = 0
         self._stop_ids, self._stop_texts = self._stops()
@@ -137,17 +123,14 @@ class LlavaAnswerer:
         return answers
 
     def pixels(self, content: bytes) -> torch.Tensor:
-        """Image bytes to (3, size, size), padded to a square where training did so."""
+        """Image bytes to (3, size, size), by the same steps as in training."""
         from PIL import Image as images
 
         try:
             image = images.open(BytesIO(content)).convert("RGB")
         except OSError as error:
             raise EvaluationError(f"An image of the benchmark cannot be decoded: {error}.") from error
-        if self.form.pad_image_to_square:
-            image = pad_to_square(image, tuple(int(255 * mean) for mean in self.processor.image_mean))
-        pixels: torch.Tensor = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
+        return self.to_pixels(image)
 
     def _encode_images(self, images: dict[str, bytes | None]) -> None:
         """Put the projected features of images that are not there yet into the cache, newest last."""

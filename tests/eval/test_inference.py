@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from moslora_xtuner.eval.export_form import ExportForm, fingerprint
-from moslora_xtuner.eval.inference import LlavaAnswerer, Question, pad_to_square
-from PIL import Image
+from moslora_xtuner.eval.inference import LlavaAnswerer, Question
 from transformers import LlavaForConditionalGeneration
 
 from moslora_xtuner.errors import EvaluationError
@@ -109,16 +107,6 @@ def test_the_template_and_the_system_prompt_are_used(export: Path, tmp_path: Pat
         "<|start_header_id|>user<|end_header_id|>\n\n<image>\nWhy {y}?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-
-
-@pytest.mark.parametrize(("size", "offset"), [((6, 2), (0, 2)), ((2, 5), (1, 0)), ((4, 4), (0, 0))])
-def test_pad_to_square(size: tuple[int, int], offset: tuple[int, int]) -> None:
-    pixels = numpy.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=numpy.uint8)
-    found = numpy.asarray(pad_to_square(Image.fromarray(pixels), (1, 2, 3)))
-    side = max(size)
-    expected = numpy.tile(numpy.array([1, 2, 3], dtype=numpy.uint8), (side, side, 1))
-    expected[offset[1] : offset[1] + size[1], offset[0] : offset[0] + size[0]] = pixels
-    assert numpy.array_equal(found, expected)
 
 
 def test_what_is_no_export_is_refused(tmp_path: Path, export: Path, answerer: LlavaAnswerer) -> None:
