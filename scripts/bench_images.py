@@ -24,6 +24,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 from xtuner.dataset.utils import expand2square
 
+from moslora_xtuner.data.image_check import examine
 from moslora_xtuner.data.images import open_image
 from moslora_xtuner.data.pixels import ToPixels
 
@@ -65,7 +66,9 @@ def our_path(processor: Any) -> Read:
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """One row a size: images/s of both paths, their ratio, and the largest absolute difference of their pixels.
+    """One row a size: images/s of both paths, their ratio, the largest absolute difference of their pixels, looks/s.
+
+    A look is what `moslora data check` does with a file: decode it whole, a JPEG at an eighth of its size.
 
     Args:
         repeats: how often each of a size's pictures is read by each path.
@@ -85,7 +88,7 @@ def _row(folder: Path, width: int, height: int, paths: dict[str, Read], repeats:
     names = [f"{width}x{height}_{seed}.jpg" for seed in range(PICTURES)]
     for seed, name in enumerate(names):
         photograph(width, height, seed).save(folder / name, quality=90)
-    seconds: dict[str, list[float]] = {path: [] for path in paths}
+    seconds: dict[str, list[float]] = {path: [] for path in (*paths, "look")}
     difference = 0.0
     for _ in range(repeats):
         for name in names:
@@ -94,6 +97,11 @@ def _row(folder: Path, width: int, height: int, paths: dict[str, Read], repeats:
                 start = time.perf_counter()
                 found[path] = read(folder, name)
                 seconds[path].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            looked = examine(folder, name)
+            seconds["look"].append(time.perf_counter() - start)
+            if looked:
+                raise SystemExit(f"error: {looked} of a picture that was just made")
             difference = max(difference, float((found["ours"] - found["stock"]).abs().max()))
     rate = {path: 1 / median(times) for path, times in seconds.items()}
     return {
@@ -102,6 +110,7 @@ def _row(folder: Path, width: int, height: int, paths: dict[str, Read], repeats:
         "bytes": round(sum((folder / name).stat().st_size for name in names) / len(names)),
         "stock_images_s": round(rate["stock"], 1),
         "ours_images_s": round(rate["ours"], 1),
+        "looks_s": round(rate["look"]),
         "ratio": round(rate["ours"] / rate["stock"], 2),
         "largest_difference": difference,
     }
