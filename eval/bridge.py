@@ -19,12 +19,14 @@ from . import kit, manifest, scores
 from .benchmarks import Benchmark, resolve
 from .export_form import ExportForm, fingerprint
 from .inference import LlavaAnswerer
+from .judge import Judge, JudgeAddress, JudgeAway
 from .predictions import PredictionLog, key
 from .questions import Asked, ask_all
 from .samples import sample_records
 from .scoring import score, write_lines
 
 LOG = "vlmevalkit.log"
+VERDICTS = "verdicts.jsonl"
 
 
 @dataclass
@@ -48,6 +50,7 @@ class _Job:
     entries: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
+    unscored: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -78,11 +81,7 @@ def evaluate(
     if not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
     for benchmark in chosen:
-        if benchmark.kind == "open":
-            raise EvaluationError(
-                f"{benchmark.dataset} needs a judge for open answers, which is not supported yet. "
-                "Leave it out; the mean over the nine is then withheld and the gap named."
-            )
+        kit.check_judge(benchmark, judge)
         kit.tsv_path(benchmark, data_root)
     for job in jobs:
         _claim(job.folder)
@@ -91,12 +90,16 @@ def evaluate(
     tasks = []
     for benchmark in chosen:
         dataset = kit.build_dataset(benchmark, data_root, log)
-        kit.check_judge(benchmark, judge)
         asked = ask_all(benchmark, dataset, data_root, limit)
         digest = sha256(kit.tsv_path(benchmark, data_root))
         tasks.append(_Task(benchmark, dataset, asked, digest))
     for job in jobs:
         _run(job, tasks, data_root, quiet, judge=judge, batch_size=batch_size, limit=limit)
+    if lacking := [f"{job.name}: {', '.join(job.unscored)}" for job in jobs if job.unscored]:
+        raise JudgeAway(
+            f"not scored, because the judge did not answer: {'; '.join(lacking)}. The answers and the verdicts so far "
+            "are kept: run the same command again when it does"
+        )
     return [job.folder for job in jobs]
 
 
@@ -152,38 +155,63 @@ def _run(
         answerer = _answer(job, task, answerer, quiet, batch_size)
     del answerer
     gc.collect()
+    address = None if judge == kit.EXACT else JudgeAddress.read(judge)
+    verdicts = Judge(address.model, job.folder / VERDICTS, url=address.url) if address is not None else None
     for task in tasks:
         dataset = task.benchmark.dataset
-        begun = time.perf_counter()
         note(f"{job.name}: scoring {dataset}", quiet)
-        result = score(
-            task.benchmark,
-            task.dataset,
-            task.asked,
-            job.answers[dataset],
-            folder=job.folder / "vlmeval" / dataset,
-            name=job.folder.name,
-            data_root=data_root,
-            judge=judge,
-            log=job.folder / LOG,
-        )
-        if limit is not None:
-            result.entry["limit"] = limit
-        job.entries[dataset] = result.entry
-        write_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
-        records = sample_records(task.benchmark, task.dataset, task.asked, job.answers[dataset], result.hits)
-        write_lines(job.folder / "samples" / f"{dataset}.jsonl", records)
-        job.seconds[dataset]["scoring"] = time.perf_counter() - begun
-        record["datasets"][dataset] = {
-            "sha256": task.sha256,
-            "asked": len(task.asked),
-            "seconds": job.seconds[dataset],
-            "prompts_sha256": key(*(item.question.text for item in task.asked)),
-        }
+        try:
+            record["datasets"][dataset] = _score(job, task, data_root, limit, address, verdicts)
+        except JudgeAway as away:
+            job.unscored[dataset] = f"judge unavailable: {away}"
+            note(f"{job.name}: {dataset} is not scored: {away}", quiet)
+    if verdicts is not None:
+        verdicts.close()
+    # An earlier score must not stand for answers that nobody has judged now.
+    kept = [{name: value for name, value in old.items() if name not in job.unscored} for old in previous]
     record["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    record["datasets"] = {**previous[1], **record["datasets"]}
+    record["datasets"] = {**kept[1], **record["datasets"]}
+    record["unscored"] = job.unscored
     scores.write_whole(job.folder / "manifest.json", record)
-    scores.write(job.folder, job.name, {**previous[0], **job.entries}, record)
+    scores.write(job.folder, job.name, {**kept[0], **job.entries}, record)
+
+
+def _score(
+    job: _Job,
+    task: _Task,
+    data_root: Path,
+    limit: int | None,
+    address: JudgeAddress | None,
+    verdicts: Judge | None,
+) -> dict[str, Any]:
+    """Score one benchmark and write what reports read of it; returns its part of the manifest."""
+    begun = time.perf_counter()
+    dataset = task.benchmark.dataset
+    result = score(
+        task.benchmark,
+        task.dataset,
+        task.asked,
+        job.answers[dataset],
+        folder=job.folder / "vlmeval" / dataset,
+        name=job.folder.name,
+        data_root=data_root,
+        judge=kit.EXACT if address is None else address.file_name,
+        log=job.folder / LOG,
+        verdicts=verdicts,
+    )
+    if limit is not None:
+        result.entry["limit"] = limit
+    job.entries[dataset] = result.entry
+    write_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
+    records = sample_records(task.benchmark, task.dataset, task.asked, job.answers[dataset], result.hits)
+    write_lines(job.folder / "samples" / f"{dataset}.jsonl", records)
+    job.seconds[dataset]["scoring"] = time.perf_counter() - begun
+    return {
+        "sha256": task.sha256,
+        "asked": len(task.asked),
+        "seconds": job.seconds[dataset],
+        "prompts_sha256": key(*(item.question.text for item in task.asked)),
+    }
 
 
 def _answer(

@@ -13,13 +13,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import DataError, EvaluationError, SetupError
 
 from .benchmarks import Benchmark
+from .judge import Judge
 
 EXACT = "exact_matching"
 INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
@@ -171,31 +171,52 @@ def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
 
 
 def check_judge(benchmark: Benchmark, judge: str) -> None:
-    """Refuse before any work what VLMEvalKit would refuse after it, or quietly score another way.
+    """Refuse before any work what VLMEvalKit would refuse after it.
 
-    Raises EvaluationError when the benchmark has no score without a judge, or the judge does not answer.
+    Raises EvaluationError when the benchmark has no score without a judge.
     """
-    if judge == EXACT:
-        if benchmark.needs_judge:
-            raise EvaluationError(
-                f"{benchmark.dataset} has no score under {EXACT}: name a judge (--judge {benchmark.judge})."
-            )
-        return
-    if benchmark.judge is not None:
-        _probe(judge)
-
-
-@lru_cache
-def _probe(judge: str) -> None:
-    """Ask the judge once a process whether it is there; a failure is not remembered."""
-    from vlmeval.dataset.utils import build_judge
-
-    try:
-        working = bool(build_judge(model=judge).working())
-    except Exception as error:
-        raise EvaluationError(f"The judge {judge} cannot be built: {error}. Nothing was scored.") from error
-    if not working:
+    if judge == EXACT and benchmark.needs_judge:
         raise EvaluationError(
-            f"The judge {judge} does not answer. Set its key or address (OPENAI_API_KEY, OPENAI_API_BASE), "
-            f"or ask for --judge {EXACT}, which the table will say. Nothing was scored."
+            f"{benchmark.dataset} has no score under {EXACT}: name a judge (--judge {benchmark.judge})."
         )
+
+
+UNREADABLE = "Z"
+"""VLMEvalKit's letter for no option."""
+
+
+class _NoDice:
+    """Stands in for `random` where VLMEvalKit draws an option for a judge's answers that it cannot read."""
+
+    @staticmethod
+    def choice(options: object) -> str:
+        """No option, whatever there is to choose from."""
+        return UNREADABLE
+
+
+@contextmanager
+def judged_by(judge: Judge | None) -> Iterator[None]:
+    """Let VLMEvalKit's scoring ask this judge wherever it would build one of its own.
+
+    WORK-AROUND vlmeval (dataset/utils/multiple_choice.py, extract_answer_from_item): after three answers of the judge
+    that name no option, one is drawn at random and scored. Here it is none, the same in every run, and counted. Can go
+    when it is no longer drawn.
+    """
+    with ExitStack() as stack:
+        if judge is not None:
+            modules = [m for name, m in list(sys.modules.items()) if name.startswith("vlmeval.dataset")]
+            for module in modules:
+                if "build_judge" in vars(module):
+                    stack.enter_context(_replaced(module, "build_judge", lambda **_: judge))
+            stack.enter_context(_replaced(sys.modules["vlmeval.dataset.utils.multiple_choice"], "rd", _NoDice))
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,12 +15,18 @@ from typing import Any
 
 from moslora_xtuner.errors import EvaluationError
 
-from . import kit
+from . import judged, kit
 from .benchmarks import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, Benchmark
+from .judge import Judge, JudgeAway
 from .prompts import options
 from .questions import Asked, ability_of
 
 Outcome = dict[str, Any]
+JUDGE_WORKERS = 8
+"""Requests that a judge gets at a time."""
+
+
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,13 @@ class Scored:
 
 
 def prediction_table(dataset: Any, asked: Sequence[Asked], answers: Sequence[str]) -> Any:
-    """VLMEvalKit's prediction table: the asked rows of its data without images, with the answers."""
+    """VLMEvalKit's prediction table: the asked rows of its data without images, with the answers.
+
+    A character that no XML may hold stands as U+FFFD: an xlsx with it cannot be read again, also VLMEvalKit's own.
+    """
     frame = dataset.data.iloc[[item.place for item in asked]].copy()
     frame = frame.drop(columns=[name for name in ("image",) if name in frame])
-    frame["prediction"] = list(answers)
+    frame["prediction"] = [_UNWRITABLE.sub("\ufffd", answer) for answer in answers]
     if 0 in set(frame["index"]) and "g_index" not in frame and kit.OFFSET in set(frame["index"]):
         # VLMEvalKit takes index <= 1e6 for unrotated: rotation 1 of question 0 would count as one.
         frame["g_index"] = [int(index) % kit.OFFSET for index in frame["index"]]
@@ -62,8 +72,12 @@ def score(
     data_root: Path,
     judge: str,
     log: Path,
+    verdicts: Judge | None = None,
 ) -> Scored:
-    """Let VLMEvalKit score the answers in a fresh folder. Raises EvaluationError where that fails."""
+    """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
+
+    Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
+    """
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -75,9 +89,12 @@ def score(
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
     settings = {"LMUData": str(data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    with kit.scratch_table(), kit.captured(log), kit.environment(**settings):
+    workers = JUDGE_WORKERS if verdicts is not None else min(4, os.cpu_count() or 1)
+    with kit.scratch_table(), kit.captured(log), kit.environment(**settings), kit.judged_by(verdicts):
         try:
-            dataset.evaluate(str(typed), model=judge, nproc=min(4, os.cpu_count() or 1))
+            dataset.evaluate(str(typed), model=judge, nproc=workers)
+        except JudgeAway:
+            raise
         except Exception as error:
             raise EvaluationError(
                 f"VLMEvalKit failed to score {benchmark.dataset} for {name}: "
@@ -151,6 +168,7 @@ def _multiple_choice(
     entry["parse_failures"] = sum(not can_infer(row["prediction"], options(row)) for row in records)
     entry["chance"] = _chance(benchmark, records)
     result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
+    entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
     hits = {str(row["index"]): float(row["hit"]) for row in result}
     vanilla: dict[str, float] = {}
     if benchmark.circular:
@@ -247,10 +265,8 @@ def _short_answers(
 def _open(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    raise EvaluationError(
-        f"{benchmark.dataset}: VLMEvalKit has scored it (see {table.parent}), but reading judged open "
-        "answers into scores.json is not supported yet."
-    )
+    entry, outcomes = judged.read(benchmark.dataset, table, judge)
+    return entry, outcomes, {outcome["unit"]: outcome["score"] for outcome in outcomes}
 
 
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -33,7 +33,13 @@ def evaluate(
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
-    judge: Annotated[str, typer.Option(help="Who reads free answers.")] = "exact_matching",
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[@URL]",
+            help="Who reads free answers: exact_matching, a model of OpenAI's, or one at a server's address up to /v1.",
+        ),
+    ] = "exact_matching",
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
 ) -> None:

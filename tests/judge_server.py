@@ -1,0 +1,101 @@
+"""A judge on this machine that speaks OpenAI's protocol, with faults on order."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Server(ThreadingHTTPServer):
+    """Answers a prompt with its own words in capitals (or `says`), after the faults that were scripted for it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: dict[str, list[str]] = defaultdict(list)
+        self.answered: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.away = False
+        self.says: Callable[[str], str] = str.upper
+        self.first_faults: dict[str, str] = {}  # by what the prompt ends with, at its first request
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has hung up is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][0]["content"]
+        server = self.server
+        with server.lock:
+            server.requests[prompt] += 1
+            ends = [text for text in server.first_faults if prompt.rstrip().endswith(text)]
+            if ends and server.requests[prompt] == 1:
+                server.script[prompt].append(server.first_faults[ends[0]])
+            fault = "503" if server.away else server.script[prompt].pop(0) if server.script[prompt] else ""
+        if fault == "slow":
+            time.sleep(0.6)
+        if fault in ("429", "500", "503"):
+            self.reply(int(fault), b'{"error": {"message": "later"}}')
+            return
+        answers: dict[str, bytes] = {
+            "nonsense": b"<html>gateway</html>",
+            "half": b'{"choices": [{"mess',
+            "no choices": b"{}",
+            "empty": self.completion(""),
+        }
+        whole = answers.get(fault, self.completion(server.says(prompt)))
+        if fault == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(whole)))
+            self.end_headers()
+            self.wfile.write(whole[:10])
+            self.close_connection = True
+            return
+        with server.lock:
+            server.answered[prompt] += fault == ""
+        self.reply(200, whole)
+
+    def completion(self, text: str) -> bytes:
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        return json.dumps(body).encode()
+
+    def reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 429:
+            self.send_header("Retry-After", "0.05")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server that runs."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
