@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from moslora_xtuner.data import image_check
 from moslora_xtuner.data.check import check
 from moslora_xtuner.data.examine import Rules
 from moslora_xtuner.data.mend import Mended, mend, mend_all
@@ -145,3 +146,13 @@ def test_pictures_named_jpg_that_were_saved_as_they_are(tmp_path: Path) -> None:
     made = mended(source, images, tmp_path / "b.json")
     assert [r["image"] for r in json.loads((tmp_path / "b.json").read_text())] == ["book.gif", "a.jpg"]
     assert made.kinds == {"image found under another extension": 1}
+
+
+def test_what_a_check_has_decoded_is_not_decoded_again(
+    image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "a.json", [sound("a", "a.png"), sound("cut", "truncated.png")])
+    assert faults(source, image_root) == 1
+    monkeypatch.setattr(image_check, "decode", lambda real, name: pytest.fail(f"{name} was decoded again"))
+    made = mended(source, image_root, tmp_path / "b.json")
+    assert (made.records, made.kinds) == (1, {"left out: truncated image": 1})
