@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,11 @@ def test_an_interrupted_check_goes_on_where_it_was(tmp_path: Path, cache: Path) 
     source, images = many(tmp_path, 8000)
     command = [sys.executable, "-m", "moslora_xtuner", "data", "check", str(source), "--images", str(images)]
     command += ["--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell lets what it starts in the background ignore the interrupt, and so would a child of this process.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
+    ) as process:
         deadline = time.monotonic() + 60
         while not remembered(ledger_file(images)):
             assert time.monotonic() < deadline
