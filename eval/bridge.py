@@ -75,6 +75,7 @@ def evaluate(
     are not asked again. Raises UsageError, DataError, OutputError, EvaluationError, SetupError.
     """
     chosen = resolve(benchmarks)
+    address = None if judge == kit.EXACT else JudgeAddress.read(judge)
     jobs = _plan(models, names, out)
     if batch_size < 1 or (limit is not None and limit < 1):
         raise UsageError(f"batch_size and limit must be at least 1, are {batch_size} and {limit}.")
@@ -94,7 +95,7 @@ def evaluate(
         digest = sha256(kit.tsv_path(benchmark, data_root))
         tasks.append(_Task(benchmark, dataset, asked, digest))
     for job in jobs:
-        _run(job, tasks, data_root, quiet, judge=judge, batch_size=batch_size, limit=limit)
+        _run(job, tasks, data_root, quiet, judge=judge, address=address, batch_size=batch_size, limit=limit)
     if lacking := [f"{job.name}: {', '.join(job.unscored)}" for job in jobs if job.unscored]:
         raise JudgeAway(
             f"not scored, because the judge did not answer: {'; '.join(lacking)}. The answers and the verdicts so far "
@@ -142,6 +143,7 @@ def _run(
     quiet: bool,
     *,
     judge: str,
+    address: JudgeAddress | None,
     batch_size: int,
     limit: int | None,
 ) -> None:
@@ -155,7 +157,6 @@ def _run(
         answerer = _answer(job, task, answerer, quiet, batch_size)
     del answerer
     gc.collect()
-    address = None if judge == kit.EXACT else JudgeAddress.read(judge)
     verdicts = Judge(address.model, job.folder / VERDICTS, url=address.url) if address is not None else None
     for task in tasks:
         dataset = task.benchmark.dataset

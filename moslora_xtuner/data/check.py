@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .examine import Examined, Examiner, Rules
-from .ledger import LedgerWriter, ledger_file
+from .ledger import LedgerWriter
 from .problems import FAULTS, Problem, Tally
 from .sources import Chunk, Source
 from .workers import cores, in_order
@@ -106,10 +106,11 @@ def check(
     Raises:
         DataError: a source cannot be read at all, or the image folder is not there though records name images.
     """
-    file = ledger_file(rules.images) if rules.decode else None
-    writer = LedgerWriter(file) if file is not None else None
+    rules = replace(rules, sources=tuple(sources)).remembering()
     # A broken ledger is begun anew by its writer, so readers come after it.
-    rules = replace(rules, sources=tuple(sources), ledger=None if recheck else file)
+    writer = LedgerWriter(rules.ledger) if rules.ledger is not None else None
+    if recheck:
+        rules = replace(rules, ledger=None)
     report = CheckReport([source.name for source in sources], rules.images)
     pace = _Pace(sources)
     repeats = _Repeats(sources)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .image_check import examine
-from .ledger import Ledger, Row
+from .ledger import Ledger, Row, ledger_file
 from .problems import FAULTS, Problem
 from .records import Record, read_record, record_name
 from .rows import Rows, encode_rows
@@ -59,6 +59,10 @@ class Rules:
     tokens: Tokenising | None = None
     ledger: Path | None = None
 
+    def remembering(self) -> Rules:
+        """The same, with what is known of the folder's images from before."""
+        return replace(self, ledger=ledger_file(self.images)) if self.decode else self
+
 
 @dataclass
 class Examined:
@@ -76,8 +80,7 @@ class Examined:
         problems: in the order of the records.
         learnt: looks at images, for the ledger.
         rows: the store's rows.
-        taken: records in `rows`, with their weights.
-        truncated: those of them that were cut.
+        truncated: records in `rows` that were cut.
     """
 
     source: int
@@ -91,7 +94,6 @@ class Examined:
     problems: list[Problem] = field(default_factory=list)
     learnt: list[Row] = field(default_factory=list)
     rows: Rows | None = None
-    taken: int = 0
     truncated: int = 0
 
 
@@ -182,7 +184,7 @@ class Examiner:
         if how.keep and sound:
             copies = source.copies(made.chunk.first, made.records)
             taken = [row for row in kept for _ in range(copies[row[0].position - made.chunk.first])]
-            made.taken, made.truncated = len(taken), sum(cut for *_, cut in taken)
+            made.truncated = sum(cut for *_, cut in taken)
             made.rows = encode_rows([(record, tokens) for _, record, tokens, _ in taken])
         return [(entry, record) for entry, record, *_ in kept]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .images import _UNDECODABLE, SUFFIXES, ImageFault, locate, opened, undecodable
+from .images import SUFFIXES, UNDECODABLE, ImageFault, locate, opened, undecodable
 from .ledger import Ledger
 
 Finding = tuple[str, str]
@@ -42,7 +42,7 @@ def decode(real: str, name: str) -> list[Finding]:
             if image.format == "JPEG":
                 image.draft(image.mode, (1, 1))
             image.load()
-    except _UNDECODABLE as fault:
+    except UNDECODABLE as fault:
         told = undecodable(name, fault)
         return [(told.kind, told.detail)]
     except ImageFault as fault:

@@ -27,7 +27,7 @@ SUFFIXES = {
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
     "AVIF": {".avif"},
 }
-_UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
+UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
 
 
@@ -80,7 +80,7 @@ def open_image(root: Path, name: str) -> Image.Image:
     try:
         with opened(real, name) as image:
             return image.convert("RGB")
-    except _UNDECODABLE as fault:
+    except UNDECODABLE as fault:
         raise undecodable(name, fault) from fault
 
 
@@ -97,7 +97,7 @@ def opened(real: str, name: str) -> Image.Image:
             image = Image.open(real, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
         raise ImageFault("decompression bomb", name, f"would fill the memory ({_reason(fault)})") from fault
-    except _UNDECODABLE as fault:
+    except UNDECODABLE as fault:
         if _without_pixels(real):
             raise ImageFault("zero-size image", name, "is 0 pixels wide or high") from fault
         # Pillow's message would tell where the file really lies.

@@ -16,7 +16,6 @@ from .check import CHUNK, Progress
 from .examine import Examiner, Rules
 from .images import sibling
 from .instructions import IMAGE_TOKEN
-from .ledger import ledger_file
 from .problems import Problem
 from .records import ROLES, role_and_text
 from .sources import Broken, Source
@@ -63,7 +62,7 @@ def mend_all(source: Source, rules: Rules, out: Path, progress: Progress | None 
     made = Mended(out, out.with_name(f"{out.name}.changes.jsonl"))
     lines = out.suffix.lower() == ".jsonl"
     # What the check before this has decoded is not decoded again.
-    examiner = Examiner(replace(rules, ledger=ledger_file(rules.images) if rules.decode else None))
+    examiner = Examiner(rules.remembering())
     with atomic_file(out) as copy, atomic_file(made.changes) as log:
         copy.write("" if lines else "[")
         for chunk in source.reader.chunks(CHUNK):

@@ -94,13 +94,7 @@ def prepare(
     }
     if marker(out) is not None:
         claim(out, KIND, settings)
-        found = read_manifest(out)
-        if found["left_out"] > skip_bad * found["read"]:
-            raise DataError(
-                f"{out} leaves out {found['left_out']} of {found['read']} records ({out / PROBLEMS} names them): "
-                "allow that with --skip-bad, or mend the data and prepare another store"
-            )
-        return found
+        return _made_before(out, skip_bad)
     for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
         note(f"note: {left} is what an interrupted run left, or another one is writing now: it can be deleted")
     rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
@@ -111,7 +105,6 @@ def prepare(
         counts = {"records": 0, "text_only": 0, "truncated": 0, "tokens": 0}
 
         def keep(made: Examined) -> None:
-            assert made.rows is not None or not made.taken
             if made.rows is not None:
                 batch = write_rows(writer, made.rows)
                 counts["records"] += batch.num_rows
@@ -137,3 +130,13 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _made_before(out: Path, skip_bad: float) -> dict[str, Any]:
+    found = read_manifest(out)
+    if found["left_out"] > skip_bad * found["read"]:
+        raise DataError(
+            f"{out} leaves out {found['left_out']} of {found['read']} records ({out / PROBLEMS} names them): "
+            "allow that with --skip-bad, or mend the data and prepare another store"
+        )
+    return found
