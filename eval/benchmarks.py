@@ -63,7 +63,8 @@ def _mcq(
 ) -> Benchmark:
     return Benchmark(
         dataset, title, label, group, "mcq", "ImageMCQDataset", "_acc.csv", language="cn" if cn else "en",
-        judge="gpt-4o-mini", circular=circular, split="test" if "TEST" in dataset else None,
+        judge="gpt-4o-mini", circular=circular,
+        split=next((split.lower() for split in ("TEST", "DEV") if f"_{split}" in dataset), None),
         unit="circular group" if circular else "question",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ def _mme(dataset: str, title: str, label: str, group: str, *, full: bool) -> Ben
 _ALL = (
     _mcq("MMBench_TEST_EN", "MMBench English, test", "MMB-EN", circular=True),
     _mcq("MMBench_TEST_CN", "MMBench Chinese, test", "MMB-CN", cn=True, circular=True),
+    _mcq("MMBench_DEV_EN", "MMBench English, dev", "MMB-EN-dev", "other", circular=True),
+    _mcq("MMBench_DEV_CN", "MMBench Chinese, dev", "MMB-CN-dev", "other", cn=True, circular=True),
     _mcq("SEEDBench_IMG", "SEED-Bench, images", "SEED-img"),
     _mcq("AI2D_TEST", "AI2D, test", "AI2D"),
     _mcq("ScienceQA_TEST", "ScienceQA, test", "SciQA"),

@@ -3,196 +3,230 @@
 from __future__ import annotations
 
 import gc
-import re
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.data.hashing import sha256
-from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
-from moslora_xtuner.progress import bar, note
+from moslora_xtuner.errors import DataError, UsageError
+from moslora_xtuner.progress import note
 
-from . import kit, manifest, scores
+from . import kit, manifest, scores, submission
+from .asking import Task, answer
 from .benchmarks import Benchmark, resolve
-from .export_form import ExportForm, fingerprint
-from .inference import LlavaAnswerer
 from .judge import Judge, JudgeAddress, JudgeAway
-from .predictions import PredictionLog, key
-from .questions import Asked, ask_all
-from .samples import sample_records
+from .models import Model, find
+from .pool import Pool
+from .precision import Precision
+from .predictions import key
+from .questions import ask_all
+from .run_folder import LOG, VERDICTS, claim, folder_name, held
+from .samples import answer_records, sample_records
 from .scoring import score, write_lines
 
-LOG = "vlmevalkit.log"
-VERDICTS = "verdicts.jsonl"
 
+@dataclass(frozen=True)
+class Settings:
+    """How models are asked and judged; see `evaluate`."""
 
-@dataclass
-class _Task:
-    """One benchmark, read once for all models."""
+    judge: str = kit.EXACT
+    batch_size: int = 64
+    processes: int = 1
+    limit: int | None = None
+    precision: Precision | None = None
+    download: bool = False
+    quiet: bool = False
 
-    benchmark: Benchmark
-    dataset: Any
-    asked: list[Asked]
-    sha256: str
+    @property
+    def address(self) -> JudgeAddress | None:
+        """Whom to ask for verdicts; None for exact matching. Raises UsageError for a malformed one."""
+        return None if self.judge == kit.EXACT else JudgeAddress.read(self.judge)
 
 
 @dataclass
 class _Job:
     """One model on its way through the benchmarks."""
 
-    model: Path
-    name: str
+    model: Model
     folder: Path
-    fingerprint: str
     entries: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
+    away: bool = False
 
 
 def evaluate(
-    models: list[Path],
+    models: Sequence[str | Path],
     benchmarks: list[str],
     data_root: Path,
     out: Path,
     *,
-    judge: str = kit.EXACT,
-    batch_size: int = 64,
-    limit: int | None = None,
     names: list[str] | None = None,
-    quiet: bool = False,
+    **settings: Any,
 ) -> list[Path]:
     """Answer and score benchmarks for each model; returns the run folders, OUT/NAME, in the models' order.
 
-    NAME is the model's name (of `names`, else of its export) with a hyphen for each blank or sign.
+    NAME is the model's name (of `names`, else its own) with a hyphen for each blank or sign. A run folder that is there
+    already is continued: stored answers to the same questions of the same model are not asked again.
 
-    `benchmarks`: dataset names or groups (`paper`, `digits`); `data_root` holds DATASET.tsv files; `limit`:
-    only that many units (circular groups, image pairs, questions) of each; `quiet`: no progress.
-    A run folder that is there already is continued: stored answers to the same questions of the same model
-    are not asked again. Raises UsageError, DataError, OutputError, EvaluationError, SetupError.
+    Args:
+        models: see `models.find`.
+        benchmarks: dataset names or groups (`paper`, `digits`).
+        data_root: holds DATASET.tsv files.
+        out: holds the run folders.
+        names: one a model.
+        settings: fields of `Settings`: `judge`; `batch_size` questions at a time in each of `processes`; `limit`, only
+            that many units (circular groups, image pairs, questions) of each benchmark; `precision`; `download` of a
+            model that is not here; `quiet`, no progress.
+
+    Raises:
+        UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
+        JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
     """
+    set_to = Settings(**settings)
     chosen = resolve(benchmarks)
-    address = None if judge == kit.EXACT else JudgeAddress.read(judge)
-    jobs = _plan(models, names, out)
-    if batch_size < 1 or (limit is not None and limit < 1):
-        raise UsageError(f"batch_size and limit must be at least 1, are {batch_size} and {limit}.")
+    _ = set_to.address
+    if min(set_to.batch_size, set_to.processes, 1 if set_to.limit is None else set_to.limit) < 1:
+        raise UsageError(
+            "batch_size, processes and limit must be at least 1, are "
+            f"{set_to.batch_size}, {set_to.processes} and {set_to.limit}."
+        )
     if not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
     for benchmark in chosen:
-        kit.check_judge(benchmark, judge)
+        kit.check_judge(benchmark, set_to.judge)
         kit.tsv_path(benchmark, data_root)
+    jobs = _plan(models, names, out, set_to)
     for job in jobs:
-        _claim(job.folder)
-    data_root, log = data_root.resolve(), jobs[0].folder / LOG
-    note("Reading the benchmarks (VLMEvalKit takes a while to import)", quiet)
-    tasks = []
-    for benchmark in chosen:
-        dataset = kit.build_dataset(benchmark, data_root, log)
-        asked = ask_all(benchmark, dataset, data_root, limit)
-        digest = sha256(kit.tsv_path(benchmark, data_root))
-        tasks.append(_Task(benchmark, dataset, asked, digest))
-    for job in jobs:
-        _run(job, tasks, data_root, quiet, judge=judge, address=address, batch_size=batch_size, limit=limit)
-    if lacking := [f"{job.name}: {', '.join(job.unscored)}" for job in jobs if job.unscored]:
+        claim(job.folder)
+    with ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(held(job.folder))
+        note("Reading the benchmarks (VLMEvalKit takes a while to import)", set_to.quiet)
+        tasks = _read(chosen, data_root.resolve(), jobs[0].folder / LOG, set_to)
+        for job in jobs:
+            _run(job, tasks, data_root.resolve(), set_to)
+    if away := [f"{job.model.name}: {', '.join(job.unscored)}" for job in jobs if job.away]:
         raise JudgeAway(
-            f"not scored, because the judge did not answer: {'; '.join(lacking)}. The answers and the verdicts so far "
+            f"not scored, because the judge did not answer: {'; '.join(away)}. The answers and the verdicts so far "
             "are kept: run the same command again when it does"
         )
     return [job.folder for job in jobs]
 
 
-def _plan(models: Sequence[Path], names: Sequence[str] | None, out: Path) -> list[_Job]:
+def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, set_to: Settings) -> list[_Job]:
     if not models:
         raise UsageError("No model was given to evaluate.")
     if names is not None and len(names) != len(models):
         raise UsageError(f"{len(names)} names for {len(models)} models: give one a model.")
+    for given in names or ():
+        folder_name(given)
     jobs = []
-    for place, model in enumerate(models):
-        form = ExportForm.read(model)
-        name = names[place] if names else form.name
-        folder = re.sub(r"[^\w.+-]+", "-", name).strip("-")
-        if not folder or folder.startswith("."):
-            raise UsageError(f"{name!r} cannot name a run folder: begin with a letter or a digit.")
-        jobs.append(_Job(model, name, out / folder, fingerprint(model)))
-    twice = {job.name for job in jobs if sum(other.folder == job.folder for other in jobs) > 1}
+    for place, word in enumerate(models):
+        name = names[place] if names else None
+        model = find(str(word), precision=set_to.precision, download=set_to.download, name=name, quiet=set_to.quiet)
+        jobs.append(_Job(model, out / folder_name(model.name)))
+    twice = {job.model.name for job in jobs if sum(other.folder == job.folder for other in jobs) > 1}
     if twice:
-        raise UsageError(f"More than one model is named {sorted(twice)[0]!r}: name them apart (names).")
+        raise UsageError(f"More than one model is named {sorted(twice)[0]!r}: name them apart (--name).")
     return jobs
 
 
-def _claim(folder: Path) -> None:
-    """Make a run folder, or make sure that it is one."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file: name another output folder.")
-    ours = ("manifest.json", LOG, "predictions")
-    if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
-        raise OutputError(f"{folder} exists and is no evaluation run: name another folder or remove it.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error}.") from error
+def _read(chosen: Sequence[Benchmark], data_root: Path, log: Path, set_to: Settings) -> list[Task]:
+    """The benchmarks' questions; beside a test set whose answers are held back, its dev set where that is there."""
+    tasks = []
+    queue = list(chosen)
+    for benchmark in queue:
+        dataset = kit.build_dataset(benchmark, data_root, log)
+        asked = ask_all(benchmark, dataset, data_root, set_to.limit)
+        path = kit.tsv_path(benchmark, data_root)
+        tasks.append(Task(benchmark, dataset, asked, path, sha256(path)))
+        beside = None if kit.has_answers(dataset) else submission.dev_of(benchmark)
+        if beside is not None and beside not in queue:
+            if (data_root / f"{beside.dataset}.tsv").is_file():
+                queue.append(beside)
+            else:
+                note(
+                    f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
+                    set_to.quiet,
+                )
+    return tasks
 
 
-def _run(
-    job: _Job,
-    tasks: Sequence[_Task],
-    data_root: Path,
-    quiet: bool,
-    *,
-    judge: str,
-    address: JudgeAddress | None,
-    batch_size: int,
-    limit: int | None,
-) -> None:
+def _run(job: _Job, tasks: Sequence[Task], data_root: Path, set_to: Settings) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
-    started = datetime.now(timezone.utc)
-    record = manifest.start(job.model, job.name, job.fingerprint, started, judge, batch_size, limit)
-    previous = manifest.previous_entries(job.folder, job.fingerprint)
+    model, address = job.model, set_to.address
+    record = manifest.start(model, set_to.judge, set_to.batch_size, set_to.processes, set_to.limit)
+    previous = manifest.previous_entries(job.folder, model.sha256)
     scores.write_whole(job.folder / "manifest.json", record)
-    answerer: LlavaAnswerer | None = None
-    for task in tasks:
-        answerer = _answer(job, task, answerer, quiet, batch_size)
-    del answerer
-    gc.collect()
+    _answer_all(job, tasks, set_to)
     verdicts = Judge(address.model, job.folder / VERDICTS, url=address.url) if address is not None else None
     for task in tasks:
         dataset = task.benchmark.dataset
-        note(f"{job.name}: scoring {dataset}", quiet)
+        if not kit.has_answers(task.dataset):
+            file = submission.write(job.folder, model.name, task.dataset, task.asked, job.answers[dataset])
+            job.unscored[dataset] = (
+                f"{task.tsv.name} holds no answers: {file.relative_to(job.folder)} is to be submitted"
+            )
+            note(f"{model.name}: {dataset} has no answers to score by: submit {file}", set_to.quiet)
+            continue
+        note(f"{model.name}: scoring {dataset}", set_to.quiet)
         try:
-            record["datasets"][dataset] = _score(job, task, data_root, limit, address, verdicts)
+            record["datasets"][dataset] = _score(job, task, data_root, set_to, verdicts)
         except JudgeAway as away:
+            job.away = True
             job.unscored[dataset] = f"judge unavailable: {away}"
-            note(f"{job.name}: {dataset} is not scored: {away}", quiet)
+            note(f"{model.name}: {dataset} is not scored: {away}", set_to.quiet)
     if verdicts is not None:
         verdicts.close()
     # An earlier score must not stand for answers that nobody has judged now.
     kept = [{name: value for name, value in old.items() if name not in job.unscored} for old in previous]
-    record["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    record["finished"] = manifest.now()
     record["datasets"] = {**kept[1], **record["datasets"]}
     record["unscored"] = job.unscored
     scores.write_whole(job.folder / "manifest.json", record)
-    scores.write(job.folder, job.name, {**kept[0], **job.entries}, record)
+    scores.write(job.folder, model.name, {**kept[0], **job.entries}, record)
 
 
-def _score(
-    job: _Job,
-    task: _Task,
-    data_root: Path,
-    limit: int | None,
-    address: JudgeAddress | None,
-    verdicts: Judge | None,
-) -> dict[str, Any]:
+def _answer_all(job: _Job, tasks: Sequence[Task], set_to: Settings) -> None:
+    """Fill in the answers to all benchmarks; the model is loaded at the first question that has none."""
+    made: list[Pool] = []
+
+    def pool() -> Pool:
+        if not made:
+            made.append(job.model.pool(set_to.processes, set_to.batch_size))
+        return made[0]
+
+    try:
+        for task in tasks:
+            begun = time.perf_counter()
+            dataset = task.benchmark.dataset
+            file = job.folder / "predictions" / f"{dataset}.jsonl"
+            found = answer(job.model, task, file, batch_size=set_to.batch_size, pool=pool, quiet=set_to.quiet)
+            job.answers[dataset] = found.texts
+            seconds = time.perf_counter() - begun
+            job.seconds[dataset] = {"inference": seconds, "answered": float(found.asked_now)}
+    finally:
+        for item in made:
+            item.close()
+        made.clear()
+        gc.collect()
+
+
+def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: Judge | None) -> dict[str, Any]:
     """Score one benchmark and write what reports read of it; returns its part of the manifest."""
     begun = time.perf_counter()
-    dataset = task.benchmark.dataset
+    dataset, answers = task.benchmark.dataset, job.answers[task.benchmark.dataset]
+    address = set_to.address
     result = score(
         task.benchmark,
         task.dataset,
         task.asked,
-        job.answers[dataset],
+        answers,
         folder=job.folder / "vlmeval" / dataset,
         name=job.folder.name,
         data_root=data_root,
@@ -200,51 +234,19 @@ def _score(
         log=job.folder / LOG,
         verdicts=verdicts,
     )
-    if limit is not None:
-        result.entry["limit"] = limit
+    if set_to.limit is not None:
+        result.entry["limit"] = set_to.limit
     job.entries[dataset] = result.entry
     write_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
-    records = sample_records(task.benchmark, task.dataset, task.asked, job.answers[dataset], result.hits)
-    write_lines(job.folder / "samples" / f"{dataset}.jsonl", records)
+    rows = answer_records(task.benchmark, task.dataset, task.asked, answers, result.hits)
+    write_lines(job.folder / "answers" / f"{dataset}.jsonl", rows)
+    samples = sample_records(task.benchmark, task.dataset, task.asked, answers, result.hits)
+    write_lines(job.folder / "samples" / f"{dataset}.jsonl", samples)
     job.seconds[dataset]["scoring"] = time.perf_counter() - begun
     return {
         "sha256": task.sha256,
+        "tsv": str(task.tsv),
         "asked": len(task.asked),
         "seconds": job.seconds[dataset],
         "prompts_sha256": key(*(item.question.text for item in task.asked)),
     }
-
-
-def _answer(
-    job: _Job, task: _Task, answerer: LlavaAnswerer | None, quiet: bool, batch_size: int
-) -> LlavaAnswerer | None:
-    """Fill in the answers of one benchmark, from disk where they are, else from the model."""
-    begun = time.perf_counter()
-    dataset = task.benchmark.dataset
-    form = ExportForm.read(job.model)
-    settings = f"greedy {task.benchmark.max_new_tokens}"
-    keys = [
-        key(job.fingerprint, settings, form.prompt(item.question.text), item.question.image_key) for item in task.asked
-    ]
-    log = PredictionLog(job.folder / "predictions" / f"{dataset}.jsonl")
-    todo = [i for i, item in enumerate(task.asked) if log.get(item.index, keys[i]) is None]
-    if todo:
-        answerer = answerer or LlavaAnswerer(job.model)
-        done = len(task.asked) - len(todo)
-        with bar(f"{job.name}: {dataset} questions", already=done, quiet=quiet) as tick:
-
-            def store(places: list[int], texts: list[str]) -> None:
-                nonlocal done
-                rows = [todo[place] for place in places]
-                log.add((task.asked[i].index, keys[i], text) for i, text in zip(rows, texts, strict=True))
-                done += len(rows)
-                tick(done, len(task.asked))
-
-            answerer.answer([task.asked[i].question for i in todo], batch_size=batch_size, on_batch=store)
-    log.close()
-    found = [log.get(item.index, keys[i]) for i, item in enumerate(task.asked)]
-    if any(text is None for text in found):
-        raise EvaluationError(f"{log.path}: answers are missing after inference; run the evaluation again.")
-    job.answers[dataset] = [text for text in found if text is not None]
-    job.seconds[dataset] = {"inference": time.perf_counter() - begun, "answered": float(len(todo))}
-    return answerer

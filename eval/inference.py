@@ -2,125 +2,83 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.progress import note
 
-from .export_form import ExportForm
+from . import batches
+from .precision import Precision
+from .prompt_ids import PromptIds
+from .prompts import Question
 
 if TYPE_CHECKING:
     import torch
 
 FEATURE_CACHE_BYTES = 2 * 1024**3
-OnBatch = Callable[[list[int], list[str]], None]
-
-
-@dataclass(frozen=True)
-class Question:
-    """One prompt text (no image token, no template), its image file's bytes, and the longest answer."""
-
-    text: str
-    image: bytes | None
-    max_new_tokens: int = 16
-
-    @property
-    def image_key(self) -> str:
-        """The sha256 of the image bytes ("" without an image)."""
-        return "" if self.image is None else hashlib.sha256(self.image).hexdigest()
 
 
 class LlavaAnswerer:
     """Answer y = argmax p(y | <s> SYSTEM INSTRUCTION(<image> \\n question)), token by token.
 
-    Args: `folder` an export in stock Hugging Face form with moslora_export.json; `dtype` a torch dtype's
-    name (default float32 on CPU, bfloat16 on GPU); `device` (default: GPU where there is one).
-    Raises EvaluationError when the folder is no such export or an image cannot be read.
+    Args: `folder` a LLaVA in stock Hugging Face form; `precision` of its weights (default: bf16 on a GPU, fp32 on a
+    CPU); `device` (default: GPU where there is one).
+    Raises EvaluationError when the folder is no such model or an image cannot be read.
     """
 
-    def __init__(self, folder: Path, *, dtype: str | None = None, device: str | None = None) -> None:
+    def __init__(self, folder: Path, *, precision: Precision | None = None, device: str | None = None) -> None:
         import torch
-        from transformers import AutoTokenizer, CLIPImageProcessor, LlavaForConditionalGeneration
+        from transformers import CLIPImageProcessor, LlavaForConditionalGeneration
 
         from moslora_xtuner.data.pixels import ToPixels
 
-        self.form = ExportForm.read(folder)
+        self.prompts = PromptIds(folder)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = dtype or ("float32" if self.device == "cpu" else "bfloat16")
+        precision = precision or Precision.default(self.device)
         try:
             model = LlavaForConditionalGeneration.from_pretrained(
-                folder, torch_dtype=getattr(torch, self.dtype), local_files_only=True
+                folder, local_files_only=True, **precision.loading(self.device)
             )
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}. Export the model again.") from error
-        self.model: Any = model.eval().to(self.device)
-        self.to_pixels = ToPixels(processor, self.form.pad_image_to_square)
+        self.model: Any = model.eval() if precision is Precision.four_bit else model.eval().to(self.device)
+        self.to_pixels = ToPixels(processor, self.prompts.form.pad_image_to_square)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._feature_bytes = 0
-        self._stop_ids, self._stop_texts = self._stops()
-        bos = self.tokenizer.bos_token_id
-        if self.form.bos and bos is None:
-            raise EvaluationError(f"{folder}: the export asks for a BOS token, its tokenizer has none.")
-        self._bos: list[int] = [bos] if self.form.bos else []
 
-    def _stops(self) -> tuple[set[int], list[str]]:
-        """Stop words that are one token, by id (with EOS), and the longer ones as text."""
-        eos = self.tokenizer.eos_token_id
-        ids, texts = ({eos} if eos is not None else set()), []
-        for word in self.form.stop_words:
-            tokens = self.tokenizer.encode(word, add_special_tokens=False)
-            if len(tokens) == 1:
-                ids.add(tokens[0])
-            else:
-                texts.append(word)
-        return ids, texts
+    def answer(self, questions: Sequence[Question], *, batch_size: int = 64) -> list[str]:
+        """Answer every question, in batches; the answers come in the order of the questions."""
+        lengths = [self.prompts.length(question) for question in questions]
+        answers = [""] * len(questions)
+        for places in batches.plan(questions, lengths, batch_size):
+            found = self.answer_batch([questions[place] for place in places])
+            for place, text in zip(places, found, strict=True):
+                answers[place] = text
+        return answers
 
-    def encode(self, question: Question) -> tuple[list[int], list[int]]:
-        """Token ids before and after the image, each side encoded alone as in training."""
-        text = question.text.replace(self.form.image_token, "").strip()
-        if question.image is None:
-            return self._bos + self._ids(self.form.prompt(text)), []
-        before, after = self.form.prompt(f"{self.form.image_token}\n{text}").split(self.form.image_token)
-        return self._bos + self._ids(before), self._ids(after)
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def answer(
-        self, questions: Sequence[Question], *, batch_size: int = 64, on_batch: OnBatch | None = None
-    ) -> list[str]:
-        """Answer every question; the answers come in the order of the questions.
-
-        Questions run in batches of like length, equal images together; `on_batch` gets the places and
-        answers of each finished batch.
-        """
+    def answer_batch(self, questions: Sequence[Question]) -> list[str]:
+        """Answer the questions at once; where the GPU's memory does not hold them, one half after the other."""
         import torch
 
-        encoded = [self.encode(question) for question in questions]
-        keys = [question.image_key for question in questions]
-        order = sorted(
-            range(len(questions)),
-            key=lambda i: (questions[i].max_new_tokens, len(encoded[i][0]) + len(encoded[i][1]), keys[i], i),
-        )
-        answers = [""] * len(questions)
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
+        try:
             with torch.inference_mode():
-                self._encode_images({keys[i]: questions[i].image for i in places})
-                rows = [self._embed(encoded[i], keys[i]) for i in places]
-                texts = self._generate(rows, max(questions[i].max_new_tokens for i in places))
-            for place, text in zip(places, texts, strict=True):
-                answers[place] = text
-            if on_batch is not None:
-                on_batch(places, texts)
-        return answers
+                keys = [question.image_key for question in questions]
+                self._encode_images({key: question.image for key, question in zip(keys, questions, strict=True)})
+                encoded = [self.prompts.encode(question) for question in questions]
+                rows = [self._embed(ids, key) for ids, key in zip(encoded, keys, strict=True)]
+                return self._generate(rows, [question.max_new_tokens for question in questions])
+        except torch.OutOfMemoryError:
+            half = len(questions) // 2
+            if not half:
+                raise
+        note(f"{len(questions)} questions at a time are too many for the memory: answered {half} at a time")
+        torch.cuda.empty_cache()
+        return self.answer_batch(questions[:half]) + self.answer_batch(questions[half:])
 
     def pixels(self, content: bytes) -> torch.Tensor:
         """Image bytes to (3, size, size), by the same steps as in training."""
@@ -165,7 +123,7 @@ class LlavaAnswerer:
             return table(before)
         return torch.cat([table(before), self._features[key], table(after)])
 
-    def _generate(self, rows: list[torch.Tensor], max_new_tokens: int) -> list[str]:
+    def _generate(self, rows: list[torch.Tensor], max_new_tokens: Sequence[int]) -> list[str]:
         """Greedy decoding of one batch of embedded prompts; finished rows leave the batch at once."""
         import torch
         from transformers import DynamicCache
@@ -181,7 +139,7 @@ class LlavaAnswerer:
         made: list[list[int]] = [[] for _ in rows]
         alive = list(range(len(rows)))
         inputs: dict[str, Any] = {"inputs_embeds": embeds}
-        for _ in range(max_new_tokens):
+        for _ in range(max(max_new_tokens)):
             output = self.model.language_model(
                 **inputs,
                 attention_mask=mask,
@@ -193,7 +151,11 @@ class LlavaAnswerer:
             chosen = output.logits[:, -1].argmax(-1)
             for row_number, token in zip(alive, chosen.tolist(), strict=True):
                 made[row_number].append(token)
-            keep = [i for i, row_number in enumerate(alive) if not self._finished(made[row_number])]
+            keep = [
+                place
+                for place, row in enumerate(alive)
+                if not self.prompts.finished(made[row]) and len(made[row]) < max_new_tokens[row]
+            ]
             if not keep:
                 break
             if len(keep) < len(alive):
@@ -204,20 +166,4 @@ class LlavaAnswerer:
             inputs = {"input_ids": chosen[:, None]}
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             positions = positions[:, -1:] + 1
-        return [self._text(tokens) for tokens in made]
-
-    def _finished(self, tokens: list[int]) -> bool:
-        if tokens[-1] in self._stop_ids:
-            return True
-        if not self._stop_texts:
-            return False
-        text = self.tokenizer.decode(tokens)
-        return any(word in text for word in self._stop_texts)
-
-    def _text(self, tokens: list[int]) -> str:
-        """The answer's text, without stop words and other special tokens."""
-        end = next((i for i, token in enumerate(tokens) if token in self._stop_ids), len(tokens))
-        text: str = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        for word in self._stop_texts:
-            text = text.split(word)[0]
-        return text.strip()
+        return [self.prompts.text(tokens) for tokens in made]

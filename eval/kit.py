@@ -20,6 +20,7 @@ from moslora_xtuner.errors import DataError, EvaluationError, SetupError
 
 from .benchmarks import Benchmark
 from .judge import Judge
+from .prompts import is_blank
 
 EXACT = "exact_matching"
 INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
@@ -133,12 +134,9 @@ def _read_tsv(path: Path) -> Any:
         frame = pandas.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
-    missing = [name for name in ("index", "question", "answer") if name not in frame]
+    missing = [name for name in ("index", "question") if name not in frame]
     if missing:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}: it cannot be scored"
-            + (" here (a test set whose answers are held back)." if "answer" in missing else ".")
-        )
+        raise DataError(f"{path} has no column {', '.join(missing)}: it is no table of VLMEvalKit.")
     if frame["index"].duplicated().any():
         twice = frame["index"][frame["index"].duplicated()].iloc[0]
         raise DataError(f"{path} holds the index {twice} twice.")
@@ -168,6 +166,20 @@ def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
     if benchmark.circular and not all(isinstance(index, int) for index in dataset.data["index"]):
         raise DataError(f"{path}: circular evaluation needs whole numbers in the column `index`.")
     return dataset
+
+
+def has_answers(dataset: Any) -> bool:
+    """Tell whether the answers are in the table, or held back. Raises DataError when a part of them is."""
+    if "answer" not in dataset.data:
+        return False
+    given = [not is_blank(value) for value in dataset.data["answer"]]
+    if any(given) and not all(given):
+        index = dataset.data["index"].iloc[given.index(False)]
+        raise DataError(
+            f"{dataset.dataset_name}.tsv: {len(given) - sum(given)} of {len(given)} questions have no answer (first "
+            f"index {index}) and would count as wrong: take them out of the table, or fill them in."
+        )
+    return all(given)
 
 
 def check_judge(benchmark: Benchmark, judge: str) -> None:

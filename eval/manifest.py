@@ -7,12 +7,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .export_form import FILE_NAME
+if TYPE_CHECKING:
+    from .models import Model
 
 PACKAGES = (
     "moslora-xtuner",
@@ -61,27 +62,20 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": commit.stdout.strip(), "changed_files": len(state.stdout.splitlines())}
 
 
-def start(
-    model: Path,
-    name: str,
-    fingerprint: str,
-    started: datetime,
-    judge: str,
-    batch_size: int,
-    limit: int | None,
-) -> dict[str, Any]:
+def start(model: Model, judge: str, batch_size: int, processes: int, limit: int | None) -> dict[str, Any]:
     """The manifest as it is known before the first answer."""
     return {
-        "model": name,
-        "model_path": str(model.resolve()),
-        "model_sha256": fingerprint,
-        "export": _export_facts(model),
+        "model": model.name,
+        "model_path": str(Path(model.source).resolve()) if Path(model.source).exists() else model.source,
+        "model_sha256": model.sha256,
+        **model.facts,
         "judge": judge,
         "decoding": "greedy",
         "batch_size": batch_size,
+        "processes": processes,
         "limit": limit,
         "command": shlex.join(sys.argv),
-        "started": started.isoformat(timespec="seconds"),
+        "started": now(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "git": git_state(),
@@ -89,11 +83,9 @@ def start(
     }
 
 
-def _export_facts(model: Path) -> dict[str, Any]:
-    """What the exporter says of the model beyond its chat form (adapter, seed and the like)."""
-    content = json.loads((model / FILE_NAME).read_text(encoding="utf-8"))
-    form = ("format", "name", "template", "system", "bos", "pad_image_to_square", "image_token")
-    return {name: value for name, value in content.items() if name not in form}
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def previous_entries(folder: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import string
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from moslora_xtuner.data.instructions import multiple_choice, short_answer
 
 from .benchmarks import Benchmark
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt text (no image token, no template), its image file's bytes, and the longest answer."""
+
+    text: str
+    image: bytes | None
+    max_new_tokens: int = 16
+
+    @cached_property
+    def image_key(self) -> str:
+        """The sha256 of the image bytes ("" without an image)."""
+        return "" if self.image is None else hashlib.sha256(self.image).hexdigest()
 
 
 def is_blank(value: Any) -> bool:

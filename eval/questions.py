@@ -12,9 +12,8 @@ from typing import Any
 from moslora_xtuner.errors import DataError
 
 from .benchmarks import Benchmark
-from .inference import Question
 from .kit import OFFSET
-from .prompts import build, is_blank
+from .prompts import Question, build, is_blank
 
 # VLMEvalKit's own abbreviations (vlmeval/dataset/utils/multiple_choice.py: MMB_abbrs)
 MMB_ABILITIES = {

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 from .benchmarks import Benchmark
 from .kit import OFFSET
 from .prompts import is_blank, options
 from .questions import Asked
+from .thumbnails import data_uri
 
 PER_ABILITY = 3
-LONGEST_SIDE = 320
 
 
 def chosen(benchmark: Benchmark, asked: Sequence[Asked]) -> list[int]:
@@ -53,22 +51,31 @@ def sample_records(
                 "answer": "" if is_blank(row.get("answer")) else str(row["answer"]),
                 "prediction": answers[place],
                 "hit": hits.get(str(item.index)),
-                "image": _data_uri(item.question.image),
+                "image": data_uri(item.question.image),
             }
         )
     return records
 
 
-def _data_uri(content: bytes | None) -> str:
-    """The picture as a data URI, at most 320 pixels wide and high."""
-    if content is None:
-        return ""
-    from PIL import Image
-
-    image = Image.open(BytesIO(content)).convert("RGB")
-    small = max(image.size) <= LONGEST_SIDE
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    target = BytesIO()
-    image.save(target, "PNG" if small else "JPEG")
-    text = base64.b64encode(target.getvalue()).decode()
-    return f"data:image/{'png' if small else 'jpeg'};base64,{text}"
+def answer_records(
+    benchmark: Benchmark,
+    dataset: Any,
+    asked: Sequence[Asked],
+    answers: Sequence[str],
+    hits: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Every question with its unit, ability, options, right answer, prediction and hit (0 to 1); no picture."""
+    rows = dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")
+    return [
+        {
+            "index": str(item.index),
+            "unit": item.unit,
+            "ability": item.ability,
+            "question": str(rows[item.place]["question"]),
+            "options": options(rows[item.place]) if benchmark.kind == "mcq" else {},
+            "answer": "" if is_blank(rows[item.place].get("answer")) else str(rows[item.place]["answer"]),
+            "prediction": text,
+            "hit": hits.get(str(item.index)),
+        }
+        for item, text in zip(asked, answers, strict=True)
+    ]

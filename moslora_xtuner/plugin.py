@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from . import adapters  # noqa: F401  (registers the adapter with PEFT)
+from .llm.quantise_on_cpu import quantise_on_cpu
 from .versions import check_versions
 
 
@@ -56,17 +57,6 @@ def train_on_cpu() -> None:
             torch.distributed.init_process_group(backend="gloo", **options)
 
     dist._init_dist_pytorch = init_gloo
-
-
-def quantise_on_cpu() -> None:
-    """WORK-AROUND transformers 4.48.0: it refuses bitsandbytes on a CPU, which bitsandbytes >= 0.46 can do.
-
-    `_validate_bnb_multi_backend_availability` (integrations/bitsandbytes.py) then fails at `discard` on a frozenset.
-    Can go with transformers 4.49 or newer, which asks bitsandbytes.
-    """
-    import transformers.integrations as integrations
-
-    integrations.validate_bnb_backend_availability = lambda raise_exception=False: True
 
 
 def finish_each_gather() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from moslora_xtuner.errors import UsageError
+from moslora_xtuner.eval.precision import Precision
 
 from .app import Out, app
 
@@ -27,7 +28,13 @@ class ReportFormat(str, Enum):
 
 @app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Exported models.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
+        ),
+    ],
     out: Out,
     benchmarks: Annotated[str, typer.Option(help="A group or names, with commas between.")] = "digits",
     data_root: Annotated[
@@ -40,18 +47,45 @@ def evaluate(
             help="Who reads free answers: exact_matching, a model of OpenAI's, or one at a server's address up to /v1.",
         ),
     ] = "exact_matching",
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", metavar="NAME", help="What reports call the models, in their order.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer; one a GPU by default, one without.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time in each process.")] = 64,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     if data_root is None:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
     from moslora_xtuner.eval import bridge
 
-    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
-    runs = bridge.evaluate(models, names, data_root, out, judge=judge, batch_size=batch_size, limit=limit)
+    runs = bridge.evaluate(
+        models,
+        [word.strip() for word in benchmarks.split(",") if word.strip()],
+        data_root,
+        out,
+        names=name,
+        judge=judge,
+        processes=processes or _gpus(),
+        batch_size=batch_size,
+        precision=precision,
+        limit=limit,
+        download=download,
+    )
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
+
+
+def _gpus() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
 
 
 @app.command(epilog="Example: moslora report runs/lora runs/moslora --baseline lora -o runs/report")

@@ -57,7 +57,7 @@ def in_order(make: Callable[[], Work[Result]], jobs: Iterable[Job], workers: int
     under_way: deque[Future[Result]] = deque()
     try:
         for job in chain(first, jobs):
-            with _no_main():
+            with no_main():
                 under_way.append(pool.submit(_run, job))
             if len(under_way) > 2 * workers:
                 yield under_way.popleft().result()
@@ -72,7 +72,7 @@ def in_order(make: Callable[[], Work[Result]], jobs: Iterable[Job], workers: int
 
 
 @contextmanager
-def _no_main() -> Iterator[None]:
+def no_main() -> Iterator[None]:
     """Processes that start in here do not import the script that this one runs.
 
     WORK-AROUND Python (multiprocessing.spawn.get_preparation_data): a spawned process imports the parent's main
@@ -95,11 +95,11 @@ _work: Work[Any] | None = None
 def _begin(make: Callable[[], Work[Any]], parent: int) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends all in order
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     _work = make()
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End when the main process has been killed: nobody would ever ask again."""
     while os.getppid() == parent:
         time.sleep(1)

@@ -16,9 +16,9 @@ from ..llm.families import INTERNLM2, family
 from ..llm.load import load_llm, load_tokenizer
 from ..output import atomic_folder
 from ..projector import projector_weights
-from .parts import ADAPTER_CONFIG, Parts, find_parts
+from ..training.artifacts import PROJECTOR
+from .parts import ADAPTER_CONFIG, FORM, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER, Parts, find_parts
 
-FORM = "moslora_export.json"
 TOLERANCE = 1e-3
 """Largest difference of the merged model's outputs from the tuned one's, relative to their largest value."""
 
@@ -42,7 +42,7 @@ def export(run: Path, out: Path, *, format: str = "hf", name: str | None = None)
         return _export_adapter(Path(run), Path(out), format)
     parts = find_parts(Path(run))
     if format == "lora":
-        return _export_lora(parts, Path(out))
+        return _export_lora(parts, Path(out), name or Path(run).name)
     if format == "hf":
         return _export_hf(parts, Path(out), name or Path(run).name)
     raise UsageError(f"no export format {format!r}: use hf or lora")
@@ -56,17 +56,18 @@ def _export_adapter(adapter: Path, out: Path, format: str) -> Path:
     return fold_adapter(adapter, out)
 
 
-def _export_lora(parts: Parts, out: Path) -> Path:
+def _export_lora(parts: Parts, out: Path, name: str) -> Path:
     from ..adapters import fold_adapter
 
-    adapters = {"llm_adapter": parts.llm_adapter, "visual_encoder_adapter": parts.visual_encoder_adapter}
+    adapters = {LLM_ADAPTER: parts.llm_adapter, VISUAL_ENCODER_ADAPTER: parts.visual_encoder_adapter}
     if not any(adapters.values()):
         raise ExportError("this is a base model without adapters: there is no LoRA to write")
     with atomic_folder(out, kind="export") as folder:
         for name, adapter in adapters.items():
             if adapter is not None:
                 fold_adapter(adapter, folder / name)
-        shutil.copytree(parts.projector, folder / "projector")
+        shutil.copytree(parts.projector, folder / PROJECTOR)
+        (folder / FORM).write_text(json.dumps({**_form(parts, name), "format": "lora"}, indent=2) + "\n")
     return out
 
 

@@ -1,4 +1,4 @@
-"""What an export starts from: a finished run, or a base model that was never tuned."""
+"""What an export starts from: a finished run, its adapters as exported, or a base model that was never tuned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCO
 
 BASE = "base.json"
 ADAPTER_CONFIG = "adapter_config.json"
+FORM = "moslora_export.json"
+LLM_ADAPTER, VISUAL_ENCODER_ADAPTER = "llm_adapter", "visual_encoder_adapter"
+"""An exported adapter's folder; a run's own are named as what they tune."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Parts:
 
 
 def find_parts(run: Path) -> Parts:
-    """The pieces of a run's folder (or its `adapters/`), or of a base model's folder.
+    """The pieces of a run's folder (or its `adapters/`), of an export in the form `lora`, or of a base model's folder.
 
     Raises:
         ExportError: the folder is neither, or the run did not finish.
@@ -41,19 +44,25 @@ def find_parts(run: Path) -> Parts:
             str(run / LLM), str(run / VISUAL_ENCODER), run / PROJECTOR, None, None,
             facts["template"], facts["pad_image_to_square"], facts["visual_select_layer"], facts,
         )  # fmt: skip
+    if (run / FORM).is_file():
+        form = _read(run / FORM)
+        if form.get("format") == "lora":
+            return _parts(run, form["source"], LLM_ADAPTER, VISUAL_ENCODER_ADAPTER)
     folder = run if (run / MANIFEST).is_file() else run / ADAPTERS
     if not (folder / MANIFEST).is_file():
         raise ExportError(
             f"{run} holds neither a finished run ({ADAPTERS}/{MANIFEST}) nor a base model ({BASE}): "
             "let the training end, or give another folder"
         )
-    facts = _read(folder / MANIFEST)
+    return _parts(folder, _read(folder / MANIFEST), LLM, VISUAL_ENCODER)
 
+
+def _parts(folder: Path, facts: dict[str, Any], llm: str, visual_encoder: str) -> Parts:
     def adapter(name: str) -> Path | None:
         return folder / name if (folder / name / ADAPTER_CONFIG).is_file() else None
 
     return Parts(
-        facts["llm"], facts["visual_encoder"], folder / PROJECTOR, adapter(LLM), adapter(VISUAL_ENCODER),
+        facts["llm"], facts["visual_encoder"], folder / PROJECTOR, adapter(llm), adapter(visual_encoder),
         facts["template"], facts["pad_image_to_square"], facts["visual_select_layer"], facts,
     )  # fmt: skip
 

@@ -26,15 +26,15 @@ def first(export: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many questions the model was asked, call by call."""
+    """How many questions the model was asked, batch by batch."""
     counts: list[int] = []
-    answer = LlavaAnswerer.answer
+    answer = LlavaAnswerer.answer_batch
 
-    def counting(self: LlavaAnswerer, questions: Any, **settings: Any) -> list[str]:
+    def counting(self: LlavaAnswerer, questions: Any) -> list[str]:
         counts.append(len(questions))
-        return answer(self, questions, **settings)
+        return answer(self, questions)
 
-    monkeypatch.setattr(LlavaAnswerer, "answer", counting)
+    monkeypatch.setattr(LlavaAnswerer, "answer_batch", counting)
     return counts
 
 
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_where_it_was(
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:7]) + lines[7][:20])
     evaluate([export], NAMES, data_root, tmp_path, quiet=True)
-    assert asked == [5]
+    assert asked == [12]  # the batch that was torn, as a whole; the other benchmark's answers are all there
     assert outcome(folder) == {name: outcome(first)[name] for name in NAMES}
 
 
@@ -112,7 +112,7 @@ def test_a_changed_question_is_asked_again(
     text = (data_root / "DigitsTextVQA.tsv").read_text().replace("Question 2?", "Which number?")
     (root / "DigitsTextVQA.tsv").write_text(text)
     copy(first, tmp_path / "runs")
-    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", quiet=True)
+    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", quiet=True, batch_size=1)
     assert asked == [1]
 
 

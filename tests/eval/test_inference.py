@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from moslora_xtuner.eval.export_form import ExportForm, fingerprint
-from moslora_xtuner.eval.inference import LlavaAnswerer, Question
+from moslora_xtuner.eval.inference import LlavaAnswerer
+from moslora_xtuner.eval.prompts import Question
 from transformers import LlavaForConditionalGeneration
 
 from moslora_xtuner.errors import EvaluationError
@@ -34,7 +35,7 @@ def questions(picture: Picture) -> list[Question]:
 def test_equal_to_transformers_generate(answerer: LlavaAnswerer, export: Path, picture: Picture) -> None:
     question = Question("Which digit is it?", picture(9), 8)
     model: Any = LlavaForConditionalGeneration.from_pretrained(export)
-    tokenizer = answerer.tokenizer
+    tokenizer = answerer.prompts.tokenizer
     text = (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n" + "<image>" * 36 + "\nWhich digit is it?"
         "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -62,15 +63,11 @@ def test_batched_equals_single_in_the_order_asked(answerer: LlavaAnswerer, quest
         assert answerer.answer(questions, batch_size=size) == single
 
 
-def test_every_batch_is_handed_over_once(answerer: LlavaAnswerer, questions: list[Question]) -> None:
-    seen: dict[int, str] = {}
-
-    def store(places: list[int], texts: list[str]) -> None:
-        assert not seen.keys() & set(places)
-        seen.update(zip(places, texts, strict=True))
-
-    answers = answerer.answer(questions, batch_size=4, on_batch=store)
-    assert [seen[i] for i in range(len(questions))] == answers
+def test_the_longest_answer_is_each_questions_own(answerer: LlavaAnswerer, questions: list[Question]) -> None:
+    short = [Question(item.text, item.image, 2) for item in questions[:4]]
+    single = [answerer.answer([question])[0] for question in [*short, *questions[:4]]]
+    assert single[:4] != single[4:]
+    assert answerer.answer_batch([*short, *questions[:4]]) == single
 
 
 def test_each_picture_is_encoded_once(export: Path, questions: list[Question]) -> None:
@@ -83,17 +80,17 @@ def test_each_picture_is_encoded_once(export: Path, questions: list[Question]) -
 
 def test_a_row_ends_at_its_stop_token(answerer: LlavaAnswerer, questions: list[Question], export: Path) -> None:
     free = LlavaAnswerer(export, device="cpu")
-    free._stop_ids, free._stop_texts = set(), []
+    free.prompts.stop_ids, free.prompts.stop_texts = set(), []
     made: list[list[int]] = []
-    finished = free._finished
-    free._finished = lambda tokens: (made.append(list(tokens)), finished(tokens))[1]  # type: ignore[func-returns-value]
+    finished = free.prompts.finished
+    free.prompts.finished = lambda tokens: (made.append(list(tokens)), finished(tokens))[1]  # type: ignore[method-assign, func-returns-value]
     free.answer(questions[:1])
     tokens = made[-1]
     assert len(tokens) == 6
     stop = next(i for i in range(1, 6) if tokens[i] not in tokens[:i])
-    free._finished = finished  # type: ignore[method-assign]
-    free._stop_ids = {tokens[stop]}
-    expected = free.tokenizer.decode(tokens[:stop], skip_special_tokens=True).strip()
+    free.prompts.finished = finished  # type: ignore[method-assign]
+    free.prompts.stop_ids = {tokens[stop]}
+    expected = free.prompts.tokenizer.decode(tokens[:stop], skip_special_tokens=True).strip()
     assert free.answer(questions[:4])[0] == expected
     assert free.answer(questions[:1]) == [expected]
 
