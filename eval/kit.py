@@ -90,25 +90,37 @@ def scratch_table() -> Iterator[None]:
             multiple_choice.timestr = stock
 
 
-def import_datasets(log: Path) -> Any:
-    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """VLMEvalKit's imports turn certificate checks and gradients off for the whole process and add a log handler."""
     import ssl
 
     import torch
 
-    # vlmeval's __init__ turns certificate checks and gradients off for the whole process and adds a root log handler.
     context, handlers = ssl._create_default_https_context, list(logging.root.handlers)
     gradients = torch.is_grad_enabled()
     try:
-        with captured(log, streams=False):
-            import vlmeval.dataset as datasets
+        yield
     except ImportError as error:
         raise SetupError(f"VLMEvalKit cannot be imported ({error}). {INSTALL}") from error
     finally:
         ssl._create_default_https_context = context
         logging.root.handlers[:] = handlers
         torch.set_grad_enabled(gradients)
+
+
+def import_datasets(log: Path) -> Any:
+    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    with _left_as_it_was(), captured(log, streams=False):
+        import vlmeval.dataset as datasets
     return datasets
+
+
+def import_program() -> Any:
+    """Import VLMEvalKit's run.py, its chatter left to be seen. Raises SetupError when it is not installed."""
+    with _left_as_it_was():
+        import vlmeval.run as run
+    return run
 
 
 def tsv_path(benchmark: Benchmark, data_root: Path) -> Path:
@@ -146,16 +158,25 @@ def _read_tsv(path: Path) -> Any:
 
 
 def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
+    """`local_dataset` with VLMEvalKit's chatter in `log`."""
+    import_datasets(log)
+    with captured(log):
+        return local_dataset(benchmark, data_root)
+
+
+def local_dataset(benchmark: Benchmark, data_root: Path) -> Any:
     """VLMEvalKit's own dataset object for a benchmark, reading the local TSV and nothing else.
 
     A subclass that changes `load_data` alone (as VLMEvalKit's CustomMCQDataset does): prompts that need
     it, images and all scoring are VLMEvalKit's. Raises DataError for a missing or broken TSV.
     """
+    import vlmeval.dataset as datasets
+
     path = tsv_path(benchmark, data_root)
-    base = getattr(import_datasets(log), benchmark.vlmeval_class)
+    base = getattr(datasets, benchmark.vlmeval_class)
     own = {"load_data": lambda self, name: _read_tsv(path)}
     local = type(f"Local{benchmark.vlmeval_class}", (base,), own)
-    with captured(log), environment(LMUData=str(data_root)):
+    with environment(LMUData=str(data_root)):
         try:
             dataset = local(benchmark.dataset)
         except (AssertionError, KeyError) as error:

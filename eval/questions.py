@@ -55,7 +55,7 @@ def ability_of(row: Any) -> str:
     return ""
 
 
-def _image_bytes(row: Any, data_root: Path, dataset: str) -> bytes | None:
+def image_bytes(row: Any, data_root: Path, dataset: str) -> bytes | None:
     """The row's picture: from its base64 text, else from the file that `image_path` names."""
     image = row.get("image")
     if isinstance(image, list):
@@ -90,7 +90,7 @@ def ask_all(benchmark: Benchmark, dataset: Any, data_root: Path, limit: int | No
             continue
         source = str(row.get("image")) if not is_blank(row.get("image")) else f"path:{row.get('image_path')}"
         if source not in images:
-            images[source] = _image_bytes(row, data_root, benchmark.dataset)
+            images[source] = image_bytes(row, data_root, benchmark.dataset)
         question = Question(build(benchmark, row), images[source], benchmark.max_new_tokens)
         asked.append(Asked(place, row["index"], unit, ability_of(row), question))
     check_units(benchmark, asked)

@@ -204,6 +204,17 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same tables with several hundred questions, which keep the tiny model busy for some seconds."""
+    root = tmp_path_factory.mktemp("large")
+    for name in ("DigitsMMBench_EN", "DigitsMMBench_CN"):
+        write_tsv(root / f"{name}.tsv", circular_rows(repeats=20))
+    write_tsv(root / "DigitsMME.tsv", mme_rows())
+    write_tsv(root / "DigitsTextVQA.tsv", vqa_rows())
+    return root
+
+
+@pytest.fixture(scope="session")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random export."""
     return make_export(tmp_path_factory.mktemp("models") / "tiny")
