@@ -1,4 +1,4 @@
-"""A judge on this machine that speaks OpenAI's protocol, with faults on order."""
+"""A judge, or a served model, on this machine that speaks OpenAI's protocol, with faults on order."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Server(ThreadingHTTPServer):
         self.answered: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.away = False
+        self.models = ["m"]
+        self.images: dict[str, str] = {}  # by prompt, the address that came with it
         self.says: Callable[[str], str] = str.upper
         self.first_faults: dict[str, str] = {}  # by what the prompt ends with, at its first request
         self.lock = threading.Lock()
@@ -45,6 +47,10 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         server = self.server
+        if isinstance(prompt, list):  # with a picture
+            parts = {part["type"]: part[part["type"]] for part in prompt}
+            prompt = str(parts["text"])
+            server.images[prompt] = parts.get("image_url", {}).get("url", "")
         with server.lock:
             server.requests[prompt] += 1
             ends = [text for text in server.first_faults if prompt.rstrip().endswith(text)]
@@ -73,6 +79,11 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.answered[prompt] += fault == ""
         self.reply(200, whole)
+
+    def do_GET(self) -> None:
+        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "me"} for name in self.server.models]
+        status = 404 if self.server.away else 200
+        self.reply(status, json.dumps({"object": "list", "data": listed}).encode())
 
     def completion(self, text: str) -> bytes:
         message = {"role": "assistant", "content": text}

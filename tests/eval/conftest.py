@@ -47,8 +47,8 @@ def make_tokenizer(folder: Path) -> int:
     return len(fast)
 
 
-def make_export(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
-    """Write a random export: hidden 32, 2 layers, image 48 px in patches of 8."""
+def make_export(folder: Path, *, name: str = "tiny", seed: int = 0, width: int = 32) -> Path:
+    """Write a random export: `width` hidden, 2 layers, image 48 px in patches of 8."""
     import torch
     from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig
     from transformers import LlavaForConditionalGeneration as Llava
@@ -65,8 +65,8 @@ def make_export(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
     )
     text = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -222,7 +222,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_export() -> Callable[..., Path]:
-    """The function that makes another export: (folder, name=..., seed=...)."""
+    """The function that makes another export: (folder, name=..., seed=..., width=...)."""
     return make_export
 
 

@@ -42,7 +42,7 @@ def answers(folder: Path, table: str) -> dict[str, str]:
 def test_run_py_gives_the_same_answers(
     ours: Path, export: Path, data_root: Path, tmp_path: Path, processes: int
 ) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = [sys.executable, *(torchrun if processes == 2 else [])]
     run_py(words, export, data_root, tmp_path)
     for table in TABLES:

@@ -1,65 +1,15 @@
-"""Runs as training leaves them: adapters with weights that matter, without the training."""
+"""Tuned models and the folders that their training would leave."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
+from tuned_runs import tuned_model, write_run
 
 MakeRun = Callable[[Path, str], Path]
-
-
-def tuned_model(base: Path, kind: str) -> Any:
-    """MosLoraLLaVA with LoRA or MoSLoRA whose every factor is random, so that nothing cancels."""
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, CLIPVisionModel
-
-    from moslora_xtuner.adapters import MosLoraConfig
-    from moslora_xtuner.model import MosLoraLLaVA
-
-    make: Any = LoraConfig if kind == "lora" else MosLoraConfig
-    torch.manual_seed(2)
-    model = MosLoraLLaVA(
-        llm=AutoModelForCausalLM.from_pretrained(base / "llm"),
-        visual_encoder=CLIPVisionModel.from_pretrained(base / "visual_encoder"),
-        freeze_llm=True,
-        freeze_visual_encoder=True,
-        use_activation_checkpointing=False,
-        projector_weights=str(base / "projector"),
-        llm_lora=make(r=4, lora_alpha=8, task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"]),
-        visual_encoder_lora=make(r=4, lora_alpha=4, target_modules=["v_proj", "fc1"], layers_to_transform=[0, 1, 2]),
-    )
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_" in name:
-                weight.normal_(0, 0.2)
-        for weight in model.projector.parameters():
-            weight.add_(torch.randn_like(weight) * 0.05)
-    return model.eval()
-
-
-def write_run(model: Any, base: Path, run: Path) -> Path:
-    """The folder that `SaveAdapters` writes."""
-    folder = run / "adapters"
-    for name, part in (("llm", model.llm), ("visual_encoder", model.visual_encoder)):
-        part.save_pretrained(folder / name)
-    (folder / "projector").mkdir()
-    weights = {name: w.detach().contiguous() for name, w in model.projector.state_dict().items()}
-    save_file(weights, folder / "projector" / "model.safetensors", {"format": "pt"})
-    facts = {
-        "llm": str(base / "llm"),
-        "visual_encoder": str(base / "visual_encoder"),
-        "template": "llama3_chat",
-        "pad_image_to_square": True,
-        "visual_select_layer": -2,
-    }
-    (folder / "training.json").write_text(json.dumps(facts))
-    return run
 
 
 @pytest.fixture(scope="session", params=["lora", "moslora"])
