@@ -1,8 +1,8 @@
 """The ability radar in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
 
-Each axis is normalised: score / best score on that axis among the models drawn, so the best is at 1.0. The
-radial range starts below the lowest point, so that differences show; the figure says both, and the raw
-percentages stand at the axes (best) and in the table below (all).
+Normalised, each axis is score / best score on that axis among the models drawn, so the best is at 1.0, and the
+radial range starts below the lowest point, so that differences show. Absolute, each axis is the score from 0 to
+100 per cent. Each figure says which it is; the raw percentages stand at the axes (best) and in the table below (all).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 PANEL_INCHES = 5.6
+PAGE_INCHES = 4.0  # narrow, so that the letters are still large where the page shrinks the picture to a telephone
+FILES = ("radar", "radar_absolute")
+KINDS = ("png", "svg")
 NAMES = {"en": "English", "cn": "Chinese"}
 
 
@@ -67,39 +70,93 @@ def lower_end(shown: Sequence[Panel]) -> float:
     return max(0.0, math.floor((lowest - 0.15 * (1 - lowest)) * 10 - 1e-9) / 10)
 
 
-def draw(shown: Sequence[Panel], *, with_table: bool = True) -> Figure:
+def caption(shown: Sequence[Panel], *, absolute: bool) -> str:
+    """What the axes mean: to stand below the figure."""
+    if absolute:
+        return "Each axis: score in per cent (centre = 0, rim = 100).\nAt the axes: the best score."
+    low = lower_end(shown)
+    return (
+        f"Each axis: score / best score of the models shown (best = 1.0; centre = {low:.1f}).\n"
+        "At the axes: the best raw score."
+    )
+
+
+def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
     """Draw panels side by side: polar axes above, the raw percentages below. Needs at least one panel."""
+    models = _models(shown)
+    width = PANEL_INCHES * len(shown)
+    legend, below = _legend_inches(models, width), 0.3 * (len(models) + 1)
+    height = legend + 5.35 + below + 0.75
+    figure = _figure(width, height)
+    handles: list[Any] = []
+    for place, panel in enumerate(shown):
+        left = place * PANEL_INCHES
+        axes = _box(figure, (left + 0.75, below + 1.4, PANEL_INCHES - 1.5, 3.9), polar=True)
+        handles = _radar(axes, panel, models, _scaled(panel, shown, absolute)) or handles
+        _raw_table(_box(figure, (left + 0.2, 0.7, PANEL_INCHES - 0.4, below)), panel, models)
+    _legend(figure, handles, models, width)
+    words = caption(shown, absolute=absolute)
+    figure.text(0.5, 0.12 / height, words, ha="center", va="bottom", fontsize=9, color="#444444")
+    return figure
+
+
+def draw_for_page(panel: Panel, shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
+    """Draw one panel, readable 320 pixels wide; the page has its caption and its numbers in letters of its own.
+
+    `shown`: all panels of the page, which share the radial range.
+    """
+    models = _models([panel])
+    legend = _legend_inches(models, PAGE_INCHES)
+    figure = _figure(PAGE_INCHES, legend + 3.75)
+    axes = _box(figure, (0.8, 0.45, PAGE_INCHES - 1.6, 2.6), polar=True)
+    _legend(figure, _radar(axes, panel, _models(shown), _scaled(panel, shown, absolute)), models, PAGE_INCHES)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What is drawn: the values, the range of the radial axis and its ticks."""
+
+    values: dict[str, tuple[float, ...]]
+    low: float
+    high: float
+    ticks: dict[float, str]
+
+
+def _scaled(panel: Panel, shown: Sequence[Panel], absolute: bool) -> _Scale:
+    if absolute:
+        return _Scale(panel.values, 0.0, 100.0, {float(tick): str(tick) for tick in (20, 40, 60, 80, 100)})
+    low = lower_end(shown)
+    ticks = [low + (1 - low) * step / 4 for step in range(1, 5)]
+    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.2f}" for tick in ticks})
+
+
+def _models(shown: Sequence[Panel]) -> list[str]:
+    return list(dict.fromkeys(model for panel in shown for model in panel.values))
+
+
+def _figure(width: float, height: float) -> Figure:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    models = list(dict.fromkeys(model for panel in shown for model in panel.values))
-    columns = min(4 if len(shown) > 1 else 3, len(models))
-    legend = 0.28 * math.ceil(len(models) / columns) + 0.1
-    below = 0.3 * (len(models) + 1) if with_table else 0.0
-    width, height = PANEL_INCHES * len(shown), legend + 5.35 + below + 0.75
-    figure = plt.figure(figsize=(width, height), dpi=160)
-    low = lower_end(shown)
-    handles: list[Any] = []
-    for place, panel in enumerate(shown):
-        left = place * PANEL_INCHES
-        radar = _box(figure, (left + 0.75, below + 1.4, PANEL_INCHES - 1.5, 3.9), polar=True)
-        handles = _radar(radar, panel, models, low) or handles
-        if with_table:
-            _raw_table(_box(figure, (left + 0.2, 0.7, PANEL_INCHES - 0.4, below)), panel, models)
+    return plt.figure(figsize=(width, height), dpi=160)
+
+
+def _legend_columns(models: Sequence[str], width: float) -> int:
+    """As many names in a line as fit: a letter of 11 points is about 0.09 inch wide, line and gaps 0.75."""
+    widest = 0.75 + 0.09 * max(len(model) for model in models)
+    return max(1, min(4, len(models), int(width / widest)))
+
+
+def _legend_inches(models: Sequence[str], width: float) -> float:
+    return 0.28 * math.ceil(len(models) / _legend_columns(models, width)) + 0.1
+
+
+def _legend(figure: Figure, handles: Sequence[Any], models: Sequence[str], width: float) -> None:
+    columns = _legend_columns(models, width)
     figure.legend(handles=handles, loc="upper center", ncols=columns, frameon=False, fontsize=11)
-    figure.text(
-        0.5,
-        0.12 / height,
-        "Each axis: score / best score of the models shown "
-        f"(best = 1.0; centre = {low:.1f}).\nAt the axes: the best raw score.",
-        ha="center",
-        va="bottom",
-        fontsize=9,
-        color="#444444",
-    )
-    return figure
 
 
 def _box(figure: Figure, inches: tuple[float, float, float, float], *, polar: bool = False) -> Any:
@@ -110,12 +167,12 @@ def _box(figure: Figure, inches: tuple[float, float, float, float], *, polar: bo
     return figure.add_axes(place, projection="polar" if polar else None)
 
 
-def _radar(axes: Any, panel: Panel, models: Sequence[str], low: float) -> list[Any]:
+def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> list[Any]:
     angles = [2 * math.pi * place / len(ABILITIES) for place in range(len(ABILITIES))]
     axes.set_theta_offset(math.pi / 2)
     axes.set_theta_direction(-1)
     handles = []
-    for model, values in normalise(panel).items():
+    for model, values in scale.values.items():
         place = models.index(model) % len(COLOURS)
         (line,) = axes.plot(
             [*angles, angles[0]],
@@ -138,9 +195,8 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], low: float) -> list[A
     for tick, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = math.sin(angle)  # clockwise from the top: right of the middle where positive
         tick.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-    axes.set_ylim(low, 1.0)
-    ticks = [low + (1 - low) * step / 4 for step in range(1, 5)]
-    axes.set_yticks(ticks, [f"{tick:.2f}" for tick in ticks], fontsize=8, color="#555555")
+    axes.set_ylim(scale.low, scale.high)
+    axes.set_yticks(list(scale.ticks), list(scale.ticks.values()), fontsize=9, color="#555555")
     axes.set_rlabel_position(30)
     axes.grid(color="#cccccc", linewidth=0.8)
     axes.spines["polar"].set_color("#999999")
@@ -187,8 +243,8 @@ def save(figure: Figure, target: Path) -> Path:
 
 
 def write(runs: Sequence[Run], group: str, folder: Path) -> list[Path]:
-    """Write radar.png and radar.svg; an empty list where no run has the six abilities."""
+    """Write radar (normalised) and radar_absolute, each as .png and .svg; [] where no run has the six abilities."""
     shown = panels(runs, group)
     if not shown:
         return []
-    return [save(draw(shown), folder / name) for name in ("radar.png", "radar.svg")]
+    return [save(draw(shown, absolute=name == FILES[1]), folder / f"{name}.{kind}") for name in FILES for kind in KINDS]

@@ -1,20 +1,32 @@
-"""The report: one HTML page that holds everything; beside it the radar (PNG, SVG) and the table (CSV, MD)."""
+"""The report: one HTML page that holds everything; beside it the radars, the table and the changed answers."""
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.errors import DataError, OutputError, UsageError
+from moslora_xtuner.errors import OutputError, UsageError
 
-from . import curves, radar, scores, sections, tables
+from . import (
+    curves,
+    differences,
+    radar,
+    report_abilities,
+    report_comparison,
+    report_differences,
+    report_formats,
+    report_samples,
+    scores,
+    sections,
+    statistics,
+    tables,
+)
 from .scores import Run
-from .tables import table
+from .tables import Table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["table", "write_report"]
 
 TEMPLATES = Path(__file__).with_name("templates")
+PAGE = "report.html"
+NOT_ALWAYS = (report_differences.CSV, *(f"{name}.{kind}" for name in radar.FILES for kind in radar.KINDS))
+"""Files that a report writes only where the runs hold what they show."""
 
 
 def write_report(
@@ -34,58 +49,80 @@ def write_report(
     times: Mapping[str, float] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write OUT/report.html, radar.png, radar.svg, scores.csv and scores.md; returns the page's path.
+    """Write OUT/report.html, the radars (PNG, SVG), scores.csv, scores.md, differences.csv; returns the page's path.
 
     `runs`: folders with a scores.json (all else in them is optional); `baseline`: the model that the others
     are compared with (default: none); `training`: model name to its JSON-lines log; `command`: what made all
     this, and `times`: step to its seconds, both printed on the page. Raises UsageError for an unknown
-    baseline, DataError for a broken file.
+    baseline, DataError for a broken file, OutputError when OUT cannot be written.
     """
     loaded = [scores.read(Path(folder)) for folder in runs]
     names = [run.model for run in loaded]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"Two runs are named {twice!r}: the report could not tell them apart. Rename one.")
-    if baseline is not None and baseline not in names:
-        raise UsageError(f"There is no run named {baseline!r} to compare with. Runs: {', '.join(names)}.")
+    base = None if baseline is None else report_comparison.find(loaded, baseline)
     logs = curves.read_all(training or {})
     built = [tables.build(loaded, group) for group in tables.groups_of(loaded)] or [tables.build(loaded)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be made: {error}.") from error
-    pictures: list[str] = []
-    for place, item in enumerate(built):
-        if place == 0:
-            radar.write(loaded, item.group, out)
-        shown = radar.panels(loaded, item.group)
-        pictures += [_data_uri(radar.draw([panel], with_table=False)) for panel in shown]
-    (out / "scores.csv").write_text("".join(tables.FORMATS["csv"](item) for item in built), encoding="utf-8")
-    markdown = "\n".join(tables.FORMATS["markdown"](item) for item in built)
-    (out / "scores.md").write_text(markdown, encoding="utf-8")
+    outcomes = {run.model: statistics.load_all(run.folder, run.benchmarks, list(run.benchmarks)) for run in loaded}
+    gaps = [report_comparison.gaps(loaded, base, item.datasets, outcomes) for item in built] if base else []
+    paired, faults = report_differences.pair_all(loaded, base) if base else ([], [])
+    changes = report_differences.page(paired, faults, loaded, base) if base else None
     page = _render(
         title=title or "Ability report",
-        tables=[sections.score_table(item, loaded, baseline) for item in built],
-        comparisons=[sections.comparison(item, loaded, baseline) for item in built] if baseline else [],
+        tables=[sections.score_table(item, loaded, baseline, outcomes) for item in built],
+        comparisons=[sections.comparison(item, found) for item, found in zip(built, gaps, strict=False)],
         baseline=baseline,
-        radars=pictures,
-        abilities=sections.ability_tables(loaded),
-        subtasks=sections.subtask_tables(loaded),
+        radars=_radars(built, loaded),
+        abilities=_filled(report_abilities.six, loaded),
+        fine=_filled(report_abilities.fine, loaded),
+        others=_filled(report_abilities.others, loaded),
+        subtasks=_filled(report_abilities.subtasks, loaded),
+        changes=changes,
         losses=_losses(logs, names),
-        samples=_samples(loaded),
+        samples=report_samples.collect(loaded),
         times=[(step, f"{seconds:.1f}") for step, seconds in (times or {}).items()],
         provenance=sections.provenance(loaded),
-        paper=sections.paper_rows(built),
+        paper=tables.paper_grid("") if any(item.group == "paper" for item in built) else None,
         command=command,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        colours=radar.COLOURS,
         names=names,
     )
-    target = out / "report.html"
-    beside = target.with_name("report.html.part")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(target)
-    return target
+    try:
+        _write_files(out, built, loaded, gaps, base, differences.as_csv(paired) if paired else None)
+        target = out / PAGE
+        beside = target.with_name(f"{PAGE}.part")
+        beside.write_text(page, encoding="utf-8")
+        return beside.replace(target)
+    except OSError as error:
+        raise OutputError(f"The report cannot be written into {out}: {error}.") from error
+
+
+def _write_files(
+    out: Path,
+    built: Sequence[Table],
+    runs: Sequence[Run],
+    gaps: Sequence[dict[str, list[report_comparison.Gap]]],
+    base: Run | None,
+    changes: str | None,
+) -> None:
+    """All but the page. Files of an earlier report here that this one does not write are taken away."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / PAGE).is_file():
+        for name in NOT_ALWAYS:
+            (out / name).unlink(missing_ok=True)
+    for item in built:
+        if radar.write(runs, item.group, out):
+            break
+    grids = [item.grid(2) for item in built]
+    (out / "scores.csv").write_text("".join(report_formats.as_csv(grid) for grid in grids), encoding="utf-8")
+    grids = [item.grid(1) for item in built]
+    if base is not None:
+        grids += [report_comparison.grid(found, base) for found in gaps if found]
+    markdown = "\n".join(report_formats.as_markdown(grid) for grid in grids)
+    (out / "scores.md").write_text(markdown, encoding="utf-8")
+    if changes is not None:
+        (out / report_differences.CSV).write_text(changes, encoding="utf-8")
 
 
 def _render(**values: Any) -> str:
@@ -96,7 +133,31 @@ def _render(**values: Any) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("report.html").render(**values)
+    return environment.get_template(PAGE).render(**values)
+
+
+def _filled(make: Any, runs: Sequence[Run]) -> list[report_formats.Grid]:
+    """The grids of one kind of every benchmark that has one."""
+    found = (make(runs, dataset) for dataset in report_abilities.datasets_of(runs))
+    return [grid for grid in found if grid is not None]
+
+
+def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For each group with radars, normalised and absolute: a title, a caption and its pictures."""
+    found = []
+    for item in built:
+        shown = radar.panels(runs, item.group)
+        for absolute in (False, True) if shown else ():
+            pictures = [
+                {"image": _data_uri(radar.draw_for_page(panel, shown, absolute=absolute)), "title": panel.title}
+                for panel in shown
+            ]
+            name = (
+                "Absolute, 0 to 100 per cent" if absolute else "Relative to the best model, as in the paper's Figure 5"
+            )
+            caption = radar.caption(shown, absolute=absolute)
+            found.append({"title": name, "group": sections.title(item), "caption": caption, "pictures": pictures})
+    return found
 
 
 def _data_uri(figure: Figure) -> str:
@@ -104,7 +165,7 @@ def _data_uri(figure: Figure) -> str:
     import matplotlib.pyplot as plt
 
     target = BytesIO()
-    figure.savefig(target, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    figure.savefig(target, format="png", dpi=180, facecolor="white", metadata={"Software": None})
     plt.close(figure)
     return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
 
@@ -119,44 +180,3 @@ def _losses(logs: Sequence[curves.Curve], names: Sequence[str]) -> dict[str, Any
         first, end = curve.ends()
         rows.append([curve.name, str(curve.steps[-1]), f"{first:.3f}", f"{end:.3f}", f"{end / first:.2f}"])
     return {"picture": _data_uri(curves.draw(logs, places)), "rows": rows}
-
-
-def _samples(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For each benchmark the questions that every run kept, with the answers of all runs side by side."""
-    found: list[dict[str, Any]] = []
-    for dataset in dict.fromkeys(name for run in runs for name in run.benchmarks):
-        by_run = {run.model: lines for run in runs if (lines := _read_samples(run.folder, dataset))}
-        if not by_run:
-            continue
-        first = next(iter(by_run.values()))
-        cards = []
-        for index, record in first.items():
-            answers = [
-                {"model": model, "text": lines[index]["prediction"], "hit": lines[index]["hit"]}
-                for model, lines in by_run.items()
-                if index in lines
-            ]
-            cards.append({**record, "answers": answers})
-        found.append({"title": scores.label(dataset), "cards": cards})
-    return found
-
-
-def _read_samples(folder: Path, dataset: str) -> Mapping[str, dict[str, Any]]:
-    """A run's kept samples of one benchmark by question index; empty where it has none."""
-    path = folder / "samples" / f"{dataset}.jsonl"
-    if not path.is_file():
-        return {}
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {record["index"]: _checked(record) for record in records}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is broken ({type(error).__name__}: {error}). Evaluate again.") from error
-
-
-def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """A sample whose picture is an embedded image and nothing else (no address to load)."""
-    wanted = ("ability", "question", "options", "answer", "prediction", "hit", "image")
-    clean = {name: record[name] for name in wanted}
-    if not str(clean["image"]).startswith(("data:image/png;base64,", "data:image/jpeg;base64,")):
-        clean["image"] = ""
-    return clean

@@ -1,16 +1,14 @@
-"""What the report's page shows, as plain rows of text: tables with intervals, comparisons, provenance."""
+"""What the report's page shows, as plain rows of text: scores with intervals, comparisons, samples, provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moslora_xtuner.errors import DataError
-
-from . import scores, statistics
-from .benchmarks import ABILITIES, ABILITY_TITLES, BENCHMARKS, GROUPS
-from .paper import TABLE5
+from . import report_comparison, scores, statistics
+from .report_comparison import Gap
 from .scores import Run
+from .statistics import Outcomes
 from .tables import Table
 
 GROUP_TITLES = {
@@ -20,33 +18,39 @@ GROUP_TITLES = {
 }
 
 
-def score_table(table: Table, runs: Sequence[Run], baseline: str | None) -> dict[str, Any]:
+def score_table(
+    table: Table, runs: Sequence[Run], baseline: str | None, outcomes: Mapping[str, Mapping[str, Outcomes]]
+) -> dict[str, Any]:
     """Rows of cells {text, sort, interval, best}: the score of each run with its 95 % interval."""
     best = table.best()
     tops = [mean.value for mean in table.means if mean.value is not None]
     rows = []
     for run, values, mean in zip(runs, table.values, table.means, strict=True):
-        outcomes = statistics.load_all(run.folder, run.benchmarks, table.datasets)
+        have = {name: outcomes[run.model][name] for name in table.datasets if name in outcomes[run.model]}
         cells: list[dict[str, Any]] = []
         for name, value, top in zip(table.datasets, values, best, strict=True):
-            shown = statistics.interval(outcomes[name], name) if name in outcomes else None
+            shown = statistics.interval(have[name], name) if name in have else None
             cells.append(_cell(value, shown, value is not None and value == top))
-        whole = mean.value is not None and set(outcomes) == set(table.datasets)
+        whole = mean.value is not None and set(have) == set(table.datasets)
         last = _cell(
             mean.value,
-            statistics.mean_interval(outcomes) if whole else None,
+            statistics.mean_interval(have) if whole else None,
             mean.value == max(tops, default=-1),
         )
         if mean.value is None:
             last["text"] = f"withheld: {mean.reason}"
         rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
-    title = GROUP_TITLES[table.group]
     return {
-        "title": title,
+        "title": title(table),
         "header": table.header,
         "rows": rows,
         "notes": list(table.notes) + _counts(table, runs),
     }
+
+
+def title(table: Table) -> str:
+    """The heading of a group of benchmarks."""
+    return GROUP_TITLES.get(table.group, table.group)
 
 
 def _cell(value: float | None, shown: statistics.Interval | None, best: bool) -> dict[str, Any]:
@@ -78,108 +82,24 @@ def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def comparison(table: Table, runs: Sequence[Run], baseline: str | None) -> dict[str, Any]:
+def comparison(table: Table, found: Mapping[str, Sequence[Gap]]) -> dict[str, Any]:
     """Paired differences of every other run against the baseline, with intervals and p, or why not."""
-    base = next(run for run in runs if run.model == baseline)
-    ground = statistics.load_all(base.folder, base.benchmarks, table.datasets)
-    rows = []
-    for run in runs:
-        if run.model == baseline:
-            continue
-        outcomes = statistics.load_all(run.folder, run.benchmarks, table.datasets)
-        cells = [_pair(run, base, name, outcomes, ground) for name in table.datasets]
-        if set(outcomes) == set(ground) == set(table.datasets) and all("p" in cell for cell in cells):
-            cells.append(_difference(statistics.mean_difference(outcomes, ground)))
-        else:
-            means = scores.mean(run, table.datasets).value, scores.mean(base, table.datasets).value
-            gap = None if None in means else means[0] - means[1]  # type: ignore[operator]
-            cells.append(_plain(gap))
-        rows.append({"model": run.model, "cells": cells})
-    return {"title": GROUP_TITLES[table.group], "header": table.header, "rows": rows}
+    rows = [{"model": model, "cells": [_difference(gap) for gap in row]} for model, row in found.items()]
+    return {
+        "title": title(table),
+        "header": table.header,
+        "rows": rows,
+        "method": report_comparison.METHOD,
+        "notes": report_comparison.reasons(found),
+    }
 
 
-def _pair(
-    run: Run,
-    base: Run,
-    name: str,
-    outcomes: dict[str, statistics.Outcomes],
-    ground: dict[str, statistics.Outcomes],
-) -> dict[str, Any]:
-    if name in outcomes and name in ground:
-        try:
-            return _difference(statistics.difference(outcomes[name], ground[name], name))
-        except DataError as error:
-            return {"text": "–", "detail": str(error), "sign": ""}
-    one, other = run.normalised(name), base.normalised(name)
-    return _plain(None if one is None or other is None else one - other)
-
-
-def _plain(gap: float | None) -> dict[str, Any]:
-    return {"text": "–" if gap is None else f"{gap:+.1f}", "detail": "", "sign": ""}
-
-
-def _difference(found: statistics.Difference) -> dict[str, Any]:
-    sign = "up" if found.low > 0 else "down" if found.high < 0 else ""
-    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
-    detail = f"{found.low:+.1f} to {found.high:+.1f}, {p}"
-    return {"text": f"{found.estimate:+.1f}", "detail": detail, "sign": sign, "p": found.p}
-
-
-def ability_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For each benchmark with the six abilities: circular, vanilla and chance of every run, in per cent."""
-    found = []
-    for dataset in dict.fromkeys(name for run in runs for name in run.benchmarks):
-        have = [run for run in runs if set(ABILITIES) <= set(run.benchmarks.get(dataset, {}).get("abilities", {}))]
-        if not have:
-            continue
-        circular = dataset in BENCHMARKS and BENCHMARKS[dataset].circular
-        rows = []
-        for run in have:
-            entry = run.benchmarks[dataset]
-            rows.append({"name": run.model, "rule": "circular" if circular else "accuracy", **_six(entry)})
-            if entry.get("vanilla"):
-                rows.append({"name": run.model, "rule": "vanilla", **_six(entry["vanilla"])})
-        chance = have[0].benchmarks[dataset].get("chance")
-        if chance:
-            rows.append({"name": "chance", "rule": "circular" if circular else "accuracy", **_six(chance)})
-            if chance.get("vanilla"):
-                rows.append({"name": "chance", "rule": "vanilla", **_six(chance["vanilla"])})
-        found.append({"title": scores.label(dataset), "rows": rows, "abilities": ABILITY_TITLES})
-    return found
-
-
-def _six(entry: dict[str, Any]) -> dict[str, Any]:
-    abilities = entry.get("abilities", {})
-    cells = [f"{abilities[name]:.1f}" if name in abilities else "–" for name in ABILITIES]
-    return {"cells": [*cells, f"{entry['overall']:.1f}"]}
-
-
-def subtask_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """MME-like benchmarks: points (of 200) in each subtask, perception, cognition and all."""
-    found = []
-    for dataset in dict.fromkeys(name for run in runs for name in run.benchmarks):
-        have = [run for run in runs if "perception" in run.benchmarks.get(dataset, {})]
-        if not have:
-            continue
-        names = list(dict.fromkeys(name for run in have for name in run.benchmarks[dataset]["abilities"]))
-        rows = [
-            [title, *(f"{run.benchmarks[dataset]['abilities'].get(title, 0):.1f}" for run in have)] for title in names
-        ]
-        for title in ("perception", "cognition", "overall"):
-            rows.append([title, *(f"{run.benchmarks[dataset][title]:.1f}" for run in have)])
-        scale = have[0].benchmarks[dataset]["scale"]
-        title = f"{scores.label(dataset)}: points, 200 a subtask, {scale:.0f} in all"
-        found.append({"title": title, "header": ["subtask", *(run.model for run in have)], "rows": rows})
-    return found
-
-
-def paper_rows(tables: Sequence[Table]) -> dict[str, Any] | None:
-    """Table 5 as printed, for reading beside measured scores of the same nine benchmarks; else None."""
-    if not any(table.group == "paper" for table in tables):
-        return None
-    header = ["model (paper)", *(scores.label(name) for name in GROUPS["paper"]), "mean"]
-    rows = [[row.name, *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in TABLE5]
-    return {"header": header, "rows": rows}
+def _difference(gap: Gap) -> dict[str, Any]:
+    if gap.found is None:
+        return {"text": gap.text, "detail": [], "sign": ""}
+    sign = "up" if gap.found.low > 0 else "down" if gap.found.high < 0 else ""
+    detail = [f"{gap.found.low:+.1f} to {gap.found.high:+.1f}", gap.p]
+    return {"text": f"{gap.found.estimate:+.1f}", "detail": detail, "sign": sign}
 
 
 def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -197,6 +117,7 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 ("finished", "finished"),
                 ("judge", "judge"),
                 ("decoding", "decoding"),
+                ("precision", "precision"),
                 ("seed", "seed"),
                 ("batch size", "batch_size"),
                 ("limit", "limit"),
@@ -205,6 +126,7 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
             if manifest.get(field) is not None
         ]
         facts += [(f"export: {name}", str(value)) for name, value in (manifest.get("export") or {}).items()]
+        facts += [(f"not scored: {name}", str(value)) for name, value in (manifest.get("unscored") or {}).items()]
         if manifest.get("git"):
             git = manifest["git"]
             facts.append(("source", f"commit {git.get('commit')}, {git.get('changed_files')} changed files"))
@@ -212,7 +134,7 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
             versions = (f"{name} {text}" for name, text in manifest["versions"].items())
             facts.append(("versions", ", ".join(versions)))
         datasets = []
-        for name, record in manifest.get("datasets", {}).items():
+        for name, record in (manifest.get("datasets") or {}).items():
             seconds = record.get("seconds", {})
             total = sum(float(seconds.get(part, 0)) for part in ("inference", "scoring"))
             datasets.append([name, str(record.get("asked", "")), f"{total:.1f}", str(record.get("sha256", ""))])

@@ -1,21 +1,29 @@
-"""The score table, models by benchmarks with the mean last, in every format that somebody asks for."""
+"""The score table, models by benchmarks with the mean last, and the tables that stand beneath it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import UsageError
 
-from . import scores
+from . import comparable, report_abilities, report_comparison, report_formats, scores, statistics
 from .benchmarks import GROUPS
+from .paper import TABLE5
+from .report_formats import Grid
 from .scores import Mean, Run
+
+DIGITS = {"csv": 2}
+"""Decimals of a score: one as in the paper, two for programs, so that nobody rounds what was rounded before."""
+FORMATS = (*report_formats.RENDERERS, "json")
+PAPER = "paper (printed)"
+PAPER_NOTE = (
+    "Scores of the paper are Table 5 as arXiv 2406.11909 prints it. The third row's printed mean is 57.1; the mean of "
+    "its printed cells is 57.16."
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,27 @@ class Table:
             rows.append([model, *cells, last])
         return rows
 
+    def grid(self, digits: int) -> Grid:
+        """The table as text, the best of each column bold where there is more than one model."""
+        best = self.best()
+        bold = {
+            (row, column + 1)
+            for row, values in enumerate(self.values)
+            for column, value in enumerate(values)
+            if value is not None and value == best[column] and len(self.models) > 1
+        }
+        return Grid(self.header, self.rows(digits), notes=self.notes, bold=frozenset(bold))
+
+
+def _asked(run: Run) -> list[str]:
+    """Every benchmark that a run was asked, scored or not."""
+    lacking = run.manifest.get("unscored")
+    return [*run.benchmarks, *(lacking if isinstance(lacking, dict) else ())]
+
 
 def groups_of(runs: Sequence[Run]) -> list[str]:
     """The named sets of benchmarks of which the runs hold something; "other" for datasets of no set."""
-    present = {name for run in runs for name in run.benchmarks}
+    present = {name for run in runs for name in _asked(run)}
     known = [group for group, names in GROUPS.items() if present & set(names)]
     return known + (["other"] if present - {name for names in GROUPS.values() for name in names} else [])
 
@@ -61,7 +86,7 @@ def datasets_of(runs: Sequence[Run], group: str) -> tuple[str, ...]:
     if group in GROUPS:
         return GROUPS[group]
     named = {name for names in GROUPS.values() for name in names}
-    return tuple(dict.fromkeys(name for run in runs for name in run.benchmarks if name not in named))
+    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in named))
 
 
 def build(runs: Sequence[Run], group: str | None = None) -> Table:
@@ -77,139 +102,89 @@ def build(runs: Sequence[Run], group: str | None = None) -> Table:
     group = group or groups[0]
     datasets = datasets_of(runs, group)
     values = tuple(tuple(run.normalised(name) for name in datasets) for run in runs)
-    means = tuple(scores.mean(run, datasets) for run in runs)
-    return Table(group, datasets, tuple(run.model for run in runs), values, means, _notes(runs, datasets))
+    means = tuple(comparable.mean(run, datasets) for run in runs)
+    return Table(group, datasets, tuple(run.model for run in runs), values, means, comparable.notes(runs, datasets))
 
 
-def _notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
-    """What a reader must know to trust the table: judges, limits, and runs that cannot be compared."""
-    notes = []
-    judges = {
-        str(run.benchmarks[name]["judge"])
-        for run in runs
-        for name in datasets
-        if name in run.benchmarks and run.benchmarks[name].get("judge")
-    }
-    if judges:
-        notes.append(f"Answers judged by: {', '.join(sorted(judges))}.")
-    for name in datasets:
-        limits = {run.benchmarks[name].get("limit") for run in runs if name in run.benchmarks}
-        if limits - {None}:
-            notes.append(f"{scores.label(name)}: only a part was asked (limit {_list(limits)}).")
-        for title, field in (("other versions of the data", "sha256"), ("other prompts", "prompts_sha256")):
-            found = {run.manifest.get("datasets", {}).get(name, {}).get(field) for run in runs} - {None}
-            if len(found) > 1:
-                notes.append(f"{scores.label(name)}: the runs saw {title} and cannot be compared.")
-    return tuple(notes)
+def paper_grid(mark: str = f"{PAPER}: ") -> Grid:
+    """Table 5 as the paper prints it, for reading beside measured scores of the same nine benchmarks.
+
+    `mark` stands before each name, so that a row taken out of the table still says whose it is.
+    """
+    header = ["model (paper)", *(scores.label(name) for name in GROUPS["paper"]), "mean"]
+    rows = [[f"{mark}{row.name}", *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in TABLE5]
+    return Grid(header, rows, "For comparison: Table 5 as the paper prints it (not measured here)", [PAPER_NOTE])
 
 
-def _list(values: set[Any]) -> str:
-    return ", ".join(sorted("all" if value is None else str(value) for value in values))
-
-
-def _csv(table: Table) -> str:
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows([table.header, *table.rows(2)])
-    return target.getvalue()
-
-
-def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-
-    rule = "|---|" + "---:|" * (len(table.header) - 1) + "\n"
-    text = line(table.header) + rule + "".join(line(row) for row in table.rows(1))
-    return text + "".join(f"\n{note}\n" for note in table.notes)
-
-
-def _latex(table: Table) -> str:
-    special = {
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(special.get(char, char) for char in cell) for cell in cells) + r" \\" + "\n"
-
-    columns = "l" + "r" * (len(table.header) - 1)
-    body = "".join(line(row) for row in table.rows(1))
-    top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{line(table.header)}\\midrule\n"
-    return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n"
-
-
-def _json(table: Table) -> str:
+def _json(
+    built: Table, runs: Sequence[Run], gaps: dict[str, Any] | None, *, paper: bool, abilities: bool
+) -> dict[str, Any]:
     rows = []
-    for model, values, mean in zip(table.models, table.values, table.means, strict=True):
-        row: dict[str, Any] = {"model": model, "scores": dict(zip(table.datasets, values, strict=True))}
+    for model, values, mean in zip(built.models, built.values, built.means, strict=True):
+        row: dict[str, Any] = {"model": model, "scores": dict(zip(built.datasets, values, strict=True))}
         row["mean"] = mean.value
         if mean.value is None:
             row["mean_withheld"] = mean.reason
         rows.append(row)
-    content = {"group": table.group, "scale": 100, "rows": rows, "notes": list(table.notes)}
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    content: dict[str, Any] = {"group": built.group, "scale": 100, "rows": rows, "notes": list(built.notes)}
+    if gaps is not None:
+        content["differences"] = gaps
+    if paper:
+        printed = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in TABLE5]
+        content["paper"] = {"rows": printed, "note": PAPER_NOTE}
+    if abilities:
+        content["abilities"] = report_abilities.as_json(runs)
+    return content
 
 
-def _html(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in table.rows(1)
-    )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
-
-
-def _terminal(table: Table) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape as plain
-    from rich.table import Table as RichTable
-
-    shown = RichTable(box=box.SIMPLE_HEAD)
-    for place, title in enumerate(table.header):
-        shown.add_column(plain(title), justify="left" if place == 0 else "right", overflow="fold")
-    best = table.best()
-    for row, values in zip(table.rows(1), table.values, strict=True):
-        cells = [plain(cell) for cell in row]
-        for place, value in enumerate(values, 1):
-            if value is not None and value == best[place - 1] and len(table.models) > 1:
-                cells[place] = f"[bold]{cells[place]}[/bold]"
-        shown.add_row(*cells)
-    console = Console(file=io.StringIO(), width=160, force_terminal=False)
-    console.print(shown)
-    for note in table.notes:
-        console.print(note, markup=False, highlight=False)
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n") + "\n"
-
-
-FORMATS: dict[str, Callable[[Table], str]] = {
-    "terminal": _terminal,
-    "csv": _csv,
-    "markdown": _markdown,
-    "latex": _latex,
-    "json": _json,
-    "html": _html,
-}
-
-
-def table(runs: Sequence[Path], format: str = "terminal", *, group: str | None = None) -> str:
+def table(
+    runs: Sequence[Path],
+    format: str = "terminal",
+    *,
+    group: str | None = None,
+    baseline: str | None = None,
+    paper: bool = False,
+    abilities: bool = False,
+) -> str:
     """The score table of run folders, one row a model: name, scores 0 to 100, the mean last.
 
     `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: paper or
     digits (default: the first that the runs hold anything of). The mean stands only where every benchmark
     of the group does; otherwise the gap is named in its place.
-    Raises UsageError for an unknown format or group, DataError for a run without valid scores.
+    Beneath it: with `baseline` the differences from that model with interval and p (not in csv, which stays one table
+    of models), with `paper` Table 5 as printed (in csv as further rows), with `abilities` what the scores consist of
+    (in csv after an empty line, a row a number).
+    Raises UsageError for an unknown format, group or baseline, or where the paper printed nothing of the group,
+    DataError for a run without valid scores.
     """
     if format not in FORMATS:
         raise UsageError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
     if group is not None and group not in GROUPS and group != "other":
         raise UsageError(f"There is no group of benchmarks {group!r}. Groups: {', '.join(GROUPS)}, other.")
-    return FORMATS[format](build([scores.read(Path(folder)) for folder in runs], group))
+    loaded = [scores.read(Path(folder)) for folder in runs]
+    built = build(loaded, group)
+    if paper and built.group != "paper":
+        raise UsageError("The paper printed scores of its nine benchmarks alone, and the runs hold none of them.")
+    base = None if baseline is None else report_comparison.find(loaded, baseline)
+    gaps: dict[str, list[report_comparison.Gap]] = {}
+    if base is not None and format != "csv":
+        outcomes = {run.model: statistics.load_all(run.folder, run.benchmarks, built.datasets) for run in loaded}
+        gaps = report_comparison.gaps(loaded, base, built.datasets, outcomes)
+    if format == "json":
+        compared = report_comparison.as_json(gaps, base) if base is not None else None
+        content = _json(built, loaded, compared, paper=paper, abilities=abilities)
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    render = report_formats.RENDERERS[format]
+    main = built.grid(DIGITS.get(format, 1))
+    if format == "csv":
+        rows = [*main.rows, *(paper_grid().rows if paper else ())]
+        parts = [Grid(main.header, rows), *([report_abilities.long_grid(loaded)] if abilities else [])]
+        return "\n".join(render(part) for part in parts)
+    parts = [main]
+    if paper:
+        parts.append(paper_grid())
+    if base is not None and gaps:
+        parts.append(report_comparison.grid(gaps, base))
+    if abilities:
+        parts += report_abilities.grids(loaded)
+    return "\n".join(render(part) for part in parts)

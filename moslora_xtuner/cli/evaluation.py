@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -92,16 +93,26 @@ def _gpus() -> int:
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that hold a scores.json.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write report.html and radar too.")
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write report.html, radars, changed answers too.")
     ] = None,
     format: Annotated[ReportFormat, typer.Option(help="How the table is printed.")] = ReportFormat.terminal,
-    baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Compare with this model.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print each run's difference from this model, its 95 % interval and p."),
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper/--no-paper", help="Print Table 5 of the paper beneath.")] = False,
+    abilities: Annotated[
+        bool, typer.Option("--abilities/--no-abilities", help="Print every ability and subtask beneath.")
+    ] = False,
 ) -> None:
     """Print the score table; with -o also write the report."""
     from moslora_xtuner.eval import report as reporting
 
-    typer.echo(reporting.table(runs, format.value).rstrip("\n"))
+    text = reporting.table(runs, format.value, baseline=baseline, paper=paper, abilities=abilities)
+    typer.echo(text.rstrip("\n"))
+    if baseline is not None and format is ReportFormat.csv:
+        typer.echo("note: csv holds the scores alone; other formats print the differences too", err=True)
     if out is not None:
-        command = " ".join(["moslora", *sys.argv[1:]])
+        command = shlex.join(["moslora", *sys.argv[1:]])
         page = reporting.write_report(runs, out, baseline=baseline, command=command)
         typer.echo(f"report: {page}", err=True)

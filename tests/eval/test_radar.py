@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 from moslora_xtuner.eval import radar
 from moslora_xtuner.eval.benchmarks import ABILITIES
@@ -50,11 +51,43 @@ def test_a_run_without_all_six_is_not_drawn() -> None:
 def test_files_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     runs = [a_run("LoRA", LORA), a_run("MoSLoRA", MIXED)]
     written = radar.write(runs, "digits", tmp_path)
-    assert [path.name for path in written] == ["radar.png", "radar.svg"]
+    assert [path.name for path in written] == ["radar.png", "radar.svg", "radar_absolute.png", "radar_absolute.svg"]
     before = [path.read_bytes() for path in written]
-    with Image.open(written[0]) as picture:
-        assert picture.width > picture.height > 800
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
+    assert before[0] != before[2]
+    for path in (written[0], written[2]):
+        with Image.open(path) as picture:
+            assert picture.width > picture.height > 800
+            colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
+        assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
     assert [path.read_bytes() for path in radar.write(runs, "digits", tmp_path)] == before
     assert radar.write(runs, "paper", tmp_path) == []
+
+
+def test_the_absolute_radar_draws_the_scores_themselves() -> None:
+    shown = radar.panels([a_run("LoRA", LORA), a_run("MoSLoRA", MIXED)], "digits")
+    figure = radar.draw_for_page(shown[0], shown, absolute=True)
+    axes = figure.axes[0]
+    drawn = {line.get_label(): tuple(line.get_ydata()) for line in axes.lines}
+    assert drawn == {"LoRA": (*LORA, LORA[0]), "MoSLoRA": (*MIXED, MIXED[0])}
+    assert axes.get_ylim() == (0, 100)
+    relative = radar.draw_for_page(shown[0], shown).axes[0]
+    assert tuple(relative.lines[0].get_ydata()) == pytest.approx((0.8, 1, 1, 80 / 88, 0, 1, 0.8))
+    assert "rim = 100" in radar.caption(shown, absolute=True)
+    assert "best = 1.0; centre = 0.0" in radar.caption(shown, absolute=False)
+    plt.close("all")
+
+
+def test_letters_are_large_enough_on_a_telephone() -> None:
+    shown = radar.panels([a_run("LLaMA-3+ViT MoSLoRA (orthogonal)", LORA), a_run("LLaMA-3+ViT LoRA", MIXED)], "digits")
+    figure = radar.draw_for_page(shown[0], shown)
+    pixels = 328 / figure.get_figwidth() / 72  # of a page 360 wide, for each point of a letter
+    axes = figure.axes[0]
+    assert min(tick.get_fontsize() for tick in axes.get_xticklabels()) * pixels > 13
+    assert min(tick.get_fontsize() for tick in axes.get_yticklabels()) * pixels > 9
+    figure.canvas.draw()
+    whole = figure.bbox
+    for text in [*axes.get_xticklabels(), *figure.legends[0].get_texts()]:
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0, text.get_text()
+        assert box.x1 <= whole.x1, text.get_text()
+    plt.close("all")

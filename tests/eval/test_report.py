@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from moslora_xtuner.eval import curves
-from moslora_xtuner.eval.benchmarks import ABILITIES
+from moslora_xtuner.eval.benchmarks import ABILITIES, MME_COGNITION, MME_PERCEPTION
 from moslora_xtuner.eval.paper import TABLE5
 from moslora_xtuner.eval.report import write_report
 
@@ -35,6 +35,7 @@ def make_run(root: Path, name: str, right: int) -> Path:
         "judge": "exact_matching",
         "abilities": abilities,
         "vanilla": {"overall": 90.0, "abilities": abilities},
+        "categories": {EVIL: 12.5},
         "parse_failures": 3,
         "questions": 300,
         "units": 100,
@@ -59,6 +60,21 @@ def make_run(root: Path, name: str, right: int) -> Path:
     other = {**sample, "index": "2", "hit": 0.0, "image": "https://example.org/x.png"}
     lines = json.dumps(sample) + "\n" + json.dumps(other) + "\n"
     (folder / "samples" / "DigitsMMBench_EN.jsonl").write_text(lines)
+    (folder / "answers").mkdir()
+    answers = [
+        {
+            "index": str(i),
+            "unit": str(i),
+            "ability": "AR",
+            "question": EVIL,
+            "options": {"A": EVIL},
+            "answer": "A",
+            "prediction": "A" if i < right else f"no idea {EVIL}",
+            "hit": float(i < right),
+        }
+        for i in range(100)
+    ]
+    (folder / "answers" / "DigitsMMBench_EN.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
     return folder
 
 
@@ -96,8 +112,14 @@ def test_the_page_holds_everything(runs: list[Path], tmp_path: Path) -> None:
         times={"training LoRA": 181.27},
     )
     assert path == out / "report.html"
-    names = {"report.html", "radar.png", "radar.svg", "scores.csv", "scores.md"}
-    assert {item.name for item in out.iterdir()} == names
+    radars = {"radar.png", "radar.svg", "radar_absolute.png", "radar_absolute.svg"}
+    assert {item.name for item in out.iterdir()} == {
+        "report.html",
+        "scores.csv",
+        "scores.md",
+        "differences.csv",
+        *radars,
+    }
     page = Page(path.read_text(encoding="utf-8"))
     assert "moslora quickstart" in page.text
     assert "181.3" in page.text
@@ -120,17 +142,63 @@ def test_nothing_is_loaded_from_elsewhere(runs: list[Path], tmp_path: Path) -> N
         assert "src" not in attributes or (attributes["src"] or "").startswith("data:image/")
         assert "href" not in attributes
     images = [tag for tag, _ in page.tags if tag == "img"]
-    assert len(images) == 2  # one radar and one sample: the sample with an address has no picture
+    # two radars and one sample: the sample with an address has no picture
+    assert len(images) == 3
     metas = [attributes.get("name") for tag, attributes in page.tags if tag == "meta"]
     assert "viewport" in metas
 
 
 def test_data_is_text_and_never_markup(runs: list[Path], tmp_path: Path) -> None:
-    text = write_report(runs, tmp_path / "out", command=EVIL, title=EVIL).read_text(encoding="utf-8")
+    text = write_report(runs, tmp_path / "out", baseline="LoRA", command=EVIL, title=EVIL).read_text(encoding="utf-8")
     assert EVIL not in text
     page = Page(text)
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert page.text.count(EVIL) >= 5
+
+
+def test_changed_answers_stand_in_the_page_and_in_a_file(runs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    page = Page(write_report(runs, out, baseline="LoRA").read_text(encoding="utf-8"))
+    assert "Changed answers: each run against LoRA" in page.text
+    cards = [attributes["data-tags"] for _, attributes in page.tags if "data-tags" in attributes]
+    assert cards == ["0:gained "] * 20  # questions 60 to 79
+    assert f"{EVIL}: A" in page.text
+    assert "No pictures: the runs do not record the table of questions." in page.text
+    rows = (out / "differences.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 21
+    assert rows[1].startswith('"<script>alert(""x"")</script>&",DigitsMMBench_EN,60,AR,gained,A,"no idea')
+    closed = [attributes for tag, attributes in page.tags if tag == "details" and "open" not in attributes]
+    assert any("data-changes" in attributes for attributes in closed)
+    # A report without a baseline in the same folder leaves no list of another report's changes behind.
+    write_report(runs, out)
+    assert not (out / "differences.csv").exists()
+    assert (out / "radar.png").exists()
+
+
+def test_fine_abilities_and_subtasks(tmp_path: Path) -> None:
+    subtasks = dict.fromkeys((*MME_PERCEPTION, *MME_COGNITION), 100.0)
+    mme = {"overall": 1400.0, "scale": 2800, "abilities": subtasks, "perception": 1000.0, "cognition": 400.0}
+    mmb = {"overall": 1.0, "scale": 100, "categories": {"image_style": 12.5}}
+    content = {"model": "m", "benchmarks": {"MME": mme, "MMBench_TEST_EN": mmb}}
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    text = write_report([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
+    assert "<details><summary>MMB-EN: fine abilities (1), per cent</summary>" in text
+    assert '<th scope="row">image_style</th><td>12.5</td>' in text
+    assert "MME: 14 subtasks, points, 200 a subtask, 2800 in all" in text
+    assert len(re.findall(r'<th scope="row">\w+</th><td>100\.0</td>', text)) == 14
+    for name, points in (("perception", "1000.0"), ("cognition", "400.0"), ("overall", "1400.0")):
+        assert f'<th scope="row">{name}</th><td>{points}</td>' in text
+
+
+def test_a_judge_that_was_away_is_named(runs: list[Path], tmp_path: Path) -> None:
+    path = runs[0] / "scores.json"
+    content = json.loads(path.read_text())
+    content["manifest"]["unscored"] = {"DigitsMME": "judge unavailable: refused"}
+    path.write_text(json.dumps(content))
+    page = Page(write_report(runs, tmp_path / "out").read_text(encoding="utf-8"))
+    assert "withheld: missing Digits-CN, Digits-VQA; Digits-MME: judge unavailable: refused" in page.text
+    assert "LoRA, Digits-MME: not scored: judge unavailable: refused." in page.text
+    assert "Digits-EN: exact matching, no judge." in page.text
 
 
 def test_scores_alone_are_enough(tmp_path: Path) -> None:

@@ -96,3 +96,21 @@ def test_load(tmp_path: Path) -> None:
     path.write_text('{"unit": 1}\n')
     with pytest.raises(DataError, match=r"D\.jsonl"):
         statistics.load(tmp_path, "D", entry)
+
+
+def test_drawing_counts_of_values_is_drawing_units() -> None:
+    # Against the definition: units drawn one by one, the sum of the drawn scores taken.
+    scores = [0.0] * 30 + [0.3] * 10 + [0.6] * 5 + [1.0] * 15
+    found = statistics.interval(questions(scores), "x", resamples=40_000)
+    random = np.random.default_rng(7)
+    drawn = 100 * np.asarray(scores)[random.integers(0, 60, (40_000, 60))].mean(axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.35), pytest.approx(high, abs=0.35))
+
+
+def test_subtasks_that_cancel_are_no_difference() -> None:
+    # +50 in one subtask, -50 in the other, weights that are no binary fractions: the sum is 0 up to rounding
+    units, tasks = ("a", "b", "c", "d", "e", "f"), ("x", "x", "x", "y", "y", "y")
+    one = Outcomes(units, tasks, (50.0, 50.0, 50.0, 0.0, 0.0, 0.0), "subtask_sum", 100 / 2800)
+    two = Outcomes(units, tasks, (0.0, 0.0, 0.0, 50.0, 50.0, 50.0), "subtask_sum", 100 / 2800)
+    assert statistics.difference(one, two, "MME").p == 1

@@ -12,6 +12,7 @@ from moslora_xtuner.eval.benchmarks import GROUPS
 from moslora_xtuner.eval.paper import TABLE5
 from moslora_xtuner.eval.tables import FORMATS, table
 
+from moslora_xtuner import cli
 from moslora_xtuner.errors import UsageError
 
 # As printed in the paper, typed in here once more and not taken from eval/paper.py.
@@ -32,6 +33,31 @@ def table5(tmp_path: Path) -> list[Path]:
         (folder / "scores.json").write_text(json.dumps({"model": row.name, "benchmarks": entries}))
         folders.append(folder)
     return folders
+
+
+def test_the_command_prints_table_5(table5: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_app(["report", *map(str, table5), "--format", "csv"]) == 0
+    header, *rows = rows_of(capsys.readouterr().out)
+    assert ",".join(header) == "model,MMB-EN,MMB-CN,SEED-img,AI2D,SciQA,TextVQA,MathVista,MM-Vet,MME,mean"
+    assert [row[0] for row in rows] == [row.name for row in TABLE5]
+    assert [row[-2] for row in rows] == ["58.40", "60.60", "60.50", "61.60", "62.00", "64.10"]  # MME's points / 28
+    # By hand: the sums of the nine printed cells, 511.1, 515.9, 514.4, 520.3, 529.4 and 535.1, each / 9.
+    assert [row[-1] for row in rows] == ["56.79", "57.32", "57.16", "57.81", "58.82", "59.46"]
+    for row, printed in zip(rows, PRINTED_MEANS, strict=True):
+        assert float(row[-1]) == pytest.approx(printed, abs=0.1)
+
+
+def test_the_command_names_the_gap(table5: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = table5[0] / "scores.json"
+    content = json.loads(path.read_text())
+    del content["benchmarks"]["AI2D_TEST"]
+    content["manifest"] = {"unscored": {"MMVet": "judge unavailable: refused"}}
+    del content["benchmarks"]["MMVet"]
+    path.write_text(json.dumps(content))
+    assert cli.run_app(["report", str(table5[0]), "--format", "csv"]) == 0
+    assert rows_of(capsys.readouterr().out)[1][-1] == "withheld: missing AI2D; MM-Vet: judge unavailable: refused"
+    assert cli.run_app(["report", str(table5[0])]) == 0
+    assert "MM-Vet: not scored: judge unavailable: refused." in capsys.readouterr().out
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -102,3 +128,55 @@ def test_runs_that_cannot_be_compared_are_said_to_be_so(tmp_path: Path) -> None:
         (tmp_path / name / "scores.json").write_text(json.dumps(content))
     assert "cannot be compared" in table([tmp_path / "a", tmp_path / "b"], "terminal")
     assert "cannot be compared" not in table([tmp_path / "a"], "terminal")
+
+
+def test_the_papers_rows_beneath(table5: list[Path], tmp_path: Path) -> None:
+    mine = table5[0]
+    assert "paper" not in table([mine], "terminal")
+    assert "| paper (printed): LLaMA-3+ViT MoSLoRA (Kaiming) | 72.5 |" in table([mine], "markdown", paper=True)
+    rows = rows_of(table([mine], "csv", paper=True))
+    assert [row[0] for row in rows[2:]] == [f"paper (printed): {row.name}" for row in TABLE5]
+    assert [float(row[-1]) for row in rows[2:]] == PRINTED_MEANS
+    printed = json.loads(table([mine], "json", paper=True))["paper"]
+    assert [row["mean"] for row in printed["rows"]] == PRINTED_MEANS
+    entry = {"DigitsTextVQA": {"overall": 10, "scale": 100, "judge": None}}
+    (tmp_path / "scores.json").write_text(json.dumps({"model": "x", "benchmarks": entry}))
+    with pytest.raises(UsageError, match="nine benchmarks alone"):
+        table([tmp_path], paper=True)
+
+
+@pytest.fixture
+def with_abilities(tmp_path: Path) -> Path:
+    """A run of MMBench with its six and two fine abilities, of MME, and of SEED-Bench."""
+    six = {"AR": 10.0, "CP": 20.0, "FP-C": 30.0, "FP-S": 40.0, "LR": 50.0, "RR": 60.0}
+    fine = {"image_style": 12.5, "ocr": 87.5}
+    subtasks = {"text_translation": 120.0, "OCR": 150.0, "count": 80.0}
+    benchmarks = {
+        "MMBench_TEST_EN": {"overall": 35.0, "abilities": six, "categories": fine, "vanilla": None},
+        "MME": {"overall": 350.0, "scale": 2800, "abilities": subtasks, "perception": 230.0, "cognition": 120.0},
+        "SEEDBench_IMG": {"overall": 70.0, "abilities": {"Scene Understanding": 71.25}},
+    }
+    content = {"model": "m", "benchmarks": {name: {"scale": 100, **entry} for name, entry in benchmarks.items()}}
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_abilities_on_demand(with_abilities: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "image_style" not in table([with_abilities])
+    assert cli.run_app(["report", str(with_abilities), "--abilities", "--format", "markdown"]) == 0
+    text = capsys.readouterr().out
+    assert "| m | circular | 10.0 | 20.0 | 30.0 | 40.0 | 50.0 | 60.0 | 35.0 |" in text
+    assert "**MMB-EN: fine abilities (2), per cent**" in text
+    assert "| image_style | 12.5 |" in text
+    # MME's own order: perception, then cognition, then the sums
+    first = text.index("| OCR | 150.0 |")
+    places = ["| count | 80.0 |", "| text_translation | 120.0 |", "| perception | 230.0 |", "| cognition | 120.0 |"]
+    assert [first, *map(text.index, places)] == sorted([first, *map(text.index, places)])
+    assert "| Scene Understanding | 71.2 |" in text
+    assert cli.run_app(["report", str(with_abilities), "--abilities", "--format", "csv"]) == 0
+    head, tail = capsys.readouterr().out.split("\n\n")
+    assert len(rows_of(head)) == 2
+    assert ["m", "MMBench_TEST_EN", "fine", "ocr", "87.50"] in rows_of(tail)
+    assert ["m", "MME", "ability", "count", "80.00"] in rows_of(tail)
+    found = json.loads(table([with_abilities], "json", abilities=True))["abilities"]
+    assert found["MMBench_TEST_EN"]["m"]["fine"] == {"image_style": 12.5, "ocr": 87.5}

@@ -1,0 +1,103 @@
+"""Hard reasons against a comparison, remarks beside it, notes, and when a mean may stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moslora_xtuner.eval import comparable
+from moslora_xtuner.eval.benchmarks import GROUPS
+from moslora_xtuner.eval.scores import Run
+
+NAME = "AI2D_TEST"
+
+
+def a_run(
+    model: str, entry: dict[str, Any] | None = None, record: dict[str, Any] | None = None, **manifest: Any
+) -> Run:
+    """A run of AI2D alone."""
+    full = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", **(entry or {})}
+    return Run(model, Path(), {NAME: full}, {"datasets": {NAME: record or {}}, **manifest})
+
+
+def test_runs_that_say_the_same_or_nothing_can_be_compared() -> None:
+    facts = {"sha256": "1" * 64, "prompts_sha256": "2" * 64}
+    assert comparable.reasons([a_run("a", record=facts), a_run("b", record=facts), a_run("c")], NAME) == []
+    assert comparable.reasons([a_run("a"), Run("b", Path(), {}, {"datasets": None})], NAME) == []
+    assert comparable.reasons([a_run("a"), a_run("b", {"judge": None})], NAME) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "record", "said"),
+    [
+        ({}, {"sha256": "2" * 64}, ["the runs saw other versions of the data"]),
+        ({}, {"prompts_sha256": "2" * 64}, ["the runs saw other prompts"]),
+        ({"judge": "gpt-4o-mini"}, {}, ["other judges (exact matching, no judge and gpt-4o-mini)"]),
+        ({"limit": 5}, {}, ["other limits (5, all)"]),
+        ({"limit": 5}, {"prompts_sha256": "2" * 64}, ["other limits (5, all)"]),
+    ],
+)
+def test_each_hard_reason_is_found(entry: dict[str, Any], record: dict[str, Any], said: list[str]) -> None:
+    facts = {"sha256": "1" * 64, "prompts_sha256": "1" * 64}
+    assert comparable.reasons([a_run("a", record=facts), a_run("b", entry, facts | record)], NAME) == said
+
+
+def test_versions_precision_and_decoding_are_remarked_and_no_reason() -> None:
+    old, new = {"torch": "2.6.0", "numpy": "1"}, {"torch": "2.7.0", "numpy": "2"}
+    runs = [
+        a_run("a", versions=old, precision="bfloat16", decoding="greedy"),
+        a_run("b", versions=old, precision="float16", decoding="greedy"),
+        a_run("c", versions=new),
+    ]
+    assert comparable.reasons(runs, NAME) == []
+    assert comparable.remarks(runs) == [
+        "The runs differ in the version of torch: 2.6.0 in a and b; 2.7.0 in c.",
+        "The runs differ in precision: bfloat16 in a; float16 in b.",
+    ]
+    assert comparable.remarks(runs[:1]) == []
+
+
+def test_the_notes_name_judges_limits_gaps_and_reasons() -> None:
+    one = a_run("a", {"limit": 5}, unscored={"MathVista_MINI": "judge unavailable: no answer."})
+    one.benchmarks["MMVet"] = {"overall": 1.0, "scale": 100.0, "judge": "gpt-4-turbo"}
+    one.benchmarks["TextVQA_VAL"] = {"overall": 1.0, "scale": 100.0, "judge": "exact_matching"}
+    assert comparable.notes([one, a_run("b")], GROUPS["paper"]) == (
+        "AI2D: exact matching, no judge.",
+        "MM-Vet: judged by gpt-4-turbo.",
+        "AI2D: only a part was asked (limit 5, all).",
+        "AI2D: the runs cannot be compared: other limits (5, all).",
+        "a, MathVista: not scored: judge unavailable: no answer.",
+    )
+
+
+def whole(**manifest: Any) -> Run:
+    """All nine, each 50 of 100 except MME, which is 75 of 100."""
+    entries = {name: {"overall": 50.0, "scale": 100.0, "judge": None} for name in GROUPS["paper"]}
+    entries["MME"] = {"overall": 2100.0, "scale": 2800.0, "judge": None}
+    return Run("a", Path(), entries, manifest)
+
+
+def test_the_mean_needs_all_nine_asked_alike() -> None:
+    nine = GROUPS["paper"]
+    assert comparable.mean(whole(), nine).value == pytest.approx((8 * 50 + 75) / 9)
+    run = whole(unscored={"MMBench_TEST_EN": "no answers in this TSV: submission file written"})
+    del run.benchmarks["MMBench_TEST_EN"], run.benchmarks["MMVet"]
+    assert comparable.mean(run, nine) == comparable.Mean(
+        None, "missing MM-Vet; MMB-EN: no answers in this TSV: submission file written"
+    )
+    # a score that is left of an earlier judge does not count
+    run = whole(unscored={"MMVet": "judge unavailable"})
+    assert comparable.mean(run, nine) == comparable.Mean(None, "MM-Vet: judge unavailable")
+
+
+def test_limits_must_be_of_all_and_equal() -> None:
+    nine = GROUPS["paper"]
+    run = whole()
+    run.benchmarks["MME"]["limit"] = 5
+    assert comparable.mean(run, nine).reason == "only a part of MME was asked"
+    for entry in run.benchmarks.values():
+        entry["limit"] = 5
+    assert comparable.mean(run, nine).value == pytest.approx((8 * 50 + 75) / 9)
+    run.benchmarks["MME"]["limit"] = 6
+    assert comparable.mean(run, nine).reason == "limits differ: 5, 6"
