@@ -56,6 +56,7 @@ EVAL = [
     "portalocker",
     "pylatexenc",
     "qwen-vl-utils",
+    "requests",
     "rouge",
     "scikit-learn",
     "scipy",

@@ -5,28 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from moslora_xtuner.errors import EvaluationError
 from moslora_xtuner.progress import bar
 
 from . import batches
-from .benchmarks import Benchmark
 from .models import Model
 from .pool import Pool
 from .predictions import PredictionLog, key
-from .questions import Asked
-
-
-@dataclass(frozen=True)
-class Task:
-    """One benchmark, read once for all models."""
-
-    benchmark: Benchmark
-    dataset: Any
-    asked: list[Asked]
-    tsv: Path
-    sha256: str
+from .tasks import Task
 
 
 @dataclass(frozen=True)

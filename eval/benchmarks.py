@@ -5,6 +5,7 @@ Source: the run script and dataset classes of VLMEvalKit (ms-vlmeval 0.0.20); th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,20 +107,27 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def resolve(names: list[str]) -> list[Benchmark]:
+def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambda _: None) -> list[Benchmark]:
     """Turn dataset names and group names (`paper`, `digits`) into benchmarks, each once, in order.
 
-    Raises UsageError for a name that is neither.
+    Args:
+        names: of datasets or groups.
+        further: finds a benchmark that is not in BENCHMARKS.
+
+    Raises:
+        UsageError: a name is neither.
     """
     found: dict[str, Benchmark] = {}
     for name in names:
         for dataset in GROUPS.get(name, (name,)):
-            if dataset not in BENCHMARKS:
+            benchmark = BENCHMARKS.get(dataset) or further(dataset)
+            if benchmark is None:
                 raise UsageError(
                     f"There is no benchmark or group named {name!r}. "
-                    f"Groups: {', '.join(GROUPS)}. Benchmarks: {', '.join(BENCHMARKS)}."
+                    f"Groups: {', '.join(GROUPS)}. Benchmarks: {', '.join(BENCHMARKS)}. All that VLMEvalKit knows: "
+                    "--benchmarks all."
                 )
-            found[dataset] = BENCHMARKS[dataset]
+            found[dataset] = benchmark
     if not found:
         raise UsageError(f"No benchmark was named. Name a group ({', '.join(GROUPS)}) or datasets.")
     return list(found.values())

@@ -10,40 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.data.hashing import sha256
 from moslora_xtuner.errors import DataError, UsageError
 from moslora_xtuner.progress import note
 
-from . import kit, manifest, scores, submission
-from .asking import Task, answer
-from .benchmarks import Benchmark, resolve
-from .judge import Judge, JudgeAddress, JudgeAway
+from . import kit, known, manifest, scores, submission
+from .asking import answer
+from .benchmarks import resolve
+from .judge import JudgeAway
 from .models import Model, find
 from .pool import Pool
-from .precision import Precision
 from .predictions import key
-from .questions import ask_all
 from .run_folder import LOG, VERDICTS, claim, folder_name, held
 from .samples import answer_records, sample_records
 from .scoring import score, write_lines
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How models are asked and judged; see `evaluate`."""
-
-    judge: str = kit.EXACT
-    batch_size: int = 64
-    processes: int = 1
-    limit: int | None = None
-    precision: Precision | None = None
-    download: bool = False
-    quiet: bool = False
-
-    @property
-    def address(self) -> JudgeAddress | None:
-        """Whom to ask for verdicts; None for exact matching. Raises UsageError for a malformed one."""
-        return None if self.judge == kit.EXACT else JudgeAddress.read(self.judge)
+from .settings import Settings
+from .tasks import Task, read
+from .verdicts import AnyJudge
 
 
 @dataclass
@@ -79,27 +61,30 @@ def evaluate(
         data_root: holds DATASET.tsv files.
         out: holds the run folders.
         names: one a model.
-        settings: fields of `Settings`: `judge`; `batch_size` questions at a time in each of `processes`; `limit`, only
-            that many units (circular groups, image pairs, questions) of each benchmark; `precision`; `download` of a
-            model that is not here; `quiet`, no progress.
+        settings: fields of `Settings`: `judge` and how it is asked; `batch_size` questions at a time in each of
+            `processes`; `limit`, only that many units (circular groups, image pairs, questions) of each benchmark;
+            `precision`; `download` of models and tables that are not here; `quiet`, no progress.
 
     Raises:
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
         JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
     """
     set_to = Settings(**settings)
-    chosen = resolve(benchmarks)
+    chosen = resolve(benchmarks, known.by_name)
     _ = set_to.address
     if min(set_to.batch_size, set_to.processes, 1 if set_to.limit is None else set_to.limit) < 1:
         raise UsageError(
             "batch_size, processes and limit must be at least 1, are "
             f"{set_to.batch_size}, {set_to.processes} and {set_to.limit}."
         )
+    if set_to.download:
+        data_root.mkdir(parents=True, exist_ok=True)
     if not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
     for benchmark in chosen:
         kit.check_judge(benchmark, set_to.judge)
-        kit.tsv_path(benchmark, data_root)
+        if not set_to.download:
+            kit.tsv_path(benchmark, data_root)
     jobs = _plan(models, names, out, set_to)
     for job in jobs:
         claim(job.folder)
@@ -107,7 +92,7 @@ def evaluate(
         for job in jobs:
             stack.enter_context(held(job.folder))
         note("Reading the benchmarks (VLMEvalKit takes a while to import)", set_to.quiet)
-        tasks = _read(chosen, data_root.resolve(), jobs[0].folder / LOG, set_to)
+        tasks = read(chosen, data_root.resolve(), jobs[0].folder / LOG, set_to)
         for job in jobs:
             _run(job, tasks, data_root.resolve(), set_to)
     if away := [f"{job.model.name}: {', '.join(job.unscored)}" for job in jobs if job.away]:
@@ -136,35 +121,14 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
     return jobs
 
 
-def _read(chosen: Sequence[Benchmark], data_root: Path, log: Path, set_to: Settings) -> list[Task]:
-    """The benchmarks' questions; beside a test set whose answers are held back, its dev set where that is there."""
-    tasks = []
-    queue = list(chosen)
-    for benchmark in queue:
-        dataset = kit.build_dataset(benchmark, data_root, log)
-        asked = ask_all(benchmark, dataset, data_root, set_to.limit)
-        path = kit.tsv_path(benchmark, data_root)
-        tasks.append(Task(benchmark, dataset, asked, path, sha256(path)))
-        beside = None if kit.has_answers(dataset) else submission.dev_of(benchmark)
-        if beside is not None and beside not in queue:
-            if (data_root / f"{beside.dataset}.tsv").is_file():
-                queue.append(beside)
-            else:
-                note(
-                    f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
-                    set_to.quiet,
-                )
-    return tasks
-
-
 def _run(job: _Job, tasks: Sequence[Task], data_root: Path, set_to: Settings) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
-    model, address = job.model, set_to.address
+    model = job.model
+    verdicts = set_to.judging(job.folder / VERDICTS)
     record = manifest.start(model, set_to.judge, set_to.batch_size, set_to.processes, set_to.limit)
     previous = manifest.previous_entries(job.folder, model.sha256)
     scores.write_whole(job.folder / "manifest.json", record)
     _answer_all(job, tasks, set_to)
-    verdicts = Judge(address.model, job.folder / VERDICTS, url=address.url) if address is not None else None
     for task in tasks:
         dataset = task.benchmark.dataset
         if not kit.has_answers(task.dataset):
@@ -217,7 +181,7 @@ def _answer_all(job: _Job, tasks: Sequence[Task], set_to: Settings) -> None:
         gc.collect()
 
 
-def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: Judge | None) -> dict[str, Any]:
+def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: AnyJudge | None) -> dict[str, Any]:
     """Score one benchmark and write what reports read of it; returns its part of the manifest."""
     begun = time.perf_counter()
     dataset, answers = task.benchmark.dataset, job.answers[task.benchmark.dataset]
@@ -236,6 +200,9 @@ def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: J
     )
     if set_to.limit is not None:
         result.entry["limit"] = set_to.limit
+    if lacking := kit.unanswerable(task.benchmark, task.dataset):
+        result.entry["unanswerable"] = lacking
+        note(f"{dataset}: {lacking} questions whose answer is missing or no option count as wrong", set_to.quiet)
     job.entries[dataset] = result.entry
     write_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
     rows = answer_records(task.benchmark, task.dataset, task.asked, answers, result.hits)
@@ -244,7 +211,8 @@ def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: J
     write_lines(job.folder / "samples" / f"{dataset}.jsonl", samples)
     job.seconds[dataset]["scoring"] = time.perf_counter() - begun
     return {
-        "sha256": task.sha256,
+        "sha256": task.table.sha256,
+        "is_vlmevalkits": task.table.official,
         "tsv": str(task.tsv),
         "asked": len(task.asked),
         "seconds": job.seconds[dataset],

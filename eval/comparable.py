@@ -79,6 +79,9 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{title}: only a part was asked (limit {_listed(limits)}).")
         if against := reasons(runs, name):
             found.append(f"{title}: the runs cannot be compared: {'; '.join(against)}.")
+        lacking = {run.benchmarks[name].get("unanswerable") for run in runs if name in run.benchmarks} - {None, 0}
+        if lacking:
+            found.append(f"{title}: {_listed(lacking)} questions without an answer, or with one that is no option.")
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")

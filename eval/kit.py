@@ -19,8 +19,8 @@ from typing import Any
 from moslora_xtuner.errors import DataError, EvaluationError, SetupError
 
 from .benchmarks import Benchmark
-from .judge import Judge
-from .prompts import is_blank
+from .prompts import is_blank, options
+from .verdicts import AnyJudge
 
 EXACT = "exact_matching"
 INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
@@ -129,7 +129,7 @@ def tsv_path(benchmark: Benchmark, data_root: Path) -> Path:
     if not path.is_file():
         raise DataError(
             f"{path} does not exist. Put the TSV of {benchmark.dataset} there, or name another folder with "
-            "--data-root (or LMUData). Nothing is downloaded without being asked for."
+            "--data-root (or LMUData). Nothing is downloaded without being asked for (--download)."
         )
     return path
 
@@ -190,17 +190,19 @@ def local_dataset(benchmark: Benchmark, data_root: Path) -> Any:
 
 
 def has_answers(dataset: Any) -> bool:
-    """Tell whether the answers are in the table, or held back. Raises DataError when a part of them is."""
-    if "answer" not in dataset.data:
-        return False
-    given = [not is_blank(value) for value in dataset.data["answer"]]
-    if any(given) and not all(given):
-        index = dataset.data["index"].iloc[given.index(False)]
-        raise DataError(
-            f"{dataset.dataset_name}.tsv: {len(given) - sum(given)} of {len(given)} questions have no answer (first "
-            f"index {index}) and would count as wrong: take them out of the table, or fill them in."
-        )
-    return all(given)
+    """Tell whether the answers are in the table, or held back."""
+    return "answer" in dataset.data and not all(is_blank(value) for value in dataset.data["answer"])
+
+
+def unanswerable(benchmark: Benchmark, dataset: Any) -> int:
+    """How many questions nobody can answer rightly: the answer is missing, or names none of the options.
+
+    VLMEvalKit counts them as wrong.
+    """
+    rows = dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")
+    if benchmark.kind != "mcq":
+        return sum(is_blank(row["answer"]) for row in rows)
+    return sum(str(row["answer"]) not in options(row) for row in rows)
 
 
 def check_judge(benchmark: Benchmark, judge: str) -> None:
@@ -228,7 +230,7 @@ class _NoDice:
 
 
 @contextmanager
-def judged_by(judge: Judge | None) -> Iterator[None]:
+def judged_by(judge: AnyJudge | None) -> Iterator[None]:
     """Let VLMEvalKit's scoring ask this judge wherever it would build one of its own.
 
     WORK-AROUND vlmeval (dataset/utils/multiple_choice.py, extract_answer_from_item): after three answers of the judge

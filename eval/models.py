@@ -73,7 +73,8 @@ class LocalModel:
         """Raises EvaluationError when the folder is no such model."""
         form = ExportForm.read(folder)
         facts = {"precision": precision.value, **written_form(folder)}
-        return cls(name or form.name, source, folder, form, fingerprint(folder), precision, facts)
+        sha256 = hashlib.sha256(f"{fingerprint(folder)} {precision.value}".encode()).hexdigest()
+        return cls(name or form.name, source, folder, form, sha256, precision, facts)
 
     def prompt(self, question: Question) -> str:
         """The prompt in the model's chat form."""

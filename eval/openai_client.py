@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 RETRIES = 8
@@ -11,7 +12,14 @@ TIMEOUT = 60.0
 
 
 class Away(Exception):
-    """The server did not answer, whatever the number of tries; the text says what it did instead."""
+    """The server did not answer, whatever the number of tries; the text says what it did instead.
+
+    `this_alone`: it refused this one request, and may well answer others.
+    """
+
+    def __init__(self, text: str, this_alone: bool = False) -> None:
+        super().__init__(text)
+        self.this_alone = this_alone
 
 
 class Client:
@@ -58,23 +66,27 @@ class Client:
                 "the address end in /v1?"
             ) from fault
 
-    def complete(self, *, empty_is_answer: bool = False, **request: Any) -> str:
+    def complete(
+        self, *, empty_is_answer: bool = False, on_request: Callable[[], None] = lambda: None, **request: Any
+    ) -> str:
         """The answer's text; an empty one is asked for again unless it counts as an answer. Raises Away."""
         from openai import APIConnectionError, APIError, APIStatusError
 
         reason = "its answers were empty"
         for _ in range(self.retries + 1):
+            on_request()
             try:
                 found = self.openai.chat.completions.create(**request)
                 # A proxy's page of text parses as something without choices.
                 choices = getattr(found, "choices", None)
                 content = choices[0].message.content if choices else None
             except APIStatusError as fault:
-                raise Away(f"it answered {fault.status_code}: {fault.message}") from fault
+                refused = fault.status_code in (400, 413, 422)
+                raise Away(f"it answered {fault.status_code}", this_alone=refused) from fault
             except APIConnectionError as fault:
                 raise Away(f"{type(fault).__name__}: {fault}") from fault
             except (APIError, ValueError) as fault:  # an answer that is cut off or no JSON
                 reason, content = f"its answers could not be read ({fault})", None
             if content is not None and (content.strip() or empty_is_answer):
                 return str(content).strip()
-        raise Away(f"{reason}, {self.retries} retries")
+        raise Away(reason, this_alone=True)

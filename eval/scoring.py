@@ -13,18 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.errors import EvaluationError, MoSLoRAError
 
 from . import judged, kit
 from .benchmarks import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, Benchmark
-from .judge import Judge, JudgeAway
 from .prompts import options
 from .questions import Asked, ability_of
+from .verdicts import AnyJudge
 
 Outcome = dict[str, Any]
-JUDGE_WORKERS = 8
-"""Requests that a judge gets at a time."""
-
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -41,7 +38,8 @@ class Scored:
 def prediction_table(dataset: Any, asked: Sequence[Asked], answers: Sequence[str]) -> Any:
     """VLMEvalKit's prediction table: the asked rows of its data without images, with the answers.
 
-    A character that no XML may hold stands as U+FFFD: an xlsx with it cannot be read again, also VLMEvalKit's own.
+    A character that no XML may hold stands as U+FFFD: an xlsx cannot hold half of a surrogate pair (nor can
+    VLMEvalKit's own), and a control character would be read again as the text _x0001_.
     """
     frame = dataset.data.iloc[[item.place for item in asked]].copy()
     frame = frame.drop(columns=[name for name in ("image",) if name in frame])
@@ -72,7 +70,7 @@ def score(
     data_root: Path,
     judge: str,
     log: Path,
-    verdicts: Judge | None = None,
+    verdicts: AnyJudge | None = None,
 ) -> Scored:
     """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
 
@@ -89,11 +87,11 @@ def score(
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
     settings = {"LMUData": str(data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    workers = JUDGE_WORKERS if verdicts is not None else min(4, os.cpu_count() or 1)
+    workers = verdicts.workers if verdicts is not None else min(4, os.cpu_count() or 1)
     with kit.scratch_table(), kit.captured(log), kit.environment(**settings), kit.judged_by(verdicts):
         try:
             dataset.evaluate(str(typed), model=judge, nproc=workers)
-        except JudgeAway:
+        except MoSLoRAError:  # the judge is away, or its verdicts cannot be written
             raise
         except Exception as error:
             raise EvaluationError(

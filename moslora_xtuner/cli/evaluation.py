@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import typer
 from moslora_xtuner.errors import UsageError
 from moslora_xtuner.eval.precision import Precision
 
-from .app import Out, app
+from .app import app
 
 
 class ReportFormat(str, Enum):
@@ -30,14 +31,16 @@ class ReportFormat(str, Enum):
 @app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
 def evaluate(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MODEL...",
             help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
         ),
-    ],
-    out: Out,
-    benchmarks: Annotated[str, typer.Option(help="A group or names, with commas between.")] = "digits",
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="paper, digits, or names with commas between; all lists what there is.")
+    ] = "digits",
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
@@ -45,9 +48,13 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME[@URL]",
-            help="Who reads free answers: exact_matching, a model of OpenAI's, or one at a server's address up to /v1.",
+            help="Who reads free answers: exact_matching, a model of OpenAI's, one at a server's address up to /v1, "
+            "or local:FOLDER.",
         ),
     ] = "exact_matching",
+    judge_workers: Annotated[int, typer.Option(min=1, help="Requests that the judge gets at a time.")] = 8,
+    judge_retries: Annotated[int, typer.Option(min=0, help="How often a failed request is repeated.")] = 8,
+    judge_timeout: Annotated[float, typer.Option(help="Seconds that one verdict may take.")] = 60.0,
     name: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="What reports call the models, in their order.")
     ] = None,
@@ -62,8 +69,16 @@ def evaluate(
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
+    if benchmarks == "all":
+        from moslora_xtuner.eval import known
+
+        with tempfile.NamedTemporaryFile(suffix=".log") as log:
+            typer.echo(known.listing(known.known(Path(log.name)), data_root))
+        return
     if data_root is None:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
+    if not models or out is None:
+        raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
     from moslora_xtuner.eval import bridge
 
     runs = bridge.evaluate(
@@ -73,6 +88,9 @@ def evaluate(
         out,
         names=name,
         judge=judge,
+        judge_workers=judge_workers,
+        judge_retries=judge_retries,
+        judge_timeout=judge_timeout,
         processes=processes or _gpus(),
         batch_size=batch_size,
         precision=precision,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 import pytest
 from judge_server import Server, serving
-from moslora_xtuner.eval.judge import Judge, JudgeAddress, JudgeAway, verdict_key
+from moslora_xtuner.eval.judge import Judge, JudgeAddress, JudgeAway
+from moslora_xtuner.eval.verdicts import verdict_key
 
 from moslora_xtuner.errors import OutputError, UsageError
 
@@ -104,6 +107,37 @@ def test_a_torn_line_is_asked_again_and_a_foreign_file_refused(server: Server, t
     file.write_text('{"a": 1}\n')
     with pytest.raises(OutputError, match=r"line 1 is no verdict"):
         judge(server, file)
+
+
+def test_it_gets_no_more_requests_at_a_time_than_it_should(server: Server, tmp_path: Path) -> None:
+    there, most, lock = 0, 0, threading.Lock()
+
+    def says(prompt: str) -> str:
+        nonlocal there, most
+        with lock:
+            there += 1
+            most = max(most, there)
+        time.sleep(0.05)
+        with lock:
+            there -= 1
+        return prompt
+
+    server.says = says
+    mine = judge(server, tmp_path / "v.jsonl", workers=3, timeout=5)
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(mine.generate, [str(n) for n in range(12)]))
+    assert (mine.workers, most) == (3, 3)
+
+
+def test_patience_is_the_callers(server: Server, tmp_path: Path) -> None:
+    server.script["x"] = ["slow"] * 9
+    with pytest.raises(JudgeAway, match="0 retries"):
+        judge(server, tmp_path / "v.jsonl", retries=0, timeout=0.2).generate("x")
+    assert server.requests["x"] == 1
+    assert judge(server, tmp_path / "v.jsonl", retries=0, timeout=5).generate("x") == "X"
+    for wrong in ({"workers": 0}, {"retries": -1}, {"timeout": 0}):
+        with pytest.raises(UsageError, match=f"{next(iter(wrong))}="):
+            judge(server, tmp_path / "v.jsonl", **wrong)
 
 
 def test_who_judges_and_where() -> None:

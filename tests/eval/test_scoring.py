@@ -189,7 +189,7 @@ def test_a_limit_takes_whole_units_of_every_ability(data_root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("DigitsMME", lambda f: f.drop(columns="answer"), "no column answer"),
+        ("DigitsMME", lambda f: f.drop(columns="question"), "no column question"),
         ("DigitsMME", lambda f: f.iloc[1:], "needs two"),
         ("DigitsMME", lambda f: f.assign(index=1), "twice"),
         ("DigitsMME", lambda f: f.iloc[:0], "no question"),

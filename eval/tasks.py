@@ -1,0 +1,63 @@
+"""The benchmarks of an evaluation, read once for all models: tables found or fetched, and their questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner.progress import note
+
+from . import kit, submission
+from .benchmarks import Benchmark
+from .download import obtain, source
+from .questions import Asked, ask_all
+from .settings import Settings
+from .table_record import Table, check
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark: VLMEvalKit's dataset object, its questions, and which file they were read from."""
+
+    benchmark: Benchmark
+    dataset: Any
+    asked: list[Asked]
+    tsv: Path
+    table: Table
+
+
+def read(chosen: Sequence[Benchmark], data_root: Path, log: Path, set_to: Settings) -> list[Task]:
+    """The benchmarks' questions; beside a test set whose answers are held back, its dev set where that is there."""
+    tasks = []
+    queue = list(chosen)
+    for benchmark in queue:
+        table = _table(benchmark, data_root, log, set_to)
+        dataset = kit.build_dataset(benchmark, data_root, log)
+        asked = ask_all(benchmark, dataset, data_root, set_to.limit)
+        path = kit.tsv_path(benchmark, data_root)
+        tasks.append(Task(benchmark, dataset, asked, path, table))
+        beside = None if kit.has_answers(dataset) else submission.dev_of(benchmark)
+        if beside is not None and beside not in queue:
+            if set_to.download or (data_root / f"{beside.dataset}.tsv").is_file():
+                queue.append(beside)
+            else:
+                note(
+                    f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
+                    set_to.quiet,
+                )
+    return tasks
+
+
+def _table(benchmark: Benchmark, data_root: Path, log: Path, set_to: Settings) -> Table:
+    """Which file the benchmark's TSV is; fetched first where that is asked for."""
+    if set_to.download:
+        table = obtain(benchmark, data_root, log, quiet=set_to.quiet)
+    else:
+        table = check(data_root, benchmark.dataset, source(benchmark, log)[1])
+    if table.changed:
+        note(f"{benchmark.dataset}.tsv is another file than the last time: it is asked and scored anew", set_to.quiet)
+    if table.official is False:
+        note(f"{benchmark.dataset}.tsv is not the file that VLMEvalKit registers (by its md5)", set_to.quiet)
+    return table
