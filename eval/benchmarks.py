@@ -14,6 +14,9 @@ from moslora_xtuner.errors import UsageError
 Kind = Literal["mcq", "yesno", "vqa", "open"]
 Aggregate = Literal["mean", "subtask_sum"]
 
+EXACT = "exact_matching"
+"""VLMEvalKit's name for no judge: options, yes and no are read by its rules."""
+
 ABILITIES = ("AR", "CP", "FP-C", "FP-S", "LR", "RR")
 ABILITY_TITLES = {
     "AR": "attribute reasoning",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from moslora_xtuner.progress import note
 
 from . import kit, known, manifest, scores, submission
 from .asking import answer
-from .benchmarks import resolve
-from .judge import JudgeAway
+from .benchmarks import EXACT, resolve
+from .judge import JudgeAddress, JudgeAway
 from .models import Model, find
 from .pool import Pool
 from .predictions import key
@@ -61,9 +61,10 @@ def evaluate(
         data_root: holds DATASET.tsv files.
         out: holds the run folders.
         names: one a model.
-        settings: fields of `Settings`: `judge` and how it is asked; `batch_size` questions at a time in each of
-            `processes`; `limit`, only that many units (circular groups, image pairs, questions) of each benchmark;
-            `precision`; `download` of models and tables that are not here; `quiet`, no progress.
+        settings: fields of `Settings`: `judge` (one word of `--judge` or several) and how it is asked; `batch_size`
+            questions at a time in each of `processes`; `limit`, only that many units (circular groups, image pairs,
+            questions) of each benchmark; `precision`; `download` of models and tables that are not here; `quiet`, no
+            progress.
 
     Raises:
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
@@ -71,7 +72,6 @@ def evaluate(
     """
     set_to = Settings(**settings)
     chosen = resolve(benchmarks, known.by_name)
-    _ = set_to.address
     if min(set_to.batch_size, set_to.processes, 1 if set_to.limit is None else set_to.limit) < 1:
         raise UsageError(
             "batch_size, processes and limit must be at least 1, are "
@@ -81,8 +81,8 @@ def evaluate(
         data_root.mkdir(parents=True, exist_ok=True)
     if not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
+    set_to.judging.check(chosen)
     for benchmark in chosen:
-        kit.check_judge(benchmark, set_to.judge)
         if not set_to.download:
             kit.tsv_path(benchmark, data_root)
     jobs = _plan(models, names, out, set_to)
@@ -124,8 +124,8 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
 def _run(job: _Job, tasks: Sequence[Task], data_root: Path, set_to: Settings) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
     model = job.model
-    verdicts = set_to.judging(job.folder / VERDICTS)
-    record = manifest.start(model, set_to.judge, set_to.batch_size, set_to.processes, set_to.limit)
+    judges = set_to.judges([task.benchmark for task in tasks], job.folder / VERDICTS)
+    record = manifest.start(model, str(set_to.judging), set_to.batch_size, set_to.processes, set_to.limit)
     previous = manifest.previous_entries(job.folder, model.sha256)
     scores.write_whole(job.folder / "manifest.json", record)
     _answer_all(job, tasks, set_to)
@@ -133,20 +133,19 @@ def _run(job: _Job, tasks: Sequence[Task], data_root: Path, set_to: Settings) ->
         dataset = task.benchmark.dataset
         if not kit.has_answers(task.dataset):
             file = submission.write(job.folder, model.name, task.dataset, task.asked, job.answers[dataset])
-            job.unscored[dataset] = (
-                f"{task.tsv.name} holds no answers: {file.relative_to(job.folder)} is to be submitted"
-            )
+            submit = file.relative_to(job.folder)
+            job.unscored[dataset] = f"no answers in the table: {submit} is to be submitted ({task.tsv.name})"
             note(f"{model.name}: {dataset} has no answers to score by: submit {file}", set_to.quiet)
             continue
         note(f"{model.name}: scoring {dataset}", set_to.quiet)
         try:
-            record["datasets"][dataset] = _score(job, task, data_root, set_to, verdicts)
+            record["datasets"][dataset] = _score(job, task, data_root, set_to, judges)
         except JudgeAway as away:
             job.away = True
             job.unscored[dataset] = f"judge unavailable: {away}"
             note(f"{model.name}: {dataset} is not scored: {away}", set_to.quiet)
-    if verdicts is not None:
-        verdicts.close()
+    for judge in judges.values():
+        judge.close()
     # An earlier score must not stand for answers that nobody has judged now.
     kept = [{name: value for name, value in old.items() if name not in job.unscored} for old in previous]
     record["finished"] = manifest.now()
@@ -181,11 +180,13 @@ def _answer_all(job: _Job, tasks: Sequence[Task], set_to: Settings) -> None:
         gc.collect()
 
 
-def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: AnyJudge | None) -> dict[str, Any]:
+def _score(
+    job: _Job, task: Task, data_root: Path, set_to: Settings, judges: Mapping[JudgeAddress, AnyJudge]
+) -> dict[str, Any]:
     """Score one benchmark and write what reports read of it; returns its part of the manifest."""
     begun = time.perf_counter()
     dataset, answers = task.benchmark.dataset, job.answers[task.benchmark.dataset]
-    address = set_to.address
+    address = None if task.benchmark.judge is None else set_to.judging.of(dataset)
     result = score(
         task.benchmark,
         task.dataset,
@@ -194,9 +195,9 @@ def _score(job: _Job, task: Task, data_root: Path, set_to: Settings, verdicts: A
         folder=job.folder / "vlmeval" / dataset,
         name=job.folder.name,
         data_root=data_root,
-        judge=kit.EXACT if address is None else address.file_name,
+        judge=EXACT if address is None else address.file_name,
         log=job.folder / LOG,
-        verdicts=verdicts,
+        verdicts=None if address is None else judges[address],
     )
     if set_to.limit is not None:
         result.entry["limit"] = set_to.limit

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import scores
-from .benchmarks import BENCHMARKS
+from .benchmarks import BENCHMARKS, EXACT
 from .scores import Mean, Run
 
-EXACT = "exact_matching"
 NO_JUDGE = "exact matching, no judge"
 DECIDING_PACKAGES = ("ms-vlmeval", "transformers", "torch")
 """The packages whose version can change an answer or its score."""
@@ -25,7 +24,10 @@ def unscored(run: Run, dataset: str) -> str | None:
 def mean(run: Run, datasets: Sequence[str]) -> Mean:
     """The mean over a named set, only where each of it is there, scored, and asked in the same way."""
     lacking = {name: reason for name in datasets if (reason := unscored(run, name)) is not None}
-    faults = [f"{scores.label(name)}: {reason}" for name, reason in lacking.items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking.items():  # in short: the notes beneath a table say all of it
+        by_reason.setdefault(reason.partition(": ")[0], []).append(scores.label(name))
+    faults = [f"{', '.join(labels)}: {reason}" for reason, labels in by_reason.items()]
     missing = [scores.label(name) for name in datasets if name not in run.benchmarks and name not in lacking]
     if missing:
         faults.insert(0, f"missing {', '.join(missing)}")

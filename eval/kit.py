@@ -16,13 +16,12 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.errors import DataError, EvaluationError, SetupError
+from moslora_xtuner.errors import DataError, SetupError
 
 from .benchmarks import Benchmark
 from .prompts import is_blank, options
 from .verdicts import AnyJudge
 
-EXACT = "exact_matching"
 INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
 OFFSET = 1_000_000  # rotation k of question i has the index i + k * OFFSET
 
@@ -203,17 +202,6 @@ def unanswerable(benchmark: Benchmark, dataset: Any) -> int:
     if benchmark.kind != "mcq":
         return sum(is_blank(row["answer"]) for row in rows)
     return sum(str(row["answer"]) not in options(row) for row in rows)
-
-
-def check_judge(benchmark: Benchmark, judge: str) -> None:
-    """Refuse before any work what VLMEvalKit would refuse after it.
-
-    Raises EvaluationError when the benchmark has no score without a judge.
-    """
-    if judge == EXACT and benchmark.needs_judge:
-        raise EvaluationError(
-            f"{benchmark.dataset} has no score under {EXACT}: name a judge (--judge {benchmark.judge})."
-        )
 
 
 UNREADABLE = "Z"

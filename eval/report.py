@@ -26,12 +26,12 @@ from . import (
     tables,
 )
 from .scores import Run
-from .tables import Table, table
+from .tables import Table, groups, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["table", "write_report"]
+__all__ = ["groups", "table", "write_report"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 PAGE = "report.html"
@@ -114,7 +114,7 @@ def _write_files(
     for item in built:
         if radar.write(runs, item.group, out):
             break
-    grids = [item.grid(2) for item in built]
+    grids = [item.grid(tables.CSV_DIGITS) for item in built]
     (out / "scores.csv").write_text("".join(report_formats.as_csv(grid) for grid in grids), encoding="utf-8")
     grids = [item.grid(1) for item in built]
     if base is not None:
@@ -156,7 +156,7 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
                 "Absolute, 0 to 100 per cent" if absolute else "Relative to the best model, as in the paper's Figure 5"
             )
             caption = radar.caption(shown, absolute=absolute)
-            found.append({"title": name, "group": sections.title(item), "caption": caption, "pictures": pictures})
+            found.append({"title": name, "group": item.title, "caption": caption, "pictures": pictures})
     return found
 
 

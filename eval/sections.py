@@ -11,12 +11,6 @@ from .scores import Run
 from .statistics import Outcomes
 from .tables import Table
 
-GROUP_TITLES = {
-    "paper": "The nine benchmarks of the paper",
-    "digits": "DigitsVQA (real handwriting)",
-    "other": "Other benchmarks",
-}
-
 
 def score_table(
     table: Table, runs: Sequence[Run], baseline: str | None, outcomes: Mapping[str, Mapping[str, Outcomes]]
@@ -41,16 +35,11 @@ def score_table(
             last["text"] = f"withheld: {mean.reason}"
         rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
     return {
-        "title": title(table),
+        "title": table.title,
         "header": table.header,
         "rows": rows,
         "notes": list(table.notes) + _counts(table, runs),
     }
-
-
-def title(table: Table) -> str:
-    """The heading of a group of benchmarks."""
-    return GROUP_TITLES.get(table.group, table.group)
 
 
 def _cell(value: float | None, shown: statistics.Interval | None, best: bool) -> dict[str, Any]:
@@ -86,7 +75,7 @@ def comparison(table: Table, found: Mapping[str, Sequence[Gap]]) -> dict[str, An
     """Paired differences of every other run against the baseline, with intervals and p, or why not."""
     rows = [{"model": model, "cells": [_difference(gap) for gap in row]} for model, row in found.items()]
     return {
-        "title": title(table),
+        "title": table.title,
         "header": table.header,
         "rows": rows,
         "method": report_comparison.METHOD,

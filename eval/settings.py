@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from . import kit
+from . import known
+from .benchmarks import EXACT, Benchmark
 from .judge import WORKERS, Judge, JudgeAddress
+from .judging import Judging
 from .local_judge import LocalJudge
 from .openai_client import RETRIES, TIMEOUT
 from .precision import Precision
@@ -17,7 +21,7 @@ from .verdicts import AnyJudge
 class Settings:
     """How models are asked and judged; see `bridge.evaluate`."""
 
-    judge: str = kit.EXACT
+    judge: str | Sequence[str] = EXACT
     judge_workers: int = WORKERS
     judge_retries: int = RETRIES
     judge_timeout: float = TIMEOUT
@@ -28,16 +32,17 @@ class Settings:
     download: bool = False
     quiet: bool = False
 
-    @property
-    def address(self) -> JudgeAddress | None:
-        """Whom to ask for verdicts; None for exact matching. Raises UsageError for a malformed one."""
-        return None if self.judge == kit.EXACT else JudgeAddress.read(self.judge)
+    @cached_property
+    def judging(self) -> Judging:
+        """Who judges what. Raises UsageError for a malformed judge."""
+        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, known.by_name)
 
-    def judging(self, file: Path) -> AnyJudge | None:
-        """The judge, with its verdicts in `file`; None for exact matching. Raises EvaluationError for a broken one."""
-        address = self.address
-        if address is None:
-            return None
+    def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
+        """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""
+        addresses = {self.judging.of(item.dataset) for item in benchmarks if item.judge is not None}
+        return {address: self._judge(address, file) for address in addresses if address is not None}
+
+    def _judge(self, address: JudgeAddress, file: Path) -> AnyJudge:
         if address.folder is not None:
             return LocalJudge(address.folder, file)
         return Judge(

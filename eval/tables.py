@@ -16,9 +16,14 @@ from .paper import TABLE5
 from .report_formats import Grid
 from .scores import Mean, Run
 
-DIGITS = {"csv": 2}
-"""Decimals of a score: one as in the paper, two for programs, so that nobody rounds what was rounded before."""
+CSV_DIGITS = 2
+"""Decimals for programs; people see one, as in the paper. So nobody rounds what was rounded before."""
 FORMATS = (*report_formats.RENDERERS, "json")
+TITLES = {
+    "paper": "The nine benchmarks of the paper",
+    "digits": "DigitsVQA (real handwriting)",
+    "other": "Other benchmarks",
+}
 PAPER = "paper (printed)"
 PAPER_NOTE = (
     "Scores of the paper are Table 5 as arXiv 2406.11909 prints it. The third row's printed mean is 57.1; the mean of "
@@ -36,6 +41,11 @@ class Table:
     values: tuple[tuple[float | None, ...], ...]
     means: tuple[Mean, ...]
     notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The heading of the group."""
+        return TITLES.get(self.group, self.group)
 
     @property
     def header(self) -> list[str]:
@@ -56,7 +66,7 @@ class Table:
             rows.append([model, *cells, last])
         return rows
 
-    def grid(self, digits: int) -> Grid:
+    def grid(self, digits: int, *, titled: bool = False) -> Grid:
         """The table as text, the best of each column bold where there is more than one model."""
         best = self.best()
         bold = {
@@ -65,7 +75,8 @@ class Table:
             for column, value in enumerate(values)
             if value is not None and value == best[column] and len(self.models) > 1
         }
-        return Grid(self.header, self.rows(digits), notes=self.notes, bold=frozenset(bold))
+        title = self.title if titled else ""
+        return Grid(self.header, self.rows(digits), title, self.notes, frozenset(bold))
 
 
 def _asked(run: Run) -> list[str]:
@@ -79,6 +90,11 @@ def groups_of(runs: Sequence[Run]) -> list[str]:
     present = {name for run in runs for name in _asked(run)}
     known = [group for group, names in GROUPS.items() if present & set(names)]
     return known + (["other"] if present - {name for names in GROUPS.values() for name in names} else [])
+
+
+def groups(runs: Sequence[Path]) -> list[str]:
+    """The same of run folders. Raises DataError for one without valid scores."""
+    return groups_of([scores.read(Path(folder)) for folder in runs])
 
 
 def datasets_of(runs: Sequence[Run], group: str) -> tuple[str, ...]:
@@ -117,8 +133,9 @@ def paper_grid(mark: str = f"{PAPER}: ") -> Grid:
 
 
 def _json(
-    built: Table, runs: Sequence[Run], gaps: dict[str, Any] | None, *, paper: bool, abilities: bool
+    built: Table, runs: Sequence[Run], found: dict[str, list[report_comparison.Gap]], base: Run | None
 ) -> dict[str, Any]:
+    """A group's scores in whole precision: rows of model, scores, mean (or why it is withheld); notes, differences."""
     rows = []
     for model, values, mean in zip(built.models, built.values, built.means, strict=True):
         row: dict[str, Any] = {"model": model, "scores": dict(zip(built.datasets, values, strict=True))}
@@ -127,13 +144,8 @@ def _json(
             row["mean_withheld"] = mean.reason
         rows.append(row)
     content: dict[str, Any] = {"group": built.group, "scale": 100, "rows": rows, "notes": list(built.notes)}
-    if gaps is not None:
-        content["differences"] = gaps
-    if paper:
-        printed = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in TABLE5]
-        content["paper"] = {"rows": printed, "note": PAPER_NOTE}
-    if abilities:
-        content["abilities"] = report_abilities.as_json(runs)
+    if base is not None:
+        content["differences"] = report_comparison.as_json(found, base)
     return content
 
 
@@ -146,11 +158,12 @@ def table(
     paper: bool = False,
     abilities: bool = False,
 ) -> str:
-    """The score table of run folders, one row a model: name, scores 0 to 100, the mean last.
+    """The score tables of run folders, one row a model: name, scores 0 to 100, the mean last.
 
-    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: paper or
-    digits (default: the first that the runs hold anything of). The mean stands only where every benchmark
-    of the group does; otherwise the gap is named in its place.
+    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: paper, digits or
+    other (default: every one that the runs hold anything of; csv, which is one table, and json's top have the first,
+    json the rest under `further`). The mean stands only where every benchmark of the group does; otherwise the gap is
+    named in its place.
     Beneath it: with `baseline` the differences from that model with interval and p (not in csv, which stays one table
     of models), with `paper` Table 5 as printed (in csv as further rows), with `abilities` what the scores consist of
     (in csv after an empty line, a row a number).
@@ -159,32 +172,50 @@ def table(
     """
     if format not in FORMATS:
         raise UsageError(f"There is no format {format!r}. Formats: {', '.join(FORMATS)}.")
-    if group is not None and group not in GROUPS and group != "other":
-        raise UsageError(f"There is no group of benchmarks {group!r}. Groups: {', '.join(GROUPS)}, other.")
+    if group is not None and group not in TITLES:
+        raise UsageError(f"There is no group of benchmarks {group!r}. Groups: {', '.join(TITLES)}.")
     loaded = [scores.read(Path(folder)) for folder in runs]
-    built = build(loaded, group)
-    if paper and built.group != "paper":
+    built = [build(loaded, name) for name in ([group] if group else groups_of(loaded)[1:])]
+    if group is None:
+        built.insert(0, build(loaded))
+    if paper and built[0].group != "paper":
         raise UsageError("The paper printed scores of its nine benchmarks alone, and the runs hold none of them.")
     base = None if baseline is None else report_comparison.find(loaded, baseline)
-    gaps: dict[str, list[report_comparison.Gap]] = {}
-    if base is not None and format != "csv":
-        outcomes = {run.model: statistics.load_all(run.folder, run.benchmarks, built.datasets) for run in loaded}
-        gaps = report_comparison.gaps(loaded, base, built.datasets, outcomes)
-    if format == "json":
-        compared = report_comparison.as_json(gaps, base) if base is not None else None
-        content = _json(built, loaded, compared, paper=paper, abilities=abilities)
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    render = report_formats.RENDERERS[format]
-    main = built.grid(DIGITS.get(format, 1))
     if format == "csv":
-        rows = [*main.rows, *(paper_grid().rows if paper else ())]
-        parts = [Grid(main.header, rows), *([report_abilities.long_grid(loaded)] if abilities else [])]
-        return "\n".join(render(part) for part in parts)
-    parts = [main]
-    if paper:
-        parts.append(paper_grid())
-    if base is not None and gaps:
-        parts.append(report_comparison.grid(gaps, base))
+        return _csv(built[0], loaded, paper=paper, abilities=abilities)
+    gaps = [_gaps(item, loaded, base) for item in built]
+    if format == "json":
+        first, *further = (_json(item, loaded, found, base) for item, found in zip(built, gaps, strict=True))
+        if further:
+            first["further"] = further
+        if paper:
+            printed = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in TABLE5]
+            first["paper"] = {"rows": printed, "note": PAPER_NOTE}
+        if abilities:
+            first["abilities"] = report_abilities.as_json(loaded)
+        return json.dumps(first, indent=1, ensure_ascii=False) + "\n"
+    parts = []
+    for item, found in zip(built, gaps, strict=True):
+        parts.append(item.grid(1, titled=len(built) > 1))
+        if paper and item.group == "paper":
+            parts.append(paper_grid())
+        if base is not None and found:
+            parts.append(report_comparison.grid(found, base))
     if abilities:
         parts += report_abilities.grids(loaded)
-    return "\n".join(render(part) for part in parts)
+    return "\n".join(report_formats.RENDERERS[format](part) for part in parts)
+
+
+def _gaps(built: Table, runs: Sequence[Run], base: Run | None) -> dict[str, list[report_comparison.Gap]]:
+    """The differences of a group's benchmarks from the baseline; none without one."""
+    if base is None:
+        return {}
+    outcomes = {run.model: statistics.load_all(run.folder, run.benchmarks, built.datasets) for run in runs}
+    return report_comparison.gaps(runs, base, built.datasets, outcomes)
+
+
+def _csv(built: Table, runs: Sequence[Run], *, paper: bool, abilities: bool) -> str:
+    main = built.grid(CSV_DIGITS)
+    rows = [*main.rows, *(paper_grid().rows if paper else ())]
+    parts = [Grid(main.header, rows), *([report_abilities.long_grid(runs)] if abilities else [])]
+    return "\n".join(report_formats.as_csv(part) for part in parts)

@@ -47,6 +47,10 @@ def read(chosen: Sequence[Benchmark], data_root: Path, log: Path, set_to: Settin
                     f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
                     set_to.quiet,
                 )
+    foreign = [task.tsv.name for task in tasks if task.table.official is False]
+    if foreign:
+        what = "is not the file that VLMEvalKit registers" if len(foreign) == 1 else "are not VLMEvalKit's files"
+        note(f"{', '.join(foreign)}: {what} (by md5)", set_to.quiet)
     return tasks
 
 
@@ -58,6 +62,4 @@ def _table(benchmark: Benchmark, data_root: Path, log: Path, set_to: Settings) -
         table = check(data_root, benchmark.dataset, source(benchmark, log)[1])
     if table.changed:
         note(f"{benchmark.dataset}.tsv is another file than the last time: it is asked and scored anew", set_to.quiet)
-    if table.official is False:
-        note(f"{benchmark.dataset}.tsv is not the file that VLMEvalKit registers (by its md5)", set_to.quiet)
     return table

@@ -133,7 +133,7 @@ def verdict_key(model: str, prompt: str, temperature: float, max_tokens: int | N
 
 
 def _append(handle: IO[bytes], line: bytes) -> None:
-    end = handle.tell()
+    end = os.fstat(handle.fileno()).st_size  # not tell(): another judge of this process may have written there too
     try:
         if handle.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

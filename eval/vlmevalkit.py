@@ -18,8 +18,8 @@ from typing import Any
 from moslora_xtuner.errors import DataError, MoSLoRAError, UsageError
 from moslora_xtuner.progress import note
 
-from . import kit
-from .benchmarks import BENCHMARKS
+from . import kit, known
+from .benchmarks import BENCHMARKS, Benchmark
 from .models import find
 from .precision import Precision
 from .prompts import Question, build
@@ -42,6 +42,11 @@ def register(name: str, model: str | Path, *, precision: str | None = None) -> N
     supported_VLM[name] = partial(_model_class(), str(model), precision)
 
 
+def _benchmark(dataset: str | None) -> Benchmark | None:
+    """What `moslora eval` scores under this name, or None."""
+    return None if dataset is None else BENCHMARKS.get(dataset) or known.by_name(dataset)
+
+
 @cache
 def _model_class() -> Any:
     from vlmeval.vlm.base import BaseModel
@@ -55,19 +60,21 @@ def _model_class() -> Any:
             super().__init__()
             self.model = find(model, precision=None if precision is None else Precision(precision))
             self.pool = self.model.pool(1, 1)
-            self.images = Path(tempfile.mkdtemp(prefix="moslora-"))
+            self.images = tempfile.TemporaryDirectory(prefix="moslora-")
 
         def use_custom_prompt(self, dataset: str) -> bool:
-            return dataset in BENCHMARKS
+            return _benchmark(dataset) is not None
 
         def build_prompt(self, line: Any, dataset: str) -> list[dict[str, str]]:
             """Our text, and the picture's own bytes: VLMEvalKit's copies are encoded anew, some as JPEG."""
-            row = dict(line)
-            message = [{"type": "text", "value": build(BENCHMARKS[dataset], row)}]
+            row, benchmark = dict(line), _benchmark(dataset)
+            if benchmark is None:
+                raise DataError(f"{dataset}: there is no prompt of ours for it; VLMEvalKit's own is to be taken.")
+            message = [{"type": "text", "value": build(benchmark, row)}]
             root = Path(os.environ.get(DATA_ROOT, "."))
             image = image_bytes(row, root, dataset)
             if image is not None:
-                path = self.images / "question.png"
+                path = Path(self.images.name) / "question.png"
                 path.write_bytes(image)
                 message.insert(0, {"type": "image", "value": str(path)})
             return message
@@ -78,7 +85,8 @@ def _model_class() -> Any:
             if len(images) > 1:
                 raise DataError(f"{dataset}: a question with {len(images)} images; this model reads one.")
             text = "\n".join(part["value"] for part in message if part["type"] == "text")
-            longest = BENCHMARKS[dataset].max_new_tokens if dataset in BENCHMARKS else 512
+            benchmark = _benchmark(dataset)
+            longest = 512 if benchmark is None else benchmark.max_new_tokens
             question = Question(text, images[0] if images else None, longest)
             ((_, (answer,)),) = self.pool.run([[question]])
             return answer
@@ -98,8 +106,9 @@ def main() -> None:
     def build_dataset(dataset_name: str, **options: Any) -> Any:
         """A table that lies in LMUData is read as it is; VLMEvalKit would fetch another one for its md5."""
         root = Path(os.environ.get(DATA_ROOT, ""))
-        if dataset_name in BENCHMARKS and (root / f"{dataset_name}.tsv").is_file():
-            return kit.local_dataset(BENCHMARKS[dataset_name], root)
+        benchmark = _benchmark(dataset_name)
+        if benchmark is not None and (root / f"{dataset_name}.tsv").is_file():
+            return kit.local_dataset(benchmark, root)
         return stock(dataset_name, **options)
 
     run.build_dataset = build_dataset

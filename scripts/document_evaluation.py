@@ -1,6 +1,6 @@
 """Write the table of benchmarks in docs/evaluation.md from the code; --check only compares.
 
-    python scripts/document_evaluation.py
+python scripts/document_evaluation.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@
 #                        (default: 4, as the paper)
 #   --rows NAME,...      recipes of Table 5 to train (default: all six)
 #   --benchmarks NAME,.. what is asked (default: paper, the nine)
-#   --judge NAME[@URL]   one judge of free answers (default: gpt-4o-mini, and gpt-4-turbo for MM-Vet)
+#   --judge NAME[@URL]   one judge of free answers (default: gpt-4-turbo for MathVista and MM-Vet, as in the
+                        paper, and gpt-4o-mini)
 #   --gpu-tflops T       what a GPU achieves, for the estimated hours (default: 125, 40 % of an A100)
 #   -o DIR               where everything goes (default: runs/table5)
 #
@@ -26,7 +27,6 @@ VENV="${MOSLORA_VENV:-$ROOT/.venv}"
 MOSLORA="$VENV/bin/moslora" PYTHON="$VENV/bin/python" PARTS="$ROOT/scripts/reproduce"
 ROWS=(llava_llama3_lora llava_llama3_moslora llava_llama3_moslora_kaiming
     llava_internlm2_qlora llava_internlm2_qmoslora llava_internlm2_qmoslora_kaiming)
-PAPER=MMBench_TEST_EN,MMBench_TEST_CN,SEEDBench_IMG,AI2D_TEST,ScienceQA_TEST,TextVQA_VAL,MathVista_MINI,MMVet,MME
 GLOBAL_BATCH=64
 declare -A MICRO=([llama3]=8 [internlm2]=16) # the recipes' batch_size
 declare -A BASELINE=([llama3]=llava_llama3_lora [internlm2]=llava_internlm2_qlora)
@@ -132,35 +132,22 @@ walk() { # the whole way, in order; MODE says what happens at each step: look, p
     report
 }
 
-evaluate() { # evaluate ROW: one judge for all, or the two that VLMEvalKit itself takes
-    local names=",$BENCHMARKS," others
-    if [[ -n $JUDGE ]]; then
-        ask "$1" eval "$BENCHMARKS" "$JUDGE"
-        return
-    fi
-    if [[ $BENCHMARKS == paper ]]; then names=",$PAPER,"; fi
-    others="${names/,MMVet,/,}"
-    others="${others#,}"
-    if [[ -n $others ]]; then ask "$1" eval "${others%,}" gpt-4o-mini; fi
-    if [[ $names == *,MMVet,* ]]; then ask "$1" mmvet MMVet gpt-4-turbo; fi
-}
-
-ask() { # ask ROW STEP BENCHMARKS JUDGE
+evaluate() { # evaluate ROW: by one judge; or by the paper's where it names one, else VLMEvalKit's
+    local judges=(--judge gpt-4o-mini --judge MathVista_MINI=gpt-4-turbo --judge MMVet=gpt-4-turbo)
+    if [[ -n $JUDGE ]]; then judges=(--judge "$JUDGE"); fi
     AFTER=("$OUT/models/$1/.moslora.json")
-    step "$2-$1" "$OUT/done/$2-$1" "$MOSLORA" eval "$OUT/models/$1" --benchmarks "$3" --data-root "$LMUData" \
-        --judge "$4" -o "$OUT/eval" ${EVAL_OPTIONS[@]+"${EVAL_OPTIONS[@]}"}
+    step "eval-$1" "$OUT/done/eval-$1" "$MOSLORA" eval "$OUT/models/$1" --benchmarks "$BENCHMARKS" \
+        --data-root "$LMUData" "${judges[@]}" -o "$OUT/eval" ${EVAL_OPTIONS[@]+"${EVAL_OPTIONS[@]}"}
 }
 
 report() { # one page over the rows done, also by earlier starts; and one a language model, against its LoRA row
-    local row llm path stamps rows=() mine against
+    local row llm stamp rows=() mine against
     AFTER=()
     for row in "${ROWS[@]}"; do
-        stamps=("$OUT/done/"{eval,mmvet}"-$row")
-        [[ " ${CHOSEN[*]} " == *" $row "* || -e ${stamps[0]} || -e ${stamps[1]} ]] || continue
+        stamp="$OUT/done/eval-$row"
+        [[ " ${CHOSEN[*]} " == *" $row "* || -e $stamp ]] || continue
         rows+=("$row")
-        for path in "${stamps[@]}"; do
-            if [[ -e $path || -n ${PENDING[$path]:-} ]]; then AFTER+=("$path"); fi
-        done
+        AFTER+=("$stamp")
     done
     step report "$OUT/done/report" "$MOSLORA" report "${rows[@]/#/$OUT/eval/}" -o "$OUT/report"
     for llm in "${LLMS[@]}"; do

@@ -45,13 +45,13 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
     judge: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            metavar="NAME[@URL]",
-            help="Who reads free answers: exact_matching, a model of OpenAI's, one at a server's address up to /v1, "
-            "or local:FOLDER.",
+            metavar="[BENCHMARK=]NAME[@URL]",
+            help="Who reads free answers: exact_matching (default), a model of OpenAI's, one at a server's address up "
+            "to /v1, or local:FOLDER. Again for a benchmark that another one judges.",
         ),
-    ] = "exact_matching",
+    ] = None,
     judge_workers: Annotated[int, typer.Option(min=1, help="Requests that the judge gets at a time.")] = 8,
     judge_retries: Annotated[int, typer.Option(min=0, help="How often a failed request is repeated.")] = 8,
     judge_timeout: Annotated[float, typer.Option(help="Seconds that one verdict may take.")] = 60.0,
@@ -87,7 +87,7 @@ def evaluate(
         data_root,
         out,
         names=name,
-        judge=judge,
+        judge=judge or (),
         judge_workers=judge_workers,
         judge_retries=judge_retries,
         judge_timeout=judge_timeout,
@@ -114,6 +114,9 @@ def report(
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write report.html, radars, changed answers too.")
     ] = None,
     format: Annotated[ReportFormat, typer.Option(help="How the table is printed.")] = ReportFormat.terminal,
+    group: Annotated[
+        str | None, typer.Option(help="Only these benchmarks: paper, digits, or other. In csv the first by default.")
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Print each run's difference from this model, its 95 % interval and p."),
@@ -126,10 +129,14 @@ def report(
     """Print the score table; with -o also write the report."""
     from moslora_xtuner.eval import report as reporting
 
-    text = reporting.table(runs, format.value, baseline=baseline, paper=paper, abilities=abilities)
+    text = reporting.table(runs, format.value, group=group, baseline=baseline, paper=paper, abilities=abilities)
     typer.echo(text.rstrip("\n"))
-    if baseline is not None and format is ReportFormat.csv:
-        typer.echo("note: csv holds the scores alone; other formats print the differences too", err=True)
+    if format is ReportFormat.csv:
+        if baseline is not None:
+            typer.echo("note: csv holds the scores alone; other formats print the differences too", err=True)
+        if group is None and (further := reporting.groups(runs)[1:]):
+            words = " and ".join(f"--group {name}" for name in further)
+            typer.echo(f"note: csv is one table; the runs hold other benchmarks too: {words}", err=True)
     if out is not None:
         command = shlex.join(["moslora", *sys.argv[1:]])
         page = reporting.write_report(runs, out, baseline=baseline, command=command)

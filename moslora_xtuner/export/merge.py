@@ -15,6 +15,7 @@ from ..errors import ExportError, UsageError
 from ..llm.families import INTERNLM2, family
 from ..llm.load import load_llm, load_tokenizer
 from ..output import atomic_folder
+from ..progress import quiet
 from ..projector import projector_weights
 from ..training.artifacts import PROJECTOR
 from .parts import ADAPTER_CONFIG, FORM, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER, Parts, find_parts
@@ -89,7 +90,8 @@ def _export_hf(parts: Parts, out: Path, name: str) -> Path:
         num_additional_image_tokens=1,
     )
     with atomic_folder(out, kind="export") as folder:
-        model.save_pretrained(folder)
+        with quiet():  # accelerate imports DeepSpeed here, which talks on standard output
+            model.save_pretrained(folder)
         processor.save_pretrained(folder)
         (folder / FORM).write_text(json.dumps(_form(parts, name), indent=2) + "\n")
     return out

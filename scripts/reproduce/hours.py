@@ -35,7 +35,6 @@ GPU_GIB = 80.0  # the formula for time does not read it, but a plan for another 
 def assumed(gpus: int) -> dict[str, tuple[float, str]]:
     """Hours and their reason of the steps that are no training."""
     questions = sum(QUESTIONS.values())
-    others, mmvet = questions - QUESTIONS["MMVet"], QUESTIONS["MMVet"]
     answered = ANSWERED_A_SECOND * max(gpus, 1)
     speed = f"assuming {ANSWERED_A_SECOND:g} questions a second on each of {gpus} GPUs"
     return {
@@ -49,8 +48,7 @@ def assumed(gpus: int) -> dict[str, tuple[float, str]]:
         ),
         "plan": (0.01, "assumed"),
         "export": (EXPORT_HOURS, "assumed"),
-        "eval": (others / answered / 3600, f"{speed}, {others:,} questions"),
-        "mmvet": (mmvet / answered / 3600, f"{speed}, {mmvet:,} questions"),
+        "eval": (questions / answered / 3600, f"{speed}, {questions:,} questions"),
         "report": (0.01, "assumed"),
     }
 

@@ -100,7 +100,7 @@ def missing(steps: list[str], wanted_gpus: int, wanted_judge: str, benchmarks: s
         found += model("CLIP_L_336", CLIP)
     if "train" in kinds:
         found += gpus(wanted_gpus)
-    if kinds & {"eval", "mmvet"}:
+    if "eval" in kinds:
         found += tables(benchmarks)
         found += judge(wanted_judge)
     return found

@@ -81,10 +81,14 @@ def whole(**manifest: Any) -> Run:
 def test_the_mean_needs_all_nine_asked_alike() -> None:
     nine = GROUPS["paper"]
     assert comparable.mean(whole(), nine).value == pytest.approx((8 * 50 + 75) / 9)
-    run = whole(unscored={"MMBench_TEST_EN": "no answers in this TSV: submission file written"})
-    del run.benchmarks["MMBench_TEST_EN"], run.benchmarks["MMVet"]
+    held_back = {
+        f"MMBench_TEST_{tag}": f"no answers in the table: {tag}.xlsx is to be submitted" for tag in ("EN", "CN")
+    }
+    run = whole(unscored=held_back | {"MME": "judge unavailable: refused"})
+    for name in ("MMBench_TEST_EN", "MMBench_TEST_CN", "MMVet", "MME"):
+        del run.benchmarks[name]
     assert comparable.mean(run, nine) == comparable.Mean(
-        None, "missing MM-Vet; MMB-EN: no answers in this TSV: submission file written"
+        None, "missing MM-Vet; MMB-EN, MMB-CN: no answers in the table; MME: judge unavailable"
     )
     # a score that is left of an earlier judge does not count
     run = whole(unscored={"MMVet": "judge unavailable"})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.benchmarks import BENCHMARKS
+from moslora_xtuner.eval.benchmarks import BENCHMARKS, EXACT
 from moslora_xtuner.eval.questions import ask_all
 from moslora_xtuner.eval.scoring import Scored, score
 
@@ -27,7 +27,7 @@ def scored(tiny_data: Path, tmp_path: Path) -> Callable[[str, Callable[[dict[str
         answers = [answer(dataset.data.iloc[item.place].to_dict()) for item in asked]
         return score(
             benchmark, dataset, asked, answers,
-            folder=tmp_path / "vlmeval", name="m", data_root=root, judge=kit.EXACT, log=log,
+            folder=tmp_path / "vlmeval", name="m", data_root=root, judge=EXACT, log=log,
         )  # fmt: skip
 
     return run

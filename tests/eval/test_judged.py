@@ -113,6 +113,25 @@ def test_faults_on_the_way_change_nothing(made: Path, server: Server, tmp_path: 
 
 
 @pytest.mark.slow
+def test_each_benchmark_by_its_own_judge(made: Path, export: Path, server: Server, tmp_path: Path) -> None:
+    """One command, two judges: each is asked its own benchmark alone, and once; TextVQA has none."""
+    names = ["AI2D_TEST", "MMVet", "TextVQA_VAL"]
+    with serving() as other:
+        server.says, other.says = (lambda prompt: "A"), (lambda prompt: "0.25")
+        words = [f"letters@{server.url}", f"MMVet=grades@{other.url}"]
+        for _ in range(2):
+            evaluate([export], names, made, tmp_path, judge=words, quiet=True)
+            assert all("| " in prompt for prompt in other.requests)
+            assert not any("Ground truth" in prompt for prompt in server.requests)
+            assert {*server.requests.values(), *other.requests.values()} == {1}
+    run = scores.read(tmp_path / "tiny")
+    judges = {name: entry["judge"] for name, entry in run.benchmarks.items()}
+    assert judges == {"AI2D_TEST": "letters", "MMVet": "grades", "TextVQA_VAL": None}
+    assert run.benchmarks["MMVet"]["overall"] == pytest.approx(25)
+    assert run.manifest["judge"] == ", ".join(words)
+
+
+@pytest.mark.slow
 def test_a_judge_that_is_away_leaves_a_gap_and_comes_back(
     made: Path, export: Path, server: Server, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import pytest
 from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.benchmarks import BENCHMARKS
+from moslora_xtuner.eval.benchmarks import BENCHMARKS, EXACT
 from moslora_xtuner.eval.known import CIRCULAR_CN, CIRCULAR_EN, PLAIN, SHORT, Known, by_name, generic, known, listing
 from moslora_xtuner.eval.questions import ask_all
 from moslora_xtuner.eval.scoring import Scored, score
@@ -38,7 +38,7 @@ def run(dataset: str, class_name: str, rows: Rows, answers: list[str], work: Pat
     made = kit.build_dataset(benchmark, work, log)
     asked = ask_all(benchmark, made, work, None)
     return score(
-        benchmark, made, asked, answers, folder=work / "vlmeval", name="m", data_root=work, judge=kit.EXACT, log=log
+        benchmark, made, asked, answers, folder=work / "vlmeval", name="m", data_root=work, judge=EXACT, log=log
     )
 
 

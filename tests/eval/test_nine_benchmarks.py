@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from judge_server import Server, serving
 from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.benchmarks import BENCHMARKS, GROUPS
+from moslora_xtuner.eval.benchmarks import BENCHMARKS, EXACT, GROUPS
 from moslora_xtuner.eval.judge import Judge
 from moslora_xtuner.eval.questions import ask_all
 from moslora_xtuner.eval.scores import Run
@@ -114,7 +114,7 @@ def ours(tables: Tables, name: str, work: Path, server: Server | None) -> Scored
     said = [tables.answers[name][str(item.index)].text for item in asked]
     return score(
         benchmark, dataset, asked, said, folder=work / "vlmeval", name="stub", data_root=tables.folder,
-        judge=kit.EXACT if judge is None else "m", log=log, verdicts=judge,
+        judge=EXACT if judge is None else "m", log=log, verdicts=judge,
     )  # fmt: skip
 
 

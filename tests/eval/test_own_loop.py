@@ -17,7 +17,7 @@ import pandas
 import pytest
 from judge_server import Server, serving
 from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.benchmarks import BENCHMARKS, GROUPS
+from moslora_xtuner.eval.benchmarks import BENCHMARKS, EXACT, GROUPS
 from moslora_xtuner.eval.judge import Judge
 from moslora_xtuner.eval.questions import ask_all
 from moslora_xtuner.eval.scoring import Scored, score
@@ -41,7 +41,7 @@ def scored_here(name: str, root: Path, work: Path, said: Said, server: Server | 
     judge = None if server is None else Judge("m", work / "here.jsonl", url=server.url, timeout=5, retries=1)
     return score(
         benchmark, dataset, asked, [said[str(item.index)] for item in asked], folder=work / "here", name="stub",
-        data_root=root, judge="m" if judge else kit.EXACT, log=log, verdicts=judge,
+        data_root=root, judge="m" if judge else EXACT, log=log, verdicts=judge,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def scored_there(
 
     patch.setitem(supported_VLM, "stub", partial(Stub))
     judge = None if server is None else Judge("m", work / "there.jsonl", url=server.url, timeout=5, retries=1)
-    words = ["run.py", "--data", name, "--model", "stub", "--judge", "m" if judge else kit.EXACT]
+    words = ["run.py", "--data", name, "--model", "stub", "--judge", "m" if judge else EXACT]
     patch.setattr(sys, "argv", words)
     options = run.get_judge_kwargs(name, dataset.TYPE, run.parse_args())
     (work / "there").mkdir()
@@ -166,7 +166,7 @@ def both_hits(
     here = scored_here(name, root, work, said, server).hits
     scored_there(name, root, work, said, patch, server)
     open_answers = BENCHMARKS[name].kind == "vqa"
-    end = "results" if open_answers else f"{'m' if server else kit.EXACT}_result"
+    end = "results" if open_answers else f"{'m' if server else EXACT}_result"
     rows = read(work / "there" / f"stub_{name}_{end}.xlsx").to_dict("records")
     return here, {str(row["index"]): float(row["eval_score" if open_answers else "hit"]) for row in rows}
 

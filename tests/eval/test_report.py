@@ -196,7 +196,7 @@ def test_a_judge_that_was_away_is_named(runs: list[Path], tmp_path: Path) -> Non
     content["manifest"]["unscored"] = {"DigitsMME": "judge unavailable: refused"}
     path.write_text(json.dumps(content))
     page = Page(write_report(runs, tmp_path / "out").read_text(encoding="utf-8"))
-    assert "withheld: missing Digits-CN, Digits-VQA; Digits-MME: judge unavailable: refused" in page.text
+    assert "withheld: missing Digits-CN, Digits-VQA; Digits-MME: judge unavailable" in page.text
     assert "LoRA, Digits-MME: not scored: judge unavailable: refused." in page.text
     assert "Digits-EN: exact matching, no judge." in page.text
 

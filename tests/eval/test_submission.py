@@ -36,7 +36,7 @@ def test_the_file_to_hand_in_and_the_dev_score(export: Path, tmp_path: Path, cap
     assert set(found.benchmarks) == {DEV}
     assert found.benchmarks[DEV]["units"] == len(MCQ)
     assert found.manifest["unscored"] == {
-        TEST: f"{TEST}.tsv holds no answers: submission/tiny_{TEST}.xlsx is to be submitted"
+        TEST: f"no answers in the table: submission/tiny_{TEST}.xlsx is to be submitted ({TEST}.tsv)"
     }
 
 

@@ -55,9 +55,46 @@ def test_the_command_names_the_gap(table5: list[Path], capsys: pytest.CaptureFix
     del content["benchmarks"]["MMVet"]
     path.write_text(json.dumps(content))
     assert cli.run_app(["report", str(table5[0]), "--format", "csv"]) == 0
-    assert rows_of(capsys.readouterr().out)[1][-1] == "withheld: missing AI2D; MM-Vet: judge unavailable: refused"
+    assert rows_of(capsys.readouterr().out)[1][-1] == "withheld: missing AI2D; MM-Vet: judge unavailable"
     assert cli.run_app(["report", str(table5[0])]) == 0
     assert "MM-Vet: not scored: judge unavailable: refused." in capsys.readouterr().out
+
+
+def with_dev(folder: Path) -> None:
+    """Give a run a score of MMBench's dev set, which is none of the nine."""
+    path = folder / "scores.json"
+    content = json.loads(path.read_text())
+    content["benchmarks"]["MMBench_DEV_EN"] = {"overall": 12.5, "scale": 100, "judge": None}
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_scored_beside_the_nine_is_printed_too(table5: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with_dev(table5[0])
+    words = [str(folder) for folder in table5[:2]]
+    for format in ("terminal", "markdown", "latex", "html"):
+        assert cli.run_app(["report", *words, "--format", format]) == 0
+        nine, other = capsys.readouterr().out.split("Other benchmarks")
+        assert "The nine benchmarks of the paper" in nine
+        assert ("56.8" in nine, "12.5" in nine) == (True, False)
+        assert ("MMB-EN-dev" in other, "12.5" in other, "56.8" in other) == (True, True, False)
+    assert cli.run_app(["report", *words, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["group"], [item["group"] for item in found["further"]]) == ("paper", ["other"])
+    assert [row["mean"] for row in found["further"][0]["rows"]] == [12.5, None]
+
+
+def test_csv_is_one_table_and_says_what_else_there_is(table5: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with_dev(table5[0])
+    words = ["report", *(str(folder) for folder in table5[:2]), "--format", "csv"]
+    assert cli.run_app(words) == 0
+    said = capsys.readouterr()
+    assert [len(row) for row in rows_of(said.out)] == [11, 11, 11]
+    assert said.err == "note: csv is one table; the runs hold other benchmarks too: --group other\n"
+    assert cli.run_app([*words, "--group", "other"]) == 0
+    said = capsys.readouterr()
+    assert rows_of(said.out)[1][1:] == ["12.50", "12.50"]
+    assert rows_of(said.out)[2][1:] == ["-", "withheld: missing MMB-EN-dev"]
+    assert said.err == ""
 
 
 def rows_of(text: str) -> list[list[str]]:

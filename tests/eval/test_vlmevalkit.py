@@ -58,13 +58,14 @@ def test_registered_under_any_name(export: Path, data_root: Path, ours: Path) ->
     model = supported_VLM["mine"]()
     table = pandas.read_csv(data_root / "DigitsTextVQA.tsv", sep="\t", dtype=str)
     assert model.use_custom_prompt("DigitsTextVQA")
-    assert not model.use_custom_prompt("MMStar")  # VLMEvalKit's own prompt
+    assert model.use_custom_prompt("MMStar")  # `moslora eval` scores it too
+    assert not model.use_custom_prompt("BLINK")  # VLMEvalKit's own prompt
     message = model.build_prompt(table.iloc[2], dataset="DigitsTextVQA")
     assert [part["type"] for part in message] == ["image", "text"]
     assert message[1]["value"] == "Question 2?\nAnswer the question using a single word or phrase."
     assert model.generate(message, dataset="DigitsTextVQA") == answers(ours, "DigitsTextVQA")["2"]
     with pytest.raises(DataError, match="2 images"):
-        model.generate([message[0], *message], dataset="MMStar")
+        model.generate([message[0], *message], dataset="BLINK")
 
 
 def test_without_a_model_it_says_what_to_set(data_root: Path) -> None:

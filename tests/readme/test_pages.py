@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["document_adapter.py", "document_data.py", "document_evaluation.py", "document_recipes.py"])
+@pytest.mark.parametrize(
+    "name", ["document_adapter.py", "document_data.py", "document_evaluation.py", "document_recipes.py"]
+)
 def test_the_tables_are_up_to_date(name: str) -> None:
     script = ROOT / "scripts" / name
     checked = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
