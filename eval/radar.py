@@ -127,8 +127,9 @@ def _scaled(panel: Panel, shown: Sequence[Panel], absolute: bool) -> _Scale:
     if absolute:
         return _Scale(panel.values, 0.0, 100.0, {float(tick): str(tick) for tick in (20, 40, 60, 80, 100)})
     low = lower_end(shown)
-    ticks = [low + (1 - low) * step / 4 for step in range(1, 5)]
-    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.2f}" for tick in ticks})
+    step = 2 if low < 0.55 else 1  # of ten: low is a round tenth
+    ticks = [tenth / 10 for tenth in range(10, round(10 * low), -step)]
+    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.1f}" for tick in ticks})
 
 
 def _models(shown: Sequence[Panel]) -> list[str]:
@@ -191,10 +192,12 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
     best = [max(column) for column in zip(*panel.values.values(), strict=True)]
     labels = [f"{name}\n{top:.1f} %" for name, top in zip(ABILITIES, best, strict=True)]
     axes.set_xticks(angles, labels, fontsize=13)
-    axes.tick_params(axis="x", pad=8)
+    axes.tick_params(axis="x", pad=2)
     for tick, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = math.sin(angle)  # clockwise from the top: right of the middle where positive
         tick.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        height = math.cos(angle)  # two lines: above the rim and below it, else across
+        tick.set_va("bottom" if height > 0.9 else "top" if height < -0.9 else "center")
     axes.set_ylim(scale.low, scale.high)
     axes.set_yticks(list(scale.ticks), list(scale.ticks.values()), fontsize=9, color="#555555")
     axes.set_rlabel_position(30)

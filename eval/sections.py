@@ -55,8 +55,9 @@ def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
     for name in table.datasets:
         entry = next((run.benchmarks[name] for run in runs if name in run.benchmarks), {})
         if "units" in entry:
-            plural = "" if entry["units"] == 1 else "s"
-            size = f"{entry['questions']} in {entry['units']} {entry['unit']}{plural}"
+            size = f"{entry['questions']}"
+            if entry["unit"] != "question":
+                size += f" in {entry['units']} {entry['unit']}{'' if entry['units'] == 1 else 's'}"
             sizes.append(f"{scores.label(name)} {size}")
         unread = [
             f"{run.model} {run.benchmarks[name]['parse_failures']}"

@@ -1,17 +1,28 @@
-"""Write the table of benchmarks in docs/evaluation.md from the code; --check only compares.
+"""Write the table of docs/evaluation.md (the benchmarks), and the pictures of a report.
 
-python scripts/document_evaluation.py
+python scripts/document_evaluation.py [--check]
+python scripts/document_evaluation.py --pictures chromium      # the browser's command
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import tempfile
 from pathlib import Path
 
+from eval_demo.runs import make_run
+from make_benchmarks_like import make_benchmarks
 from marked_tables import write_tables
 from moslora_xtuner.eval.benchmarks import BENCHMARKS, Benchmark
+from moslora_xtuner.eval.report import write_report
 
-PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "evaluation.md"
+DEMO = {"made-up LoRA": 0.5, "made-up MoSLoRA": 0.56, "made-up MoSLoRA, Kaiming": 0.53}
+"""The models of the pictures, and in what part of the questions they are right."""
+PARTS = ("scores", "radar", "changes")
+"""Where on the page the narrow picture looks."""
 ASKED = {
     "mcq": "options, a letter",
     "yesno": "yes or no",
@@ -36,11 +47,47 @@ def benchmarks() -> str:
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *map(row, BENCHMARKS.values())])
 
 
+def make_pictures(browser: str) -> None:
+    """A report over made-up answers to stand-ins of the nine benchmarks, wide and at the width of a telephone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        key = make_benchmarks(folder / "LMUData", questions=160)
+        runs = [make_run(folder / model, folder / "LMUData", key, model, share) for model, share in DEMO.items()]
+        page = write_report(runs, folder / "out", baseline=runs[0].name, title="Demonstration with made-up answers")
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace('<details class="changes" data-changes>', "<details open data-changes>", 1))
+        take(browser, page.as_uri(), "report-wide.png", 1200, 2100)
+        frames = (f'<iframe src="{page.as_uri()}#{part}"></iframe>' for part in PARTS)
+        style = "body{margin:0;display:flex;gap:20px;background:#c8ccd4}iframe{width:360px;height:1500px;border:0}"
+        narrow = folder / "narrow.html"
+        narrow.write_text(f"<!doctype html><style>{style}</style>{''.join(frames)}")
+        take(browser, narrow.as_uri(), "report-360.png", 380 * len(PARTS) - 20, 1500)
+
+
+def take(browser: str, address: str, name: str, width: int, height: int) -> None:
+    """Open a page and write docs/results/NAME."""
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--virtual-time-budget=3000",
+    ]
+    command += [f"--window-size={width},{height}", f"--screenshot={DOCS / 'results' / name}", address]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def main() -> None:
-    """Parse the command line and write."""
+    """Write or check the page, or make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the page is out of date")
-    write_tables(PAGE, {"benchmarks": benchmarks}, check=parser.parse_args().check)
+    parser.add_argument("--pictures", metavar="BROWSER", help="only make the pictures, with this browser's command")
+    args = parser.parse_args()
+    if args.pictures:
+        make_pictures(args.pictures)
+    else:
+        write_tables(PAGE, {"benchmarks": benchmarks}, check=args.check)
 
 
 if __name__ == "__main__":

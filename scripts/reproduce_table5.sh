@@ -9,7 +9,7 @@
 #   --rows NAME,...      recipes of Table 5 to train (default: all six)
 #   --benchmarks NAME,.. what is asked (default: paper, the nine)
 #   --judge NAME[@URL]   one judge of free answers (default: gpt-4-turbo for MathVista and MM-Vet, as in the
-                        paper, and gpt-4o-mini)
+#                        paper, else gpt-4o-mini)
 #   --gpu-tflops T       what a GPU achieves, for the estimated hours (default: 125, 40 % of an A100)
 #   -o DIR               where everything goes (default: runs/table5)
 #
@@ -199,7 +199,7 @@ lock() { # nobody else works in the folder
     flock -n 9 || die 4 "another reproduce_table5.sh works in $OUT: wait for it, or give another folder with -o"
     for row in "${ROWS[@]}"; do
         # A launch that was killed outright leaves its training alone, and two must not write one folder.
-        left=$(grep -lzxFe"$OUT/train/$row" /proc/[0-9]*/cmdline 2>/dev/null | grep -o '[0-9]\+' | xargs || true)
+        left=$(grep -lzxF -e "$OUT/train/$row" /proc/[0-9]*/cmdline 2>/dev/null | grep -o '[0-9]\+' | xargs || true)
         [[ -z $left ]] || die 4 "a training of $row that was left behind still runs: wait for it, or 'kill $left'"
     done
 }

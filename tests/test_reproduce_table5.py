@@ -115,6 +115,9 @@ def test_all_that_is_missing_is_told_at_once(world: World, tmp_path: Path) -> No
         assert named == (gone.keys() - {"LLAMA3_STORE", "INTERNLM2_STORE"}) | {"4"}
         assert len(told) == 9
         assert not (tmp_path / "out").exists()
+    fetching = world.start(tmp_path / "out", "--gpus", "4", **gone, MOSLORA_EVAL_OPTIONS="--batch-size 2 --download")
+    assert "missing: LMUData" not in fetching.stderr
+    assert fetching.stderr.count("\nmissing: ") == 7
     assert ended.stdout.count("# estimated 20 h (the paper's 20 h on 4 x A100 80 GB)") == len(ROWS)
     each = [float(number) for number in re.findall(r"# estimated (\S+) h \(", ended.stdout)]
     assert f"# estimated {sum(each):.3g} h in all, {len(each)} steps" in ended.stdout

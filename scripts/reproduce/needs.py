@@ -29,7 +29,7 @@ LLMS = {
 CLIP = "openai/clip-vit-large-patch14-336 on Hugging Face"
 MIX = "llava_v1_5_mix665k.json of liuhaotian/LLaVA-Instruct-150K on Hugging Face"
 IMAGES = "COCO train2017, GQA, OCR-VQA, TextVQA and Visual Genome, as LLaVA's README lists them"
-TABLES = "VLMEvalKit's TSV files of these names, as its README lists them"
+TABLES = "VLMEvalKit's TSV files of these names (MOSLORA_EVAL_OPTIONS=--download fetches them)"
 
 
 def model(variable: str, source: str) -> Iterator[str]:
@@ -71,7 +71,9 @@ def gpus(wanted: int) -> Iterator[str]:
 
 
 def tables(names: str) -> Iterator[str]:
-    """The benchmarks' questions."""
+    """The benchmarks' questions, where `moslora eval` is not told to fetch them."""
+    if "--download" in os.environ.get("MOSLORA_EVAL_OPTIONS", "").split():
+        return
     root = Path(os.environ["LMUData"])  # noqa: SIM112 (VLMEvalKit's name)
     chosen = resolve([name.strip() for name in names.split(",") if name.strip()])
     missing = [item.dataset for item in chosen if not (root / f"{item.dataset}.tsv").is_file()]
