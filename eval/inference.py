@@ -1,4 +1,4 @@
-"""Greedy answers of an exported LLaVA: batches with left padding, each image encoded once."""
+"""Greedy answers of an exported LLaVA in batches, each image encoded and read once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from moslora_xtuner.errors import EvaluationError
 from moslora_xtuner.progress import note
 
 from . import batches
+from .decoding import Prompt, decode
 from .precision import Precision
 from .prompt_ids import PromptIds
 from .prompts import Question
@@ -41,7 +42,7 @@ class LlavaAnswerer:
         precision = precision or Precision.default(self.device)
         try:
             model = LlavaForConditionalGeneration.from_pretrained(
-                folder, local_files_only=True, **precision.loading(self.device)
+                folder, local_files_only=True, attn_implementation="sdpa", **precision.loading(self.device)
             )
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
@@ -53,7 +54,7 @@ class LlavaAnswerer:
 
     def answer(self, questions: Sequence[Question], *, batch_size: int = 64) -> list[str]:
         """Answer every question, in batches; the answers come in the order of the questions."""
-        lengths = [self.prompts.length(question) for question in questions]
+        lengths = self.prompts.lengths(questions)
         answers = [""] * len(questions)
         for places in batches.plan(questions, lengths, batch_size):
             found = self.answer_batch([questions[place] for place in places])
@@ -67,11 +68,11 @@ class LlavaAnswerer:
 
         try:
             with torch.inference_mode():
-                keys = [question.image_key for question in questions]
-                self._encode_images({key: question.image for key, question in zip(keys, questions, strict=True)})
-                encoded = [self.prompts.encode(question) for question in questions]
-                rows = [self._embed(ids, key) for ids, key in zip(encoded, keys, strict=True)]
-                return self._generate(rows, [question.max_new_tokens for question in questions])
+                self._encode_images({question.image_key: question.image for question in questions})
+                longest = [question.max_new_tokens for question in questions]
+                prompts = self._prompts(questions)
+                made = decode(self.model.language_model, prompts, longest, self.prompts.finished)
+                return [self.prompts.text(tokens) for tokens in made]
         except torch.OutOfMemoryError:
             half = len(questions) // 2
             if not half:
@@ -113,57 +114,23 @@ class LlavaAnswerer:
             _, old = self._features.popitem(last=False)
             self._feature_bytes -= old.numel() * old.element_size()
 
-    def _embed(self, encoded: tuple[list[int], list[int]], key: str) -> torch.Tensor:
-        """One prompt as embeddings (length, hidden), the image's features in their place."""
+    def _prompts(self, questions: Sequence[Question]) -> list[Prompt]:
+        """Each question embedded, the image's features in their place; those on one image share their start."""
         import torch
 
         table = self.model.get_input_embeddings()
-        before, after = (torch.tensor(ids, dtype=torch.long, device=self.device) for ids in encoded)
-        if not key:
-            return table(before)
-        return torch.cat([table(before), self._features[key], table(after)])
 
-    def _generate(self, rows: list[torch.Tensor], max_new_tokens: Sequence[int]) -> list[str]:
-        """Greedy decoding of one batch of embedded prompts; finished rows leave the batch at once."""
-        import torch
-        from transformers import DynamicCache
+        def embedded(ids: list[int]) -> torch.Tensor:
+            return table(torch.tensor(ids, dtype=torch.long, device=self.device))
 
-        longest = max(len(row) for row in rows)
-        embeds = torch.zeros(len(rows), longest, rows[0].shape[-1], dtype=rows[0].dtype, device=self.device)
-        mask = torch.zeros(len(rows), longest, dtype=torch.long, device=self.device)
-        for place, row in enumerate(rows):
-            embeds[place, longest - len(row) :] = row
-            mask[place, longest - len(row) :] = 1
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache: Any = DynamicCache()
-        made: list[list[int]] = [[] for _ in rows]
-        alive = list(range(len(rows)))
-        inputs: dict[str, Any] = {"inputs_embeds": embeds}
-        for _ in range(max(max_new_tokens)):
-            output = self.model.language_model(
-                **inputs,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                num_logits_to_keep=1,
-            )
-            chosen = output.logits[:, -1].argmax(-1)
-            for row_number, token in zip(alive, chosen.tolist(), strict=True):
-                made[row_number].append(token)
-            keep = [
-                place
-                for place, row in enumerate(alive)
-                if not self.prompts.finished(made[row]) and len(made[row]) < max_new_tokens[row]
-            ]
-            if not keep:
-                break
-            if len(keep) < len(alive):
-                alive = [alive[i] for i in keep]
-                index = torch.tensor(keep, device=self.device)
-                cache.batch_select_indices(index)
-                mask, positions, chosen = mask[index], positions[index], chosen[index]
-            inputs = {"input_ids": chosen[:, None]}
-            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-        return [self.prompts.text(tokens) for tokens in made]
+        starts: dict[str, torch.Tensor] = {}
+        prompts = []
+        for question, (before, after) in zip(questions, self.prompts.encode(questions), strict=True):
+            key = question.image_key
+            if not key:
+                prompts.append(Prompt("", None, embedded(before)))
+                continue
+            if key not in starts:
+                starts[key] = torch.cat([embedded(before), self._features[key]])
+            prompts.append(Prompt(key, starts[key], embedded(after)))
+        return prompts

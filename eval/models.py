@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,8 +82,11 @@ class LocalModel:
 
     def lengths(self, questions: list[Question]) -> list[int]:
         """In tokens."""
-        prompts = PromptIds(self.folder)
-        return [prompts.length(question) for question in questions]
+        return self._prompt_ids.lengths(questions)
+
+    @cached_property
+    def _prompt_ids(self) -> PromptIds:
+        return PromptIds(self.folder)
 
     def batch_size(self, wanted: int) -> int:
         """As wanted."""

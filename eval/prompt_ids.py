@@ -44,20 +44,25 @@ class PromptIds:
                 texts.append(word)
         return ids, texts
 
-    def encode(self, question: Question) -> tuple[list[int], list[int]]:
-        """Token ids before and after the image, each side encoded alone as in training."""
+    def encode(self, questions: Sequence[Question]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of each before and after the image, each side encoded alone as in training; no image, no after."""
+        sides = [self._sides(question) for question in questions]
+        texts = list(dict.fromkeys(text for pair in sides for text in pair))
+        # All at once: the tokenizer then uses every core.
+        found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        ids = dict(zip(texts, found, strict=True))
+        return [(self._bos + ids[before], list(ids[after])) for before, after in sides]
+
+    def _sides(self, question: Question) -> tuple[str, str]:
         text = question.text.replace(self.form.image_token, "").strip()
         if question.image is None:
-            return self._bos + self._ids(self.form.prompt(text)), []
+            return self.form.prompt(text), ""
         before, after = self.form.prompt(f"{self.form.image_token}\n{text}").split(self.form.image_token)
-        return self._bos + self._ids(before), self._ids(after)
+        return before, after
 
-    def length(self, question: Question) -> int:
-        """The prompt's length in tokens, its image not counted."""
-        return sum(map(len, self.encode(question)))
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+    def lengths(self, questions: Sequence[Question]) -> list[int]:
+        """Each prompt's length in tokens, its image not counted."""
+        return [len(before) + len(after) for before, after in self.encode(questions)]
 
     def finished(self, tokens: Sequence[int]) -> bool:
         """Tell whether the answer so far ends the turn."""

@@ -79,6 +79,10 @@ def _export_hf(parts: Parts, out: Path, name: str) -> Path:
     tokenizer = _plain_tokenizer(parts.llm)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     model = assemble(llm, visual_encoder, parts, tokenizer)
+    # WORK-AROUND transformers 4.48 (save_pretrained): it writes "attention was chosen" into the inner configs, and a
+    # model that is loaded with that takes the slow eager one. Can go when config.json no longer holds it.
+    for config in (model.config.text_config, model.config.vision_config):
+        config._attn_implementation_autoset = False
     vision = visual_encoder.config
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor.from_pretrained(parts.visual_encoder),
