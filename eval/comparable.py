@@ -10,7 +10,7 @@ from .benchmarks import BENCHMARKS, EXACT
 from .scores import Mean, Run
 
 NO_JUDGE = "exact matching, no judge"
-DECIDING_PACKAGES = ("ms-vlmeval", "transformers", "torch")
+DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
 """The packages whose version can change an answer or its score."""
 
 
@@ -87,7 +87,32 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
-    return (*found, *remarks(runs))
+    return (*found, *_unread(runs, datasets), *remarks(runs))
+
+
+UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
+LEFT_TO_JUDGE = "Answers that the rules cannot read, left to the judge"
+VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
+
+
+def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """How many answers and verdicts could not be read, by what was made of them."""
+    by_kind: dict[str, list[str]] = {}
+    for name in datasets:
+        counts: dict[str, list[str]] = {}
+        for run in runs:
+            entry = run.benchmarks.get(name, {})
+            unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
+            if "judge_failures" in entry:  # multiple choice: the judge is asked where the rules find no option
+                kind, verdicts = LEFT_TO_JUDGE if judged else UNREAD, entry["judge_failures"]
+            else:  # MME counts what is unknown in the end; of open answers the judge's verdicts are read
+                kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
+            for what, count in ((kind, unread), (VERDICTS, verdicts)):
+                if count:
+                    counts.setdefault(what, []).append(f"{run.model} {count}")
+        for what, found in counts.items():
+            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({', '.join(found)})")
+    return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
 
 
 def _judges(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:

@@ -15,28 +15,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .models import Model
 
-PACKAGES = (
-    "moslora-xtuner",
-    "torch",
-    "transformers",
-    "peft",
-    "xtuner",
-    "ms-vlmeval",
-    "numpy",
-    "pandas",
-    "pillow",
-)
+PACKAGES = ("moslora-xtuner", "torch", "transformers", "peft", "xtuner", "numpy", "pandas", "pillow")
+VLMEVALKIT = ("ms-vlmeval", "vlmeval")
+"""VLMEvalKit as PyPI has it, and as its repository calls itself."""
 
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that the scores depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    kit = next((name for name in VLMEVALKIT if _version(name)), VLMEVALKIT[0])
+    found = {name: _version(name) or "not installed" for name in (*PACKAGES, kit)}
+    return {"python": platform.python_version(), **found}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def score_table(
         "title": table.title,
         "header": table.header,
         "rows": rows,
-        "notes": list(table.notes) + _counts(table, runs),
+        "notes": [*table.notes, *_counts(table, runs)],
     }
 
 
@@ -50,8 +50,8 @@ def _cell(value: float | None, shown: statistics.Interval | None, best: bool) ->
 
 
 def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
-    """How many questions and units stand behind each column, and how many answers could not be read."""
-    sizes, failures = [], []
+    """How many questions and units stand behind each column."""
+    sizes = []
     for name in table.datasets:
         entry = next((run.benchmarks[name] for run in runs if name in run.benchmarks), {})
         if "units" in entry:
@@ -59,17 +59,7 @@ def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
             if entry["unit"] != "question":
                 size += f" in {entry['units']} {entry['unit']}{'' if entry['units'] == 1 else 's'}"
             sizes.append(f"{scores.label(name)} {size}")
-        unread = [
-            f"{run.model} {run.benchmarks[name]['parse_failures']}"
-            for run in runs
-            if run.benchmarks.get(name, {}).get("parse_failures")
-        ]
-        if unread:
-            failures.append(f"{scores.label(name)} ({', '.join(unread)})")
-    notes = [f"Questions asked: {'; '.join(sizes)}."] if sizes else []
-    if failures:
-        notes.append(f"Answers that name no option, or neither yes nor no: {'; '.join(failures)}.")
-    return notes
+    return [f"Questions asked: {'; '.join(sizes)}."] if sizes else []
 
 
 def comparison(table: Table, found: Mapping[str, Sequence[Gap]]) -> dict[str, Any]:

@@ -105,3 +105,22 @@ def test_limits_must_be_of_all_and_equal() -> None:
     assert comparable.mean(run, nine).value == pytest.approx((8 * 50 + 75) / 9)
     run.benchmarks["MME"]["limit"] = 6
     assert comparable.mean(run, nine).reason == "limits differ: 5, 6"
+
+
+def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
+    """Multiple choice with and without a judge, MME, a judge's verdicts on open answers, and nothing."""
+    rules = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", "parse_failures": 3, "judge_failures": 0}
+    judged = rules | {"judge": "m", "parse_failures": 5, "judge_failures": 1}
+    mme = {"overall": 1.0, "scale": 2800.0, "judge": "m", "perception": 1.0, "parse_failures": 2}
+    grades = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 4}
+    clean = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 0}
+    runs = [
+        Run("a", Path(), {"AI2D_TEST": rules, "MME": mme, "MMVet": grades}),
+        Run("b", Path(), {"AI2D_TEST": judged, "MMVet": clean}),
+    ]
+    said = comparable.notes(runs, ("AI2D_TEST", "MME", "MMVet"))
+    assert [line for line in said if "read" in line or "name" in line] == [
+        "Answers that name no option, or neither yes nor no, counted as wrong: AI2D (a 3); MME (a 2).",
+        "Answers that the rules cannot read, left to the judge: AI2D (b 5).",
+        "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
+    ]
