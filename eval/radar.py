@@ -107,8 +107,8 @@ def draw_for_page(panel: Panel, shown: Sequence[Panel], *, absolute: bool = Fals
     """
     models = _models([panel])
     legend = _legend_inches(models, PAGE_INCHES)
-    figure = _figure(PAGE_INCHES, legend + 3.75)
-    axes = _box(figure, (0.8, 0.45, PAGE_INCHES - 1.6, 2.6), polar=True)
+    figure = _figure(PAGE_INCHES, legend + 4.1)
+    axes = _box(figure, (0.8, 0.65, PAGE_INCHES - 1.6, 2.6), polar=True)
     _legend(figure, _radar(axes, panel, _models(shown), _scaled(panel, shown, absolute)), models, PAGE_INCHES)
     return figure
 

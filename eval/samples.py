@@ -37,24 +37,11 @@ def sample_records(
     answers: Sequence[str],
     hits: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """The sampled questions with options, right answer, prediction, hit (0 to 1) and picture (data URI)."""
-    records = []
-    for place in chosen(benchmark, asked):
-        item = asked[place]
-        row = dataset.data.iloc[item.place].to_dict()
-        records.append(
-            {
-                "index": str(item.index),
-                "ability": item.ability,
-                "question": str(row["question"]),
-                "options": options(row) if benchmark.kind == "mcq" else {},
-                "answer": "" if is_blank(row.get("answer")) else str(row["answer"]),
-                "prediction": answers[place],
-                "hit": hits.get(str(item.index)),
-                "image": data_uri(item.question.image),
-            }
-        )
-    return records
+    """The sampled questions as in `answer_records`, each with its picture (data URI)."""
+    places = chosen(benchmark, asked)
+    items, texts = [asked[place] for place in places], [answers[place] for place in places]
+    records = answer_records(benchmark, dataset, items, texts, hits)
+    return [{**record, "image": data_uri(item.question.image)} for record, item in zip(records, items, strict=True)]
 
 
 def answer_records(

@@ -91,3 +91,21 @@ def test_letters_are_large_enough_on_a_telephone() -> None:
         assert whole.x0 <= box.x0, text.get_text()
         assert box.x1 <= whole.x1, text.get_text()
     plt.close("all")
+
+
+@pytest.mark.parametrize("models", [1, 2, 3, 5])
+def test_nothing_is_cut_off_and_no_letters_lie_on_others(models: int) -> None:
+    """Legend, title and names of the axes, on the page and in the files."""
+    shown = radar.panels([a_run(f"model {number}", LORA) for number in range(models)], "digits")
+    for figure in (radar.draw_for_page(shown[0], shown), radar.draw(shown)):
+        figure.canvas.draw()
+        polar = [axes for axes in figure.axes if axes.name == "polar"]
+        names = [label for axes in polar for label in axes.get_xticklabels()]
+        texts = [*names, *(axes.title for axes in polar), *figure.legends[0].get_texts()]
+        boxes = {text.get_text() + str(place): text.get_window_extent() for place, text in enumerate(texts)}
+        boxes |= {f"table {place}": axes.bbox for place, axes in enumerate(figure.axes) if axes not in polar}
+        for name, box in boxes.items():
+            assert figure.bbox.y0 <= box.y0, name
+            assert box.y1 <= figure.bbox.y1, name
+            assert [other for other in boxes if other != name and box.overlaps(boxes[other])] == [], name
+    plt.close("all")
