@@ -137,13 +137,13 @@ def find(
     import torch
 
     precision = precision or Precision.default("cuda" if torch.cuda.is_available() else "cpu")
-    folder = Path(word)
+    folder, called = Path(word), Path(word).resolve().name  # of the hub's OWNER/NAME too
     if not folder.is_dir():
         folder = _from_hub(word, download)
     if not (folder / LLAVA).is_file() or not _is_llava(folder):
-        made = _exported(folder, quiet)
-        return LocalModel.read(made, precision, word, name or (None if folder.name == "adapters" else folder.name))
-    return LocalModel.read(folder, precision, word, name)
+        made = _exported(folder, called, quiet)
+        return LocalModel.read(made, precision, word, name or (None if called == "adapters" else called))
+    return LocalModel.read(folder, precision, word, name or (None if (folder / FILE_NAME).is_file() else called))
 
 
 def _is_llava(folder: Path) -> bool:
@@ -176,7 +176,7 @@ def _from_hub(word: str, download: bool) -> Path:
         raise EvaluationError(f"{word} cannot be fetched from the hub: {fault}") from fault
 
 
-def _exported(folder: Path, quiet: bool) -> Path:
+def _exported(folder: Path, called: str, quiet: bool) -> Path:
     """A run, adapters or a base model, merged into a LLaVA in the user's cache; made once."""
     from moslora_xtuner.export.merge import export
     from moslora_xtuner.export.parts import find_parts
@@ -197,5 +197,5 @@ def _exported(folder: Path, quiet: bool) -> Path:
     made = cache_folder() / "exports" / digest.hexdigest()[:16]
     if not (made / MARKER).is_file():
         note(f"exporting {folder} to {made} (kept for the next time; delete it at will)", quiet)
-        export(folder, made, name=folder.name)
+        export(folder, made, name=called)
     return made

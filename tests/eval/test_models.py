@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moslora_xtuner.eval.export_form import ExportForm
 from moslora_xtuner.eval.models import LocalModel, find
 from moslora_xtuner.eval.precision import Precision
 from moslora_xtuner.eval.prompts import Question
@@ -91,6 +93,35 @@ def test_a_published_llava_is_asked_in_its_own_chat_form(export: Path, tmp_path:
     question = "<image>\nWhat is {this}?"
     assert model.form.prompt(question) == ours.form.prompt(question)
     assert (model.form.bos, model.form.pad_image_to_square, model.name) == (True, False, "published")
+
+
+def test_a_model_in_the_hubs_cache_is_found_by_its_name(
+    export: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A published LLaVA without our file is called by its repository, not by the commit that its folder is named."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "a" * 40
+
+    def put(name: str, content: Path) -> Path:
+        root = tmp_path / f"models--owner--{name}"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(commit)
+        return Path(shutil.copytree(content, root / "snapshots" / commit))
+
+    snapshot = put("exported", export)
+    model = find("owner/exported")
+    assert isinstance(model, LocalModel)
+    assert (model.name, model.folder, model.source) == ("tiny", snapshot, "owner/exported")
+    published = put("published", export)
+    (published / "moslora_export.json").unlink()
+    form = dataclasses.replace(ExportForm.read(export), name=commit)  # as a chat template would be read there
+    monkeypatch.setattr(ExportForm, "read", lambda folder: form)
+    assert find("owner/published").name == "published"
+    put("adapters-of-mine", run)
+    assert find("owner/adapters-of-mine", quiet=True).name == "adapters-of-mine"
+    assert find("owner/published", name="mine").name == "mine"
 
 
 def test_the_number_format_belongs_to_the_model(export: Path, questions: list[Question]) -> None:
