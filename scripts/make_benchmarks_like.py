@@ -12,6 +12,7 @@ answer is one of them. Numbers alone in a column with gaps become 3.0 when VLMEv
 MathVista (`never_right` in the key) are scored as wrong by ms-vlmeval 0.0.20 whatever the model says.
 
 MMBench's test tables come with answers, which the public ones lack: `--no-test-answers` leaves the column out.
+`--rough` makes them harder to read: missing answers, pictures as files, indices that are no numbers, 3.0 for 3.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 from benchmarks_like.choice_sets import ai2d, mmbench, science_qa, seed_bench
 from benchmarks_like.names import Key, Made, Row
 from benchmarks_like.open_sets import math_vista, mm_vet, mme, text_vqa
+from benchmarks_like.rough import roughen
 
 from moslora_xtuner.errors import MoSLoRAError, UsageError
 from moslora_xtuner.output import atomic_folder, claim
@@ -60,7 +62,9 @@ def _table(rows: list[Row], columns: list[str]) -> str:
     return stream.getvalue()
 
 
-def make_benchmarks(folder: Path, questions: int = 24, seed: int = 0, test_answers: bool = True) -> dict[str, Any]:
+def make_benchmarks(
+    folder: Path, questions: int = 24, seed: int = 0, *, test_answers: bool = True, rough: bool = False
+) -> dict[str, Any]:
     """Write NAME.tsv for each of DATASETS and key.json into a folder of their own; returns the key.
 
     A folder made with the same settings is written again, to the same bytes.
@@ -70,10 +74,12 @@ def make_benchmarks(folder: Path, questions: int = 24, seed: int = 0, test_answe
         questions: in each table; a question of MMBench counts once, not per rotation, and MME has a multiple of 28.
         seed: of the pictures and of what is asked of them.
         test_answers: whether MMBench's test tables have the column `answer`. The key has their answers in any case.
+        rough: whether they are made harder to read (`benchmarks_like/rough.py`).
 
     Returns:
         {dataset: {index as text: {"right": ..., "wrong": ...}}}; for MathVista_MINI also "right_value" and
         "wrong_value", which a judge would extract, and "never_right": True where VLMEvalKit cannot score the answer.
+        Where a table has no answer to a question, the key has one all the same.
 
     Raises:
         OutputError: the folder holds something else or was made with other settings, or the disk is full.
@@ -81,7 +87,7 @@ def make_benchmarks(folder: Path, questions: int = 24, seed: int = 0, test_answe
     """
     if questions < FEWEST:
         raise UsageError(f"{questions} questions: ask for at least {FEWEST}, so that every ability has one")
-    settings = {"questions": questions, "seed": seed, "test_answers": test_answers}
+    settings = {"questions": questions, "seed": seed, "test_answers": test_answers, "rough": rough}
     if folder.is_dir() and any(folder.iterdir()):
         claim(folder, KIND, settings)
     key: dict[str, Key] = {}
@@ -89,6 +95,8 @@ def make_benchmarks(folder: Path, questions: int = 24, seed: int = 0, test_answe
         claim(beside, KIND, settings)
         for name, make in MAKERS.items():
             rows, key[name] = make(seed, questions)
+            if rough:
+                rows, key[name] = roughen(name, rows, key[name], beside)
             hidden = name.startswith("MMBench_TEST") and not test_answers
             columns = [column for column in rows[0] if not (hidden and column == "answer")]
             (beside / f"{name}.tsv").write_text(_table(rows, columns), encoding="utf-8", newline="\n")
@@ -105,9 +113,10 @@ def main() -> None:
     parser.add_argument(
         "--test-answers", action=argparse.BooleanOptionalAction, default=True, help="answers in MMBench's test tables"
     )
+    parser.add_argument("--rough", action="store_true", help="missing answers, pictures as files, other types")
     args = parser.parse_args()
     try:
-        key = make_benchmarks(args.out, args.questions, args.seed, args.test_answers)
+        key = make_benchmarks(args.out, args.questions, args.seed, test_answers=args.test_answers, rough=args.rough)
     except MoSLoRAError as fault:
         print(f"error: {fault}", file=sys.stderr)
         raise SystemExit(fault.exit_code) from None
