@@ -199,7 +199,9 @@ lock() { # nobody else works in the folder
     flock -n 9 || die 4 "another reproduce_table5.sh works in $OUT: wait for it, or give another folder with -o"
     for row in "${ROWS[@]}"; do
         # A launch that was killed outright leaves its training alone, and two must not write one folder.
-        left=$(grep -lzxF -e "$OUT/train/$row" /proc/[0-9]*/cmdline 2>/dev/null | grep -o '[0-9]\+' | xargs || true)
+        # Option and pattern are one word: grep itself runs with it, and must not find itself.
+        # shellcheck disable=SC2062
+        left=$(grep -lzx "-Fe$OUT/train/$row" /proc/[0-9]*/cmdline 2>/dev/null | grep -o '[0-9]\+' | xargs || true)
         [[ -z $left ]] || die 4 "a training of $row that was left behind still runs: wait for it, or 'kill $left'"
     done
 }
