@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from moslora_xtuner.eval import scores
 
-KILLS = int(os.environ.get("MOSLORA_KILLS", "6"))
-"""Moments at which the evaluation is killed; 30 take about six minutes."""
+KILLS = int(os.environ.get("MOSLORA_KILLS", "4"))
+"""Moments at which the evaluation is killed; 30 take about eight minutes."""
 BATCH = 4
 COUNTING = """
 import os
