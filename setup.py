@@ -16,7 +16,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 os.chdir(ROOT)  # so that `python /elsewhere/setup.py ...` finds the folders below
 
-ADAPTER = ["torch", "peft>=0.14", "transformers>=4.48", "safetensors", "typer", "rich", "pillow", "numpy"]
+ADAPTER = ["torch", "peft>=0.14", "transformers>=4.48", "safetensors", "typer>=0.19", "rich", "pillow", "numpy"]
 TRAIN = [
     "accelerate",
     "bitsandbytes",

@@ -63,6 +63,13 @@ def test_import_and_help_load_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
+def test_the_commands_are_there_before_any_part_is_loaded() -> None:
+    """Of the sources alone, as the adapter's tests with other releases have them, `eval` is not there at all."""
+    code = "import sys\nfor part in ('eval', 'training', 'export'): sys.modules['moslora_xtuner.' + part] = None\n"
+    done = subprocess.run([sys.executable, "-c", f"{code}import moslora_xtuner.cli"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_list_of_recipes_loads_nothing_heavy_and_prints_whole_lines() -> None:
     code = (
         "import sys, moslora_xtuner.cli as cli\n"

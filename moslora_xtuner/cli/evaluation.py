@@ -7,12 +7,11 @@ import sys
 import tempfile
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from moslora_xtuner.errors import UsageError
-from moslora_xtuner.eval.precision import Precision
 
 from .app import app
 
@@ -63,7 +62,8 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time in each process.")] = 64,
     precision: Annotated[
-        Precision | None, typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default.")
+        Literal["fp32", "bf16", "fp16", "4bit"] | None,
+        typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
@@ -80,6 +80,7 @@ def evaluate(
     if not models or out is None:
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
     from moslora_xtuner.eval import bridge
+    from moslora_xtuner.eval.precision import Precision
 
     runs = bridge.evaluate(
         models,
@@ -93,7 +94,7 @@ def evaluate(
         judge_timeout=judge_timeout,
         processes=processes or _gpus(),
         batch_size=batch_size,
-        precision=precision,
+        precision=None if precision is None else Precision(precision),
         limit=limit,
         download=download,
     )
