@@ -24,12 +24,12 @@ class Judging:
     own: dict[str, JudgeAddress | None]
 
     @classmethod
-    def read(cls, words: Sequence[str], further: Callable[[str], Benchmark | None] = lambda _: None) -> Judging:
+    def read(cls, words: Sequence[str], find: Callable[[str], Benchmark | None] = BENCHMARKS.get) -> Judging:
         """Read JUDGE (once at most) and BENCHMARK=JUDGE (once a benchmark).
 
         Args:
             words: what stands on a command line; without a word for all it is exact matching.
-            further: finds a benchmark that is not in BENCHMARKS.
+            find: a benchmark by its name, or None.
 
         Raises:
             UsageError: a judge is malformed, a benchmark unknown, or something is said twice.
@@ -42,7 +42,7 @@ class Judging:
                 rest.append(_read(word))
                 continue
             dataset = named[1]
-            if BENCHMARKS.get(dataset) is None and further(dataset) is None:
+            if find(dataset) is None:
                 raise UsageError(f"--judge {word}: there is no benchmark named {dataset}: give BENCHMARK=NAME[@URL]")
             if dataset in own:
                 raise UsageError(f"--judge {word}: {dataset} has another judge already: give one a benchmark")

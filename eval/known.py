@@ -67,6 +67,11 @@ def by_name(dataset: str) -> Benchmark | None:
     return generic(dataset, "ImageMCQDataset") or generic(dataset, "ImageVQADataset")
 
 
+def find(dataset: str) -> Benchmark | None:
+    """What `moslora eval` scores under this name, or None."""
+    return BENCHMARKS.get(dataset) or by_name(dataset)
+
+
 def _multiple_choice(dataset: str) -> Benchmark:
     circular = dataset not in PLAIN
     return Benchmark(

@@ -35,7 +35,7 @@ class Settings:
     @cached_property
     def judging(self) -> Judging:
         """Who judges what. Raises UsageError for a malformed judge."""
-        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, known.by_name)
+        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, known.find)
 
     def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
         """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""

@@ -175,9 +175,8 @@ def table(
     if group is not None and group not in TITLES:
         raise UsageError(f"There is no group of benchmarks {group!r}. Groups: {', '.join(TITLES)}.")
     loaded = [scores.read(Path(folder)) for folder in runs]
-    built = [build(loaded, name) for name in ([group] if group else groups_of(loaded)[1:])]
-    if group is None:
-        built.insert(0, build(loaded))
+    wanted: list[str | None] = [group] if group else [*groups_of(loaded)] or [None]
+    built = [build(loaded, name) for name in wanted]
     if paper and built[0].group != "paper":
         raise UsageError("The paper printed scores of its nine benchmarks alone, and the runs hold none of them.")
     base = None if baseline is None else report_comparison.find(loaded, baseline)

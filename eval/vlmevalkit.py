@@ -19,7 +19,6 @@ from moslora_xtuner.errors import DataError, MoSLoRAError, UsageError
 from moslora_xtuner.progress import note
 
 from . import kit, known
-from .benchmarks import BENCHMARKS, Benchmark
 from .models import find
 from .precision import Precision
 from .prompts import Question, build
@@ -42,11 +41,6 @@ def register(name: str, model: str | Path, *, precision: str | None = None) -> N
     supported_VLM[name] = partial(_model_class(), str(model), precision)
 
 
-def _benchmark(dataset: str | None) -> Benchmark | None:
-    """What `moslora eval` scores under this name, or None."""
-    return None if dataset is None else BENCHMARKS.get(dataset) or known.by_name(dataset)
-
-
 @cache
 def _model_class() -> Any:
     from vlmeval.vlm.base import BaseModel
@@ -63,11 +57,11 @@ def _model_class() -> Any:
             self.images = tempfile.TemporaryDirectory(prefix="moslora-")
 
         def use_custom_prompt(self, dataset: str) -> bool:
-            return _benchmark(dataset) is not None
+            return known.find(dataset) is not None
 
         def build_prompt(self, line: Any, dataset: str) -> list[dict[str, str]]:
             """Our text, and the picture's own bytes: VLMEvalKit's copies are encoded anew, some as JPEG."""
-            row, benchmark = dict(line), _benchmark(dataset)
+            row, benchmark = dict(line), known.find(dataset)
             if benchmark is None:
                 raise DataError(f"{dataset}: there is no prompt of ours for it; VLMEvalKit's own is to be taken.")
             message = [{"type": "text", "value": build(benchmark, row)}]
@@ -85,7 +79,7 @@ def _model_class() -> Any:
             if len(images) > 1:
                 raise DataError(f"{dataset}: a question with {len(images)} images; this model reads one.")
             text = "\n".join(part["value"] for part in message if part["type"] == "text")
-            benchmark = _benchmark(dataset)
+            benchmark = None if dataset is None else known.find(dataset)
             longest = 512 if benchmark is None else benchmark.max_new_tokens
             question = Question(text, images[0] if images else None, longest)
             ((_, (answer,)),) = self.pool.run([[question]])
@@ -106,7 +100,7 @@ def main() -> None:
     def build_dataset(dataset_name: str, **options: Any) -> Any:
         """A table that lies in LMUData is read as it is; VLMEvalKit would fetch another one for its md5."""
         root = Path(os.environ.get(DATA_ROOT, ""))
-        benchmark = _benchmark(dataset_name)
+        benchmark = known.find(dataset_name)
         if benchmark is not None and (root / f"{dataset_name}.tsv").is_file():
             return kit.local_dataset(benchmark, root)
         return stock(dataset_name, **options)

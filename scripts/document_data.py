@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from browser_pictures import take
 from make_mix_like import make_mix
 from marked_tables import write_tables
 
@@ -59,12 +60,7 @@ def make_picture(browser: str) -> None:
         page = Path(folder) / "report" / "report.html"
         # The images' place on this machine is nobody's business.
         page.write_text(page.read_text().replace(str(mix / "images"), "llava_data"))
-        subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,1150",
-             f"--screenshot={PICTURE}", page.as_uri()],
-            check=True,
-            capture_output=True,
-        )  # fmt: skip
+        take(browser, page, PICTURE, 1000, 1150)
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ python scripts/document_evaluation.py --pictures chromium      # the browser's c
 from __future__ import annotations
 
 import argparse
-import subprocess
 import tempfile
 from pathlib import Path
 
+from browser_pictures import take
 from eval_demo.runs import make_run
 from make_benchmarks_like import make_benchmarks
 from marked_tables import write_tables
@@ -56,26 +56,12 @@ def make_pictures(browser: str) -> None:
         page = write_report(runs, folder / "out", baseline=runs[0].name, title="Demonstration with made-up answers")
         text = page.read_text(encoding="utf-8")
         page.write_text(text.replace('<details class="changes" data-changes>', "<details open data-changes>", 1))
-        take(browser, page.as_uri(), "report-wide.png", 1200, 2100)
+        take(browser, page, DOCS / "results" / "report-wide.png", 1200, 2100)
         frames = (f'<iframe src="{page.as_uri()}#{part}"></iframe>' for part in PARTS)
         style = "body{margin:0;display:flex;gap:20px;background:#c8ccd4}iframe{width:360px;height:1500px;border:0}"
         narrow = folder / "narrow.html"
         narrow.write_text(f"<!doctype html><style>{style}</style>{''.join(frames)}")
-        take(browser, narrow.as_uri(), "report-360.png", 380 * len(PARTS) - 20, 1500)
-
-
-def take(browser: str, address: str, name: str, width: int, height: int) -> None:
-    """Open a page and write docs/results/NAME."""
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--virtual-time-budget=3000",
-    ]
-    command += [f"--window-size={width},{height}", f"--screenshot={DOCS / 'results' / name}", address]
-    subprocess.run(command, check=True, capture_output=True)
+        take(browser, narrow, DOCS / "results" / "report-360.png", 380 * len(PARTS) - 20, 1500)
 
 
 def main() -> None:
