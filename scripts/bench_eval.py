@@ -16,19 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from eval_bench.random_llava import write_random_llava
 from eval_bench.stock_model import stock_class
+from gpu.machine import described, machine
 from marked_tables import write_tables
 from moslora_xtuner.eval import kit
 from moslora_xtuner.eval.asking import answer
@@ -38,8 +37,8 @@ from moslora_xtuner.eval.pool import Pool
 from moslora_xtuner.eval.settings import Settings
 from moslora_xtuner.eval.tasks import Task, read
 from moslora_xtuner.eval.vlmevalkit import DATA_ROOT, register
+from train_bench.shapes import SHAPES
 
-PACKAGES = ("ms-vlmeval", "transformers", "torch", "numpy")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 WAYS = {
     "stock": "VLMEvalKit's loop, transformers' generate",
@@ -57,6 +56,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=360, help="in each table")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--shape", choices=SHAPES, help="a model of this size with random weights, instead of --model")
+    parser.add_argument("--layers", type=int, help="of --shape: fewer layers")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="what was found, as JSON")
     parser.add_argument("--write", type=Path, help="folder for eval.json; docs/performance.md gets its table")
     parser.add_argument("--tables", type=Path, help="only write the tables, from this eval.json")
     args = parser.parse_args()
@@ -65,9 +67,14 @@ def main() -> None:
     elif args.work is None:
         parser.error("--work or --tables")
     else:
-        found = measure(args.work, args.model, args.questions, args.repeats, args.batch_size)
+        model = args.model
+        if args.shape is not None:
+            model = str(write_random_llava(SHAPES[args.shape].cut(args.layers, None, None), args.work / "model"))
+        found = measure(args.work, model, args.questions, args.repeats, args.batch_size)
     tables = {"answering-machine": lambda: machine_line(found), "answering": lambda: answering_table(found)}
     print("\n\n".join(make() for make in tables.values()))
+    if args.out is not None:
+        args.out.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     if args.write is not None:
         (args.write / "eval.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     if args.write is not None or args.tables is not None:
@@ -106,9 +113,7 @@ def measure(work: Path, model: str | None, questions: int, repeats: int, batch_s
     count = sum(len(task.asked) for task in tasks)
     rates = {name: count / median(values) for name, values in seconds.items()}
     return {
-        "date": date.today().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
         "model": ours.name,
         "questions": count,
         "repeats": repeats,
@@ -182,11 +187,9 @@ def answering_table(found: dict[str, Any]) -> str:
 
 def machine_line(found: dict[str, Any]) -> str:
     """One line."""
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
     return (
-        f"{found['date']}, {found['machine']['cores']} cores, Python {found['machine']['python']}; {versions}; "
-        f"{found['model']}, {found['questions']:,} questions of {len(GROUPS['digits'])} tables, batches of "
-        f"{found['batch_size']}, median of {found['repeats']}."
+        f"{described(found['machine'])}; {found['model']}, {found['questions']:,} questions of "
+        f"{len(GROUPS['digits'])} tables, batches of {found['batch_size']}, median of {found['repeats']}."
     )
 
 

@@ -28,7 +28,10 @@ def stock_class() -> Any:
 
             super().__init__()
             self.form = ExportForm.read(folder)
-            self.model: Any = LlavaForConditionalGeneration.from_pretrained(folder).eval()
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+            dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+            model: Any = LlavaForConditionalGeneration.from_pretrained(folder, torch_dtype=dtype)
+            self.model = model.eval().to(self.device)
             self.processor: Any = LlavaProcessor.from_pretrained(folder)
 
         def use_custom_prompt(self, dataset: str) -> bool:
@@ -51,6 +54,7 @@ def stock_class() -> Any:
             inputs = self.processor(images=square, text=bos + text, return_tensors="pt", add_special_tokens=False)
             inputs.pop("token_type_ids", None)  # the tokenizer's, which LLaMA does not take
             longest = BENCHMARKS[dataset].max_new_tokens
+            inputs = inputs.to(self.device, self.model.dtype)  # of the pixels; ids stay whole numbers
             made = self.model.generate(**inputs, do_sample=False, max_new_tokens=longest)
             new = made[0, inputs["input_ids"].shape[1] :]
             return str(self.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()

@@ -1,0 +1,80 @@
+"""What tensors hold at most while a piece of code runs, on any device."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of every storage that an operation returns, until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, int] = {}
+        self.now = 0
+        self.peak = 0
+        for thing in gc.get_objects():
+            if isinstance(thing, torch.Tensor):
+                self.count(thing)
+
+    def count(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.live or not size:
+            return
+        self.live[key] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self.freed, key)
+
+    def freed(self, key: int) -> None:
+        """A storage has gone."""
+        self.now -= self.live.pop(key, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.count(leaf)
+        return result
+
+
+class Peak:
+    """Bytes at the start and at the most."""
+
+    start = 0
+    most = 0
+
+    @property
+    def above(self) -> int:
+        """What came on top of the start."""
+        return self.most - self.start
+
+
+@contextmanager
+def peak_of(device: torch.device) -> Iterator[Peak]:
+    """Measure a block: the allocator's own count on a GPU, all tensors' storages elsewhere."""
+    found = Peak()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        found.start = torch.cuda.memory_allocated()
+        yield found
+        torch.cuda.synchronize()
+        found.most = torch.cuda.max_memory_allocated()
+        return
+    with LiveTensors() as mode:
+        found.start = mode.now
+        mode.peak = mode.now
+        yield found
+        found.most = mode.peak
