@@ -72,7 +72,7 @@ part() { # part NAME SECONDS SCRIPT ARGUMENTS...: within what is left of the who
     fi
     printf '\ncheck: == %s (at most %d s)\n' "$name" $((limit < left ? limit : left))
     timeout --kill-after=5 $((limit < left ? limit : left)) "$PYTHON" "$ROOT/scripts/$1" "${@:2}" 2>&1 |
-        grep --line-buffered -vE 'UserWarning|FutureWarning|deprecated|^  (warnings\.|return )'
+        grep --line-buffered -vE '\[(INFO|WARNING)\]|UserWarning|FutureWarning|deprecated|^  (warnings\.|return )'
     status=${PIPESTATUS[0]}
     printf 'check: %s ended with status %d after %d s\n' "$name" "$status" $((SECONDS - start))
     ((status == 0)) || failed+=("$name")
@@ -92,8 +92,8 @@ repeats=$((cpu ? 1 : 5))
 
 {
     part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
-    part bench "$(scaled 120)" bench_train.py --shape "$shape" --repeats "$repeats" --out "$OUT/bench.json"
-    part memory "$(scaled 70)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
+    part bench "$(scaled 150)" bench_train.py --shape "$shape" --repeats "$repeats" --out "$OUT/bench.json"
+    part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
     part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
     part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" --repeats "$repeats" "${nf4[@]}" --out "$OUT/nf4.json"
     part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" --layers 16 --questions 16 --repeats 1 \
