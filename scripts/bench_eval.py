@@ -27,6 +27,7 @@ from typing import Any
 
 from eval_bench.random_llava import write_random_llava
 from eval_bench.stock_model import stock_class
+from eval_bench.titles import WAYS
 from gpu.machine import described, machine
 from marked_tables import write_tables
 from moslora_xtuner.eval import kit
@@ -40,11 +41,6 @@ from moslora_xtuner.eval.vlmevalkit import DATA_ROOT, register
 from train_bench.shapes import SHAPES
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-WAYS = {
-    "stock": "VLMEvalKit's loop, transformers' generate",
-    "one": "VLMEvalKit's loop, our model one by one",
-    "batched": "moslora eval",
-}
 Answers = dict[str, dict[str, str]]
 
 

@@ -30,13 +30,12 @@ sys.path.insert(0, str(ROOT))
 from gpu.machine import described, machine  # noqa: E402
 from train_bench import count  # noqa: E402
 from train_bench.batch import make_batch  # noqa: E402
-from train_bench.live import peak_of  # noqa: E402
+from train_bench.memory import peak_of  # noqa: E402
 from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder  # noqa: E402
+from train_bench.titles import TITLES  # noqa: E402
 from train_bench.variants import VARIANTS, make  # noqa: E402
 
 import moslora_xtuner.plugin  # noqa: E402, F401  (the work-arounds that training on a CPU needs)
-
-WARM_UP = 2
 
 
 class Trainee:
@@ -178,7 +177,7 @@ def table(found: dict[str, Any]) -> str:
     first = found["rows"][0]
     for row in found["rows"]:
         lines.append(
-            f"| {VARIANTS[row['variant']].title} | {row['step_s']:.3f} | {row['step_s'] / first['step_s']:.2f} | "
+            f"| {TITLES[row['variant']]} | {row['step_s']:.3f} | {row['step_s'] / first['step_s']:.2f} | "
             f"{row['tokens_per_s']:,.0f} | {row['peak_bytes'] / 2**30:.2f} | "
             f"{row['peak_bytes'] / first['peak_bytes']:.2f} | {row['head_bytes'] / 2**30:.2f} | "
             f"{row['saved_bytes_per_token_layer']:,.0f} | {row['operations_per_token_layer']:.3g} | "

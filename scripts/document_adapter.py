@@ -11,8 +11,7 @@ saved bytes by what autograd keeps for the backward pass.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +21,7 @@ from marked_tables import write_tables
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from train_bench.memory import saved_bytes
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from moslora_xtuner.adapters import MosLoraConfig
@@ -85,24 +85,6 @@ def parameter_table() -> str:
         mixed = trainable(build, MosLoraConfig(r=r, target_modules=list(targets)))
         lines.append(f"| {name} | {r} | {', '.join(targets)} | {lora:,} | {mixed - lora:,} | {mixed:,} |")
     return "\n".join(lines)
-
-
-@contextmanager
-def saved_bytes() -> Iterator[dict[int, int]]:
-    """Bytes that autograd keeps, by storage, so that a tensor kept twice counts once."""
-    kept: list[torch.Tensor] = []  # alive until the end, so that no storage's address is used twice
-    sizes: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if not isinstance(base, nn.Parameter):
-            kept.append(tensor)
-            storage = tensor.untyped_storage()
-            sizes[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield sizes
 
 
 def cost(form: str, r: int) -> tuple[int, int]:

@@ -8,48 +8,15 @@ from __future__ import annotations
 import gc
 import json
 import os
-import weakref
+import sys
+from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of every storage that an operation returns, until it is freed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live: dict[int, int] = {}
-        self.now = 0
-        self.peak = 0
-        for thing in gc.get_objects():
-            if isinstance(thing, torch.Tensor):
-                self.count(thing)
-
-    def count(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, once."""
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.live or not size:
-            return
-        self.live[key] = size
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self.freed, key)
-
-    def freed(self, key: int) -> None:
-        """A storage has gone."""
-        self.now -= self.live.pop(key, 0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self.count(leaf)
-        return result
+from train_bench.memory import LiveTensors
 
 
 class PeakMemory(Hook):

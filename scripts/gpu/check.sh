@@ -88,15 +88,18 @@ nf4=() tokens=2048
 if ((cpu)); then
     nf4=(--rows 1 --tokens 80 --variants stock_lora moslora) tokens=160
 fi
-repeats=$((cpu ? 1 : 5))
+bench=(--repeats 5) eval=(--layers 16)
+if ((cpu)); then
+    bench=(--repeats 1 --rows 2) eval=(--layers 1)
+fi
 
 {
     part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
-    part bench "$(scaled 150)" bench_train.py --shape "$shape" --repeats "$repeats" --out "$OUT/bench.json"
+    part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" --out "$OUT/bench.json"
     part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
     part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
-    part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" --repeats "$repeats" "${nf4[@]}" --out "$OUT/nf4.json"
-    part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" --layers 16 --questions 16 --repeats 1 \
+    part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
+    part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" "${eval[@]}" --questions 16 --repeats 1 \
         --out "$OUT/eval.json"
     part memory-nf4 "$(scaled 70)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
         --tokens "$tokens" $( ((cpu)) && echo --rows 1)

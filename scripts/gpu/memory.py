@@ -19,7 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from train_bench.batch import make_batch
-from train_bench.live import peak_of
+from train_bench.memory import peak_of
 from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder, llm_class
 from train_bench.variants import VARIANTS, adapters
 

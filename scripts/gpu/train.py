@@ -56,7 +56,7 @@ def measure(found: dict[str, Any], work: Path, small: bool) -> bool:
     """Every step."""
     work.mkdir(parents=True, exist_ok=True)
     found["steps_s"] = {}
-    sizes = ["--scenes", "320", "--test-questions", "16"] if small else ["--scenes", "1600", "--test-questions", "48"]
+    sizes = ["--scenes", "160", "--test-questions", "16"] if small else ["--scenes", "1600", "--test-questions", "48"]
     moslora(found, work, "data", "digits", "-o", str(work / "data"), *sizes)
     how = ["--processes", "1"] if small or not torch.cuda.is_available() else ["--gpus", "1"]
     moslora(found, work, "train", "digits_moslora", "--deepspeed", "zero2", "--work-dir", str(work / "run"), *how)

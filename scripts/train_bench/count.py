@@ -7,33 +7,14 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .batch import SUPERVISED
-from .live import peak_of
+from .memory import peak_of, saved_bytes
 from .shapes import Shape
 from .variants import decoder
 
 IGNORED = -100
-
-
-@contextmanager
-def saved_bytes() -> Iterator[dict[int, int]]:
-    """Bytes that autograd keeps, by storage, so that a tensor kept twice counts once; weights do not count."""
-    kept: list[torch.Tensor] = []  # alive until the end, so that no storage's address is used twice
-    sizes: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if not isinstance(base, nn.Parameter):
-            kept.append(tensor)
-            storage = tensor.untyped_storage()
-            sizes[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield sizes
 
 
 def saved_per_token(model: Any, shape: Shape, *, autocast: bool, tokens: int = 64) -> float:

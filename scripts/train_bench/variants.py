@@ -25,12 +25,10 @@ class Variant:
     """One way.
 
     Attributes:
-        title: in the table.
         build: the model from shape, language model, visual encoder.
         stock: whether it takes XTuner's form of a batch.
     """
 
-    title: str
     build: Callable[[Shape, Any, Any], nn.Module]
     stock: bool
 
@@ -64,11 +62,11 @@ def _build(kind: Any, mixed: bool, checkpointing: bool) -> Callable[[Shape, Any,
 
 
 VARIANTS = {
-    "stock_lora": Variant("stock XTuner, PEFT LoRA", _build(LLaVAModel, False, True), True),
-    "lora": Variant("LoRA", _build(MosLoraLLaVA, False, True), False),
-    "moslora": Variant("MoSLoRA", _build(MosLoraLLaVA, True, True), False),
-    "lora_kept": Variant("LoRA, no checkpointing", _build(MosLoraLLaVA, False, False), False),
-    "moslora_kept": Variant("MoSLoRA, no checkpointing", _build(MosLoraLLaVA, True, False), False),
+    "stock_lora": Variant(_build(LLaVAModel, False, True), True),
+    "lora": Variant(_build(MosLoraLLaVA, False, True), False),
+    "moslora": Variant(_build(MosLoraLLaVA, True, True), False),
+    "lora_kept": Variant(_build(MosLoraLLaVA, False, False), False),
+    "moslora_kept": Variant(_build(MosLoraLLaVA, True, False), False),
 }
 
 

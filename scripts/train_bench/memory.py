@@ -1,4 +1,4 @@
-"""What tensors hold at most while a piece of code runs, on any device."""
+"""What tensors hold at most while a piece of code runs, and what autograd keeps of them, on any device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,3 +79,21 @@ def peak_of(device: torch.device) -> Iterator[Peak]:
         mode.peak = mode.now
         yield found
         found.most = mode.peak
+
+
+@contextmanager
+def saved_bytes() -> Iterator[dict[int, int]]:
+    """Bytes that autograd keeps, by storage, so that a tensor kept twice counts once; weights do not count."""
+    kept: list[torch.Tensor] = []  # alive until the end, so that no storage's address is used twice
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, nn.Parameter):
+            kept.append(tensor)
+            storage = tensor.untyped_storage()
+            sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes

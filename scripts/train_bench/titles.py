@@ -1,0 +1,9 @@
+"""What the ways of training are called in tables."""
+
+TITLES = {
+    "stock_lora": "stock XTuner, PEFT LoRA",
+    "lora": "LoRA",
+    "moslora": "MoSLoRA",
+    "lora_kept": "LoRA, no checkpointing",
+    "moslora_kept": "MoSLoRA, no checkpointing",
+}
