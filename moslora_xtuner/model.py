@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from peft import get_peft_model, prepare_model_for_kbit_training
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
@@ -16,6 +16,7 @@ from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
 from .training.loop import LOSS_DIVISOR, supervised_tokens
+from .training.loss_head import chunked_loss, is_trained
 from .training.precision import QUANTISED_ZERO3, quantised_bits
 from .training.targets import require_fitting_rank, require_targets, useful_layers
 
@@ -29,6 +30,10 @@ class MosLoraLLaVA(LLaVAModel):
         e = [E(t_1), ..., P(V(x)_1), ..., P(V(x)_n), ..., E(t_m)],      P(v) = W2 gelu(W1 v + b1) + b2
 
     Args:
+        chunked_loss: compute the loss of the labelled places alone, without all logits at once (training/loss_head.py);
+            a head that is trained takes the plain way.
+        skip_padding_mask: give the language model no attention mask where all padding is on the right: no labelled
+            place can see it, and attention takes its faster kernels.
         projector_weights: folder or `.safetensors` file of a pretrained projector, or an XTuner `.pth` whose
             names start with `projector.`; every name and shape must fit. None starts it at random.
         **options: of `xtuner.model.LLaVAModel`; `pretrained_pth` is refused because XTuner loads it without
@@ -42,7 +47,14 @@ class MosLoraLLaVA(LLaVAModel):
     llm: Any
     visual_encoder: Any
 
-    def __init__(self, *args: Any, projector_weights: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        projector_weights: str | None = None,
+        chunked_loss: bool = False,
+        skip_padding_mask: bool = False,
+        **options: Any,
+    ) -> None:
         if options.get("pretrained_pth") is not None:
             raise ConfigError(
                 "pretrained_pth loads without checking that anything fits: give the file as projector_weights"
@@ -50,6 +62,7 @@ class MosLoraLLaVA(LLaVAModel):
         # XTuner keeps it only after the adapters are made, whose layers depend on it.
         self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
+        self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
 
@@ -104,7 +117,10 @@ class MosLoraLLaVA(LLaVAModel):
         elif self.training:
             # Every rank must hold a gradient for the same parameters, also for a batch without images.
             embeds = embeds + self._no_image().to(embeds.dtype)
-        batch = {"inputs_embeds": embeds, "attention_mask": data["attention_mask"], "labels": data["labels"]}
+        mask = data["attention_mask"]
+        if self.skip_padding_mask and padded_right(mask):
+            mask = None
+        batch = {"inputs_embeds": embeds, "attention_mask": mask, "labels": data["labels"]}
         if mode == "loss":
             losses = self.compute_loss(batch, data_samples)
             if LOSS_DIVISOR in data:
@@ -115,6 +131,16 @@ class MosLoraLLaVA(LLaVAModel):
         if mode == "tensor":
             return self._forward(batch, data_samples)
         raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
+
+    def compute_loss(self, data: dict[str, Any], data_samples: Any = None) -> dict[str, torch.Tensor]:
+        """The loss of a batch with `inputs_embeds` and `labels`, all logits at once or in chunks."""
+        causal = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+        head = causal.get_output_embeddings()
+        if not self.chunked_loss or is_trained(head):
+            return super().compute_loss(data, data_samples)  # type: ignore[no-any-return]
+        inputs = {name: value for name, value in data.items() if name != "labels"}
+        states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
+        return {"loss": chunked_loss(states, data["labels"], head)}
 
     def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Sum the losses as mmengine does; what is logged is the mean over all processes.
@@ -145,6 +171,11 @@ class MosLoraLLaVA(LLaVAModel):
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
         total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
         return torch.as_tensor(total) * 0.0
+
+
+def padded_right(mask: torch.Tensor) -> bool:
+    """Whether no row of a (rows, length) mask has padding before a token."""
+    return bool((mask[:, 1:] <= mask[:, :-1]).all())
 
 
 def _prepared(part: nn.Module, use_activation_checkpointing: bool) -> nn.Module:

@@ -13,6 +13,8 @@ from torch import nn
 
 from moslora_xtuner.data.dataset import TokenStore, collate
 from moslora_xtuner.errors import ConfigError, DataError
+from moslora_xtuner.model import padded_right
+from moslora_xtuner.training.loop import LOSS_DIVISOR
 
 PATCHES = 36
 
@@ -123,6 +125,67 @@ def test_loss_and_gradients_equal_stock_xtuner(
     for name, wanted in grads[1].items():
         scale = wanted.abs().max().clamp(min=1e-6)
         assert (grads[0][name] - wanted).abs().max() / scale < 1e-3, name
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+@pytest.mark.parametrize("divisor", [None, 40])
+def test_the_fast_way_is_the_same_training(
+    tiny_base: Path, store: TokenStore, tuned: bool, divisor: int | None
+) -> None:
+    """Labelled places alone, no mask: the loss and every gradient, with padding and with both means of the loss."""
+    data = collate([store[place] for place in places(store, 3, 2)], PATCHES)["data"]
+    assert not bool(data["attention_mask"].all())
+    if divisor is not None:
+        data[LOSS_DIVISOR] = torch.tensor(divisor)
+    losses, grads = [], []
+    for fast in (False, True):
+        llava = build(tiny_base, tuned=tuned, chunked_loss=fast, skip_padding_mask=fast).train()
+        loss = llava(dict(data))["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        grads.append({n: p.grad for n, p in llava.named_parameters() if p.grad is not None})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert grads[0].keys() == grads[1].keys()
+    for name, wanted in grads[0].items():
+        assert (grads[1][name] - wanted).norm() <= 1e-5 * wanted.norm(), name
+
+
+def test_padding_on_the_left_keeps_its_mask(tiny_base: Path) -> None:
+    llava = build(tiny_base, skip_padding_mask=True).eval()
+    ids = torch.randint(6, 200, (2, 12))
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[1, :4] = False
+    data = {"input_ids": ids, "labels": ids, "attention_mask": mask}
+    llava.skip_padding_mask = False
+    wanted = llava(dict(data))["loss"]
+    llava.skip_padding_mask = True
+    assert torch.equal(llava(dict(data))["loss"], wanted)
+    assert padded_right(mask.flip(1))
+    assert not padded_right(mask)
+
+
+def test_attention_is_asked_without_a_mask(tiny_base: Path, store: TokenStore) -> None:
+    """Seen at the kernels that run: with a mask every layer of the language model is given one, without it none."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Masks(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.given: list[bool] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "scaled_dot_product" in str(func) and args[0].shape[1] == 4:  # the language model's heads
+                self.given.append((kwargs or {}).get("attn_mask") is not None)
+            return func(*args, **(kwargs or {}))
+
+    data = collate([store[place] for place in places(store, 2, 1)], PATCHES)["data"]
+    found = []
+    for skip in (False, True):
+        llava = build(tiny_base, skip_padding_mask=skip)
+        with torch.no_grad(), Masks() as masks:
+            llava(dict(data))
+        found.append(masks.given)
+    assert found == [[True, True], [False, False]]
 
 
 def test_the_loss_depends_on_the_picture(model: Any, store: TokenStore) -> None:

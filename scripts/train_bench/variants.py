@@ -18,6 +18,7 @@ from moslora_xtuner.model import MosLoraLLaVA
 from .shapes import CLIP_TARGETS, Shape
 
 DROPOUT = 0.05
+FAST = {"chunked_loss": True, "skip_padding_mask": True}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def adapters(shape: Shape, mixed: bool) -> dict[str, LoraConfig]:
     }
 
 
-def _build(kind: Any, mixed: bool, checkpointing: bool) -> Callable[[Shape, Any, Any], nn.Module]:
+def _build(kind: Any, mixed: bool, checkpointing: bool, **options: Any) -> Callable[[Shape, Any, Any], nn.Module]:
     def build(shape: Shape, llm: Any, visual_encoder: Any) -> nn.Module:
         torch.manual_seed(2)
         return kind(
@@ -55,6 +56,7 @@ def _build(kind: Any, mixed: bool, checkpointing: bool) -> Callable[[Shape, Any,
             freeze_llm=True,
             freeze_visual_encoder=True,
             use_activation_checkpointing=checkpointing,
+            **options,
             **adapters(shape, mixed),
         )
 
@@ -65,8 +67,11 @@ VARIANTS = {
     "stock_lora": Variant(_build(LLaVAModel, False, True), True),
     "lora": Variant(_build(MosLoraLLaVA, False, True), False),
     "moslora": Variant(_build(MosLoraLLaVA, True, True), False),
+    "lora_fast": Variant(_build(MosLoraLLaVA, False, True, **FAST), False),
+    "moslora_fast": Variant(_build(MosLoraLLaVA, True, True, **FAST), False),
     "lora_kept": Variant(_build(MosLoraLLaVA, False, False), False),
     "moslora_kept": Variant(_build(MosLoraLLaVA, True, False), False),
+    "moslora_fast_kept": Variant(_build(MosLoraLLaVA, True, False, **FAST), False),
 }
 
 
