@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Check and measure on a GPU, the most valuable part first; each in a process of its own, with a limit and a JSON.
 #
-#   bash scripts/gpu/check.sh OUT [--minutes 8] [--shape llama3-8b] [--cpu] [--only PART ...]
+#   bash scripts/gpu/check.sh OUT [--minutes 8] [--shape llama3-8b] [--cpu] [--only PART ...] [--variants NAME ...]
 #
 # Parts, in their order:
 #   adapter        bf16, fp16, fp32, NF4, 8-bit against the formula in float64
+#   ceiling        a matrix product and a copy
 #   bench          a training step of the real shape: stock XTuner and PEFT, our LoRA, our MoSLoRA
 #   memory         what `moslora plan` foresees against the measured peak, bf16
 #   train          a digits recipe through `xtuner train`, ZeRO-2, bf16: the loss falls, it exports, it answers
 #   nf4            bench for InternLM2 7B in 4 bits with rank 512
 #   eval           answering with a model of the real width and half the depth, 576 places a picture
 #   memory-nf4     memory for NF4
-#   ceiling        a matrix product and a copy
 # A part that is cut off or fails does not stop the others; the exit status says whether all went well. --cpu runs
 # all of it on tiny shapes, to see that it works before a GPU is at hand.
 # Where this package is not installed, that of .gpu-kit/ (pack.sh) and all it needs are, into a folder of their own.
@@ -19,7 +19,7 @@ set -uo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)"
 PYTHON="${MOSLORA_PYTHON:-python3}"
-minutes=8 shape=llama3-8b cpu=0 only=()
+minutes=8 shape=llama3-8b cpu=0 only=() variants=()
 
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -37,6 +37,10 @@ while (($#)); do
         --only)
             shift
             while (($#)) && [[ $1 != -* ]]; do only+=("$1") && shift; done
+            ;;
+        --variants) # of bench, see scripts/train_bench/variants.py
+            shift
+            while (($#)) && [[ $1 != -* ]]; do variants+=("$1") && shift; done
             ;;
         *) die "$1 is unknown: see the head of this file" ;;
     esac
@@ -88,14 +92,17 @@ nf4=() tokens=2048
 if ((cpu)); then
     nf4=(--rows 1 --tokens 80 --variants stock_lora moslora) tokens=160
 fi
-bench=(--repeats 5) eval=(--layers 16)
+bench=(--repeats 5) eval=(--layers 16) chosen=()
 if ((cpu)); then
     bench=(--repeats 1 --rows 2) eval=(--layers 1)
 fi
+if ((${#variants[@]})); then chosen=(--variants "${variants[@]}"); fi
 
 {
     part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
-    part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" --out "$OUT/bench.json"
+    part ceiling "$(scaled 30)" gpu/ceiling.py "$OUT/ceiling.json" "${small[@]}"
+    part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" "${chosen[@]}" \
+        --out "$OUT/bench.json"
     part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
     part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
     part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
@@ -103,7 +110,6 @@ fi
         --out "$OUT/eval.json"
     part memory-nf4 "$(scaled 70)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
         --tokens "$tokens" $( ((cpu)) && echo --rows 1)
-    part ceiling "$(scaled 30)" gpu/ceiling.py "$OUT/ceiling.json" "${small[@]}"
 }
 printf '\ncheck: %d s in all; %s\n' $((SECONDS - began)) "${failed[*]:+NOT well: ${failed[*]}}"
 ((${#failed[@]} == 0))
