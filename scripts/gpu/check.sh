@@ -88,9 +88,9 @@ if ((cpu)); then
     small=(--cpu) shape=tiny minutes=$((minutes < 40 ? 40 : minutes))
 fi
 nf4_shape=$( ((cpu)) && echo tiny-internlm2 || echo internlm2-7b)
-nf4=() tokens=2048
+nf4=() few=() tokens=2048
 if ((cpu)); then
-    nf4=(--rows 1 --tokens 80 --variants stock_lora moslora) tokens=160
+    nf4=(--rows 1 --tokens 80 --variants stock_lora moslora) few=(--rows 1) tokens=160
 fi
 bench=(--repeats 5) eval=(--layers 16) chosen=()
 if ((cpu)); then
@@ -98,18 +98,16 @@ if ((cpu)); then
 fi
 if ((${#variants[@]})); then chosen=(--variants "${variants[@]}"); fi
 
-{
-    part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
-    part ceiling "$(scaled 30)" gpu/ceiling.py "$OUT/ceiling.json" "${small[@]}"
-    part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" "${chosen[@]}" \
-        --out "$OUT/bench.json"
-    part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
-    part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
-    part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
-    part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" "${eval[@]}" --questions 16 --repeats 1 \
-        --out "$OUT/eval.json"
-    part memory-nf4 "$(scaled 70)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
-        --tokens "$tokens" $( ((cpu)) && echo --rows 1)
-}
+part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
+part ceiling "$(scaled 30)" gpu/ceiling.py "$OUT/ceiling.json" "${small[@]}"
+part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" "${chosen[@]}" \
+    --out "$OUT/bench.json"
+part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
+part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
+part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
+part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" "${eval[@]}" --questions 16 --repeats 1 \
+    --out "$OUT/eval.json"
+part memory-nf4 "$(scaled 70)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
+    --tokens "$tokens" "${few[@]}"
 printf '\ncheck: %d s in all; %s\n' $((SECONDS - began)) "${failed[*]:+NOT well: ${failed[*]}}"
 ((${#failed[@]} == 0))
