@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from peft import LoraConfig, LoraModel
-from torch import nn
 
 from ..errors import AdapterError
 
@@ -33,18 +31,6 @@ _KEPT = (
 Any other, also one of a PEFT to come, changes the layer in a way that nobody has looked at yet.
 """
 _STOCK_INITS = (True, False, "gaussian")
-
-
-def refuse_stock_tuner(target: nn.Module, adapter_name: str, **_: Any) -> NoReturn:
-    """Stand in a MosLoraConfig's custom-module table and stop every tuner that would drop the mixer.
-
-    Raises:
-        AdapterError: always.
-    """
-    raise AdapterError(
-        f"adapter {adapter_name!r} has a mixer, and the tuner that is building it (a mixed model, X-LoRA or "
-        f"LoraModel itself) would drop it: use get_peft_model(model, config), or fold the adapter first"
-    )
 
 
 def _default(option: Field[Any]) -> Any:
@@ -100,7 +86,6 @@ class MosLoraConfig(LoraConfig):
                 "(arXiv 2406.11909, Appendix C)",
                 stacklevel=3,
             )
-        self._custom_modules = {nn.Module: refuse_stock_tuner}  # type: ignore[dict-item]
 
     def _mixer_problems(self) -> list[str]:
         problems = []
@@ -147,16 +132,7 @@ class MosLoraConfig(LoraConfig):
 
     def to_lora_config(self) -> LoraConfig:
         """Return the plain LoraConfig that the folded adapter (B' = B M) has."""
-        plain = LoraConfig(**{f.name: getattr(self, f.name) for f in fields(LoraConfig) if f.init})
-        plain._custom_modules = stock_custom_modules(self)
-        return plain
-
-
-def stock_custom_modules(config: LoraConfig) -> dict[type[nn.Module], Any] | None:
-    """Return the custom modules that the user registered, without the guard against stock tuners."""
-    table: Mapping[type[nn.Module], Any] = config._custom_modules or {}
-    kept = {key: value for key, value in table.items() if value is not refuse_stock_tuner}
-    return kept or None
+        return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(LoraConfig) if f.init})
 
 
 _LORA_FIELDS = {f.name for f in fields(LoraConfig)}

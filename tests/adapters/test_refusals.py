@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 from peft import LoraModel, PeftModel, get_peft_model
 from torch import nn
 
@@ -41,17 +40,3 @@ class Attention(nn.Module):
 def test_layers_that_peft_would_adapt_without_lora_b_in_forward(target: str, kind: str) -> None:
     with pytest.raises(AdapterError, match=kind):
         get_peft_model(Attention(), MosLoraConfig(r=2, target_modules=[target]))
-
-
-def test_tuners_that_would_drop_the_mixer_are_stopped(llama: Callable[..., nn.Module]) -> None:
-    config = MosLoraConfig(r=4, target_modules=["q_proj"])
-    with pytest.raises(AdapterError, match="would drop it"):
-        get_peft_model(llama(), config, mixed=True)
-    with pytest.raises(AdapterError, match="would drop it"):
-        LoraModel(llama(), config, "default")
-
-
-def test_assigning_a_tensor_to_the_product_is_refused(trained: Trained) -> None:
-    lora_b = trained().base_model.model.model.layers[0].mlp.up_proj.lora_B["default"]
-    with pytest.raises(AdapterError, match="assign a Parameter"):
-        lora_b.weight = torch.zeros(48, 4)
