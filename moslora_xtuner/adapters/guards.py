@@ -35,7 +35,7 @@ def guard(function: Callable[..., Any], check: _Check) -> None:
     if function.__code__ is _guarded.__code__:
         return
     stock = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    stock.__kwdefaults__ = function.__kwdefaults__
+    stock.__kwdefaults__, stock.__annotations__ = function.__kwdefaults__, function.__annotations__
     function.__signature__ = inspect.signature(stock)  # type: ignore[attr-defined]
     function.__defaults__ = None
     function.__kwdefaults__ = {"_check": check, "_stock": stock}

@@ -184,7 +184,7 @@ def loftq():
 def xlora():
     from peft import XLoraConfig
 
-    paths = {"one": folder(plain(1)), "two": folder(plain(2))}
+    paths = {"0": folder(plain(1)), "1": folder(plain(2))}
     model = base()
     model.config.use_cache = False
     settings = dict(hidden_size=32, xlora_depth=2, adapters=paths, task_type="CAUSAL_LM")
@@ -219,7 +219,9 @@ def other_layers():
 
 @case
 def refused():
-    PeftModel.from_pretrained(base(), tempfile.mkdtemp())
+    os.chdir(tempfile.mkdtemp())
+    os.mkdir("empty")
+    PeftModel.from_pretrained(base(), "empty")
 """
 
 
