@@ -15,7 +15,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from ..errors import AdapterError
 from .config import MosLoraConfig, stock_custom_modules
 from .layer import MixedLinear, attach_mixer
-from .loading import check_incoming
+from .loading import guard
 from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
 
 
@@ -30,6 +30,7 @@ class MosLoraModel(LoraModel):
 
     def _prepare_model(self, peft_config: LoraConfig, model: nn.Module) -> None:
         super()._prepare_model(peft_config, model)
+        guard(model)
         if isinstance(peft_config, MosLoraConfig) and not _means_all_linear(peft_config):
             self._check_targets(peft_config, model)
 
@@ -89,11 +90,6 @@ class MosLoraModel(LoraModel):
                 if isinstance(lora_b, MixedLinear):
                     # Drawn in float32 and rounded only if the whole adapter stays in half precision.
                     lora_b.mixer.to(lora_b.factor.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Called once, before any weight below is touched.
-        check_incoming(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
         """Combine adapters into a new plain LoRA, reading each mixed one as its folded form B M."""
