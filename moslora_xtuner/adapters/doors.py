@@ -23,6 +23,7 @@ from ..errors import AdapterError
 from .config import DISK_TYPE, MosLoraConfig
 from .contents import PREFIX
 from .disk import AUTHORS_FLAG, CONFIG_FILE, read_config, read_names, read_weights
+from .loading import refuse_unplaced
 from .rehearsal import rehearse
 
 _stock_from_pretrained: Callable[..., Any] = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]
@@ -62,10 +63,11 @@ def _load_adapter(self: PeftModel, *args: Any, **kwargs: Any) -> Any:
     asked = _arguments(_stock_load_adapter, self, *args, **kwargs)
     config = None if _rehearsed.get() else _mixed_config(asked.get("model_id"), asked, None)
     if config is None:
-        return _stock_load_adapter(self, *args, **kwargs)
+        return refuse_unplaced(_stock_load_adapter(self, *args, **kwargs))
 
     def load(model: nn.Module, _: PeftConfig) -> object:
-        return _stock_load_adapter(**{**asked, "self": model, "low_cpu_mem_usage": True, "torch_device": "cpu"})
+        options = {**asked, "self": model, "low_cpu_mem_usage": True, "torch_device": "cpu"}
+        return refuse_unplaced(_stock_load_adapter(**options))
 
     rehearse(self, config, asked["adapter_name"], asked["model_id"], load)
     return _stock_load_adapter(self, *args, **kwargs)
@@ -91,7 +93,7 @@ def _transformers_load_adapter(self: nn.Module, *args: Any, **kwargs: Any) -> An
             )
         peft_model = PeftModel(model, config, adapter, low_cpu_mem_usage=True)
         named = {name if name.startswith(PREFIX) else PREFIX + name: value for name, value in tensors.items()}
-        return set_peft_model_state_dict(peft_model, named, adapter, low_cpu_mem_usage=True)
+        return refuse_unplaced(set_peft_model_state_dict(peft_model, named, adapter, low_cpu_mem_usage=True))
 
     # A name that is taken is stock's to refuse.
     if adapter not in getattr(self, "peft_config", {}):

@@ -24,7 +24,16 @@ from .config import MosLoraConfig
 from .contents import not_finite, some
 
 _STRAY_MIXER = re.compile(r"(?P<layer>.+)\.lora_AB(?:\.[^.]+)*\.weight")
+ADVICE = "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
 _whole_adapter: ContextVar[str | None] = ContextVar("whole_adapter", default=None)
+
+
+class MisfitError(AdapterError):
+    """What comes in does not fit; `found` says how, without the advice."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.found = some(list(dict.fromkeys(problems)))
+        super().__init__(f"adapter weights do not fit the model, and nothing was loaded: {self.found}. {ADVICE}")
 
 
 @contextmanager
@@ -35,6 +44,17 @@ def loading_whole(adapter: str) -> Iterator[None]:
         yield
     finally:
         _whole_adapter.reset(token)
+
+
+def refuse_unplaced(result: Any) -> Any:
+    """Return what load_state_dict returned; inside `loading_whole` nothing may have been without a place.
+
+    Raises:
+        MisfitError: a tensor of the file is none of the model's, not even of its adapted part.
+    """
+    if _whole_adapter.get() is not None and result.unexpected_keys:
+        raise MisfitError([f"no place for {name}" for name in result.unexpected_keys])
+    return result
 
 
 def guard(model: nn.Module) -> None:
@@ -50,7 +70,7 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str,
     but that nobody's mixer is dropped.
 
     Raises:
-        AdapterError: names or shapes differ, or a value is not finite; lists them.
+        MisfitError: names or shapes differ, or a value is not finite; lists them.
     """
     below = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     configs: Mapping[str, PeftConfig] = getattr(model, "peft_config", {})
@@ -68,18 +88,16 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str,
         tensors = {name: value for name, value in below.items() if name in expected or mine.search(name)}
         if not tensors and adapter != whole:
             continue
+        # First what the config has and the file has not: the other way there may be hundreds.
+        problems[:0] = [f"missing {name}" for name in expected if name not in tensors]
         problems += [f"no place for {name}" for name in tensors if name not in expected]
-        problems += [f"missing {name}" for name in expected if name not in tensors]
         for name, value in tensors.items():
             problems += _misfit(name, value, expected.get(name))
         if adapter == whole:
             others = [name for name in below if name not in tensors]
             problems += [fault for name in others if (fault := _foreign(name, name in everything, config))]
     if problems:
-        raise AdapterError(
-            f"adapter weights do not fit the model, and nothing was loaded: {some(list(dict.fromkeys(problems)))}. "
-            "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
-        )
+        raise MisfitError(problems)
 
 
 def _places(model: nn.Module) -> dict[str, dict[str, Tensor]]:

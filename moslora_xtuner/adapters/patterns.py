@@ -30,11 +30,11 @@ for number, expression in enumerate(expressions):
 """
 
 
-def check_patterns_end(config: Mapping[str, Any], names: Iterable[str], seconds: float = SECONDS) -> None:
+def check_patterns_end(config: Mapping[str, Any], names: Iterable[str]) -> None:
     """Match every pattern of `config` against every name, as PEFT will.
 
     Raises:
-        AdapterError: one takes more than `seconds`, or a list of names is longer than it can mean.
+        AdapterError: one takes more than `SECONDS`, or a list of names is longer than it can mean.
     """
     names = list(names)
     for field in ("target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern"):
@@ -47,13 +47,13 @@ def check_patterns_end(config: Mapping[str, Any], names: Iterable[str], seconds:
     text = json.dumps([[expression for _, expression in found], names])
     command = [sys.executable, "-I", "-S", "-c", _MATCHER]
     try:
-        subprocess.run(command, input=text, text=True, capture_output=True, timeout=seconds, check=False)
+        subprocess.run(command, input=text, text=True, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as late:
         reached = (late.stdout or b"0").split()
         field, expression = found[int(reached[-1]) if reached else 0]
         raise AdapterError(
             f"{field}: matching {expression!r} against the names of {len(names)} modules takes more than "
-            f"{seconds:g} s; write it without nested repetition"
+            f"{SECONDS:g} s; write it without nested repetition"
         ) from None
 
 

@@ -18,7 +18,7 @@ from peft import PeftConfig
 from torch import nn
 
 from ..errors import AdapterError, MoSLoRAError
-from .loading import loading_whole
+from .loading import ADVICE, MisfitError, loading_whole
 from .patterns import check_patterns_end
 
 _TABLES = (dict, OrderedDict, list, set)
@@ -40,6 +40,8 @@ def rehearse(
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), loading_whole(adapter):
             warnings.simplefilter("ignore")  # the real loading will give them
             load(shell(model), copy.deepcopy(config))
+    except MisfitError as error:
+        raise AdapterError(f"{what}: {error.found}. {ADVICE}") from error
     except MoSLoRAError as error:
         raise AdapterError(f"{what}: {error}") from error
     except Exception as error:  # whatever stock code finds wrong
