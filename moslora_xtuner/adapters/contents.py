@@ -108,10 +108,10 @@ def mixing_problems(name: str, layer: Layer, mixer: str) -> list[str]:
     return [f"{layer.keys[part]} {fault}" for part in sorted(wanted) if (fault := not_finite(layer.parts[part]))]
 
 
-def some(problems: Sequence[str]) -> str:
-    """The first dozen of a list, in one line."""
-    rest = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
-    return "; ".join(problems[:12]) + rest
+def some(problems: Sequence[str], most: int = 12) -> str:
+    """The first of a list, in one line."""
+    rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + rest
 
 
 def layer_rank(config: Mapping[str, Any], name: str) -> int:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import PeftConfig
@@ -24,26 +25,42 @@ from .config import MosLoraConfig
 from .contents import not_finite, some
 
 _STRAY_MIXER = re.compile(r"(?P<layer>.+)\.lora_AB(?:\.[^.]+)*\.weight")
+_NO_PLACE = "no place for"
 ADVICE = "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
-_whole_adapter: ContextVar[str | None] = ContextVar("whole_adapter", default=None)
+
+
+@dataclass
+class Whole:
+    """A file that is being loaded: of which adapter, and which embeddings of the base it replaces."""
+
+    adapter: str
+    replaced: list[str] = field(default_factory=list)
+
+
+_whole: ContextVar[Whole | None] = ContextVar("whole", default=None)
 
 
 class MisfitError(AdapterError):
     """What comes in does not fit; `found` says how, without the advice."""
 
     def __init__(self, problems: list[str]) -> None:
-        self.found = some(list(dict.fromkeys(problems)))
+        kinds: dict[bool, list[str]] = {True: [], False: []}
+        for problem in dict.fromkeys(problems):
+            kinds[problem.startswith(_NO_PLACE)].append(problem)
+        # What the file has too much can be hundreds, and hide what it has not.
+        self.found = "; ".join(some(kind, 6) for kind in (kinds[False], kinds[True]) if kind)
         super().__init__(f"adapter weights do not fit the model, and nothing was loaded: {self.found}. {ADVICE}")
 
 
 @contextmanager
-def loading_whole(adapter: str) -> Iterator[None]:
+def loading_whole(adapter: str) -> Iterator[Whole]:
     """Inside, a state dict that comes in is an adapter's file: all of `adapter` and nothing else."""
-    token = _whole_adapter.set(adapter)
+    whole = Whole(adapter)
+    token = _whole.set(whole)
     try:
-        yield
+        yield whole
     finally:
-        _whole_adapter.reset(token)
+        _whole.reset(token)
 
 
 def refuse_unplaced(result: Any) -> Any:
@@ -52,8 +69,8 @@ def refuse_unplaced(result: Any) -> Any:
     Raises:
         MisfitError: a tensor of the file is none of the model's, not even of its adapted part.
     """
-    if _whole_adapter.get() is not None and result.unexpected_keys:
-        raise MisfitError([f"no place for {name}" for name in result.unexpected_keys])
+    if _whole.get() is not None and result.unexpected_keys:
+        raise MisfitError([f"{_NO_PLACE} {name}" for name in result.unexpected_keys])
     return result
 
 
@@ -74,28 +91,32 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str,
     """
     below = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     configs: Mapping[str, PeftConfig] = getattr(model, "peft_config", {})
-    whole = _whole_adapter.get()
+    whole = _whole.get()
     places = _places(model)
     everything = dict(model.named_parameters(remove_duplicate=False))
     everything.update(model.named_buffers(remove_duplicate=False))
     # peft 0.21 gives the adapter's name only to keys that have a place, so a mixer too many arrives without one.
-    problems = [f"no place for {name}" for name in below if name not in everything and _is_mixer(name, below)]
+    problems = [f"{_NO_PLACE} {name}" for name in below if name not in everything and _is_mixer(name, below)]
     for adapter, config in configs.items():
         if not isinstance(config, MosLoraConfig):
             continue
         expected = places.get(adapter, {})
         mine = re.compile(rf"\.lora_\w+\.{re.escape(adapter)}(?:\.|$)")
         tensors = {name: value for name, value in below.items() if name in expected or mine.search(name)}
-        if not tensors and adapter != whole:
+        its_file = whole is not None and whole.adapter == adapter
+        if not tensors and not its_file:
             continue
-        # First what the config has and the file has not: the other way there may be hundreds.
-        problems[:0] = [f"missing {name}" for name in expected if name not in tensors]
-        problems += [f"no place for {name}" for name in tensors if name not in expected]
+        problems += [f"missing {name}" for name in expected if name not in tensors]
+        problems += [f"{_NO_PLACE} {name}" for name in tensors if name not in expected]
         for name, value in tensors.items():
             problems += _misfit(name, value, expected.get(name))
-        if adapter == whole:
-            others = [name for name in below if name not in tensors]
-            problems += [fault for name in others if (fault := _foreign(name, name in everything, config))]
+        if whole is not None and its_file:
+            others = [name for name in below if name not in tensors and not _is_trained_beside(name, config)]
+            problems += [f"{_NO_PLACE} {name}" for name in others if name not in everything]
+            bases = [name for name in others if name in everything]
+            # PEFT saves the embeddings itself when the vocabulary was resized.
+            whole.replaced += [name for name in bases if _is_embedding(name)]
+            problems += [f"{name} would replace a weight of the base" for name in bases if not _is_embedding(name)]
     if problems:
         raise MisfitError(problems)
 
@@ -137,14 +158,12 @@ def _misfit(name: str, tensor: Any, place: Tensor | None) -> list[str]:
     return [f"{name} {fault}"] if fault else []
 
 
-def _foreign(name: str, has_place: bool, config: MosLoraConfig) -> str | None:
-    """What is wrong with a tensor in an adapter's file that belongs to no LoRA layer."""
-    if not has_place:
-        return f"no place for {name}"
+def _is_embedding(name: str) -> bool:
+    return any(part in EMBEDDING_LAYER_NAMES for part in name.split("."))
+
+
+def _is_trained_beside(name: str, config: MosLoraConfig) -> bool:
+    """Whether the config says that such a tensor is trained with the LoRA layers, though in none of them."""
     parts = name.split(".")
-    trained = "modules_to_save" in parts or any(part.startswith("trainable_tokens") for part in parts)
-    bias = config.bias != "none" and name.endswith("bias")
-    # PEFT saves the embeddings itself when the vocabulary was resized, and `replaced_embeddings` tells of them.
-    if trained or bias or any(part in EMBEDDING_LAYER_NAMES for part in parts):
-        return None
-    return f"{name} would replace a weight of the base model"
+    whole_module = "modules_to_save" in parts or any(part.startswith("trainable_tokens") for part in parts)
+    return whole_module or (config.bias != "none" and name.endswith("bias"))

@@ -37,7 +37,7 @@ def rehearse(
     what = f"{where} does not fit this {type(model).__name__}, and nothing was changed"
     try:
         check_patterns_end(vars(config), [name for name, _ in model.named_modules()])
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), loading_whole(adapter):
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), loading_whole(adapter) as whole:
             warnings.simplefilter("ignore")  # the real loading will give them
             load(shell(model), copy.deepcopy(config))
     except MisfitError as error:
@@ -50,6 +50,12 @@ def rehearse(
     finally:
         for parameter, before in trainable:
             parameter.requires_grad_(before)
+    if whole.replaced:
+        warnings.warn(
+            f"{where} holds {', '.join(whole.replaced)}, which replaces the base model's: save the adapter with "
+            "save_embedding_layers=False if they were not trained",
+            stacklevel=4,
+        )
 
 
 def shell(model: nn.Module) -> nn.Module:
