@@ -25,6 +25,7 @@ from .config import MosLoraConfig
 from .contents import not_finite, some
 
 _STRAY_MIXER = re.compile(r"(?P<layer>.+)\.lora_AB(?:\.[^.]+)*\.weight")
+_NAMELESS = re.compile(r"\.lora_(?:A|B|AB|magnitude_vector)(?:\.weight|\.bias)?$")
 _NO_PLACE = "no place for"
 ADVICE = "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
 
@@ -95,8 +96,10 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str,
     places = _places(model)
     everything = dict(model.named_parameters(remove_duplicate=False))
     everything.update(model.named_buffers(remove_duplicate=False))
-    # peft 0.21 gives the adapter's name only to keys that have a place, so a mixer too many arrives without one.
-    problems = [f"{_NO_PLACE} {name}" for name in below if name not in everything and _is_mixer(name, below)]
+    # peft 0.21 gives the adapter's name only to keys that have a place, so what is too much arrives without one.
+    all_mixed = bool(configs) and all(isinstance(config, MosLoraConfig) for config in configs.values())
+    strays = [name for name in below if name not in everything and (all_mixed or _is_mixer(name, below))]
+    problems = [f"{_NO_PLACE} {name}" for name in strays if _NAMELESS.search(name) or _is_mixer(name, below)]
     for adapter, config in configs.items():
         if not isinstance(config, MosLoraConfig):
             continue
