@@ -22,7 +22,7 @@ def mixer_generator(layer_name: str, adapter_name: str) -> torch.Generator:
     The global generator is read and not advanced. So under one `torch.manual_seed` LoRA and MoSLoRA start
     from the same A and see the same later draws (dropout, shuffling), and every layer has its own draw.
     """
-    digest = hashlib.sha256(torch.random.get_rng_state().numpy().tobytes())
+    digest = hashlib.sha256(bytes(torch.random.get_rng_state().tolist()))
     digest.update(f"{layer_name}\0{adapter_name}".encode())
     generator = torch.Generator(device="cpu")
     generator.manual_seed(int.from_bytes(digest.digest()[:8], "little"))
