@@ -16,7 +16,7 @@ import torch
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from peft.utils.other import get_pattern_key
-from torch import Tensor
+from torch import Tensor, nn
 
 PREFIX = "base_model.model."
 """Before the layer's own name in every key that PEFT writes."""
@@ -82,10 +82,15 @@ def not_finite(tensor: Tensor) -> str | None:
         return f"is {str(tensor.dtype).removeprefix('torch.')}, not floating-point"
     if not tensor.numel():
         return "is empty"
-    # Not aminmax on float8, which has no kernel for it; NaN passes through both ends.
-    wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()
-    low, high = wide.detach().aminmax()
-    return None if bool(torch.isfinite(low) & torch.isfinite(high)) else "is not finite"
+    if hasattr(tensor, "to_local"):  # a DTensor: what this process holds of it
+        tensor = tensor.to_local()
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return None  # quantised after it was checked: its class need not know a sum
+    exact = tensor.detach() if tensor.dtype.itemsize > 1 else tensor.detach().float()
+    # A sum is finite if all its terms are, and read at the speed of memory; it may overflow, so then they are asked.
+    if bool(torch.isfinite(exact.sum())) or bool(torch.isfinite(exact).all()):
+        return None
+    return "is not finite"
 
 
 def mixing_problems(name: str, layer: Layer, mixer: str) -> list[str]:

@@ -8,6 +8,7 @@ names imported before this package go through here too. A plain LoRA passes unto
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -132,7 +133,7 @@ def _mixed_config(source: Any, options: dict[str, Any], given: Any) -> MosLoraCo
     Raises:
         AdapterError: the directory says that it is ours, and cannot be read; or it hides mixers.
     """
-    if source is None:
+    if not isinstance(source, (str, os.PathLike)):
         return given if isinstance(given, MosLoraConfig) else None
     hub = {name: options[name] for name in _HUB if options.get(name) is not None}
     folder = Path(source, hub.get("subfolder") or "")

@@ -25,6 +25,8 @@ from .config import MosLoraConfig
 from .contents import not_finite, some
 
 _STRAY_MIXER = re.compile(r"(?P<layer>.+)\.lora_AB(?:\.[^.]+)*\.weight")
+_CHECKPOINTED = "_checkpoint_wrapped_module."
+"""In the names of modules below torch's checkpoint_wrapper, and not in those of a state dict."""
 _NAMELESS = re.compile(r"\.lora_(?:A|B|AB|magnitude_vector)(?:\.weight|\.bias)?$")
 _NO_PLACE = "no place for"
 ADVICE = "Check the base model, the rank, target_modules and the mixer of the config they are loaded into"
@@ -90,12 +92,17 @@ def check_incoming(model: nn.Module, state_dict: Mapping[str, Any], prefix: str,
     Raises:
         MisfitError: names or shapes differ, or a value is not finite; lists them.
     """
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        return  # FSDP1 holds slices of flattened tensors, which have no names or shapes to compare
     below = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     configs: Mapping[str, PeftConfig] = getattr(model, "peft_config", {})
     whole = _whole.get()
     places = _places(model)
-    everything = dict(model.named_parameters(remove_duplicate=False))
-    everything.update(model.named_buffers(remove_duplicate=False))
+    everything = {
+        name.replace(_CHECKPOINTED, "")
+        for names in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+        for name, _ in names
+    }
     # peft 0.21 gives the adapter's name only to keys that have a place, so what is too much arrives without one.
     all_mixed = bool(configs) and all(isinstance(config, MosLoraConfig) for config in configs.values())
     strays = [name for name in below if name not in everything and (all_mixed or _is_mixer(name, below))]
@@ -130,6 +137,7 @@ def _places(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
+        name = name.replace(_CHECKPOINTED, "")
         for part in layer.adapter_layer_names:
             table = getattr(layer, part, {})
             for adapter in table:
