@@ -3,6 +3,8 @@
 `eval/` is installed as `moslora_xtuner.eval` and `xtuner_configs/` as `moslora_xtuner.configs`.
 The adapter is the base; the command line and all behind it are extras, which have Pythons 3.10 to 3.12
 (scripts/install.sh), while the adapter has no such bound.
+The wheel holds the digits' base model for all (3.3 of its 3.6 MB): extras choose packages, not files, and a second
+distribution would have to be published with every release of this one.
 xtuner and ms-vlmeval are in no extra: their metadata pins contradict the set that works, so they are
 installed with `--no-deps` (requirements-nodeps.txt; scripts/install.sh does it).
 """

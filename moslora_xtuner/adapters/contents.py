@@ -141,7 +141,8 @@ def _layer_problems(config: Mapping[str, Any], name: str, layer: Layer) -> list[
         wanted.add("B.bias")
     problems += [f"{name} has no {_spoken(part)}" for part in sorted(wanted - parts.keys())]
     problems += [
-        f"{layer.keys[part]} is left over: by its config this adapter has none" for part in sorted(parts.keys() - wanted)
+        f"{layer.keys[part]} is left over: by its config this adapter has none"
+        for part in sorted(parts.keys() - wanted)
     ]
     if first in parts and second in parts:
         problems += _rank_problems(config, name, parts[first], parts[second], layer, (first, second))

@@ -148,7 +148,7 @@ def _mixed_config(source: Any, options: dict[str, Any], given: Any) -> MosLoraCo
     if isinstance(given, PeftConfig):
         return given if isinstance(given, MosLoraConfig) else None
     try:
-        config = PeftConfig.from_pretrained(source, **hub)
+        config = PeftConfig.from_pretrained(os.fspath(source), **hub)
     except AdapterError as error:
         raise AdapterError(f"{folder / CONFIG_FILE}: {error}") from error
     except Exception as error:

@@ -19,7 +19,7 @@ _NAMES = ("target_modules", "exclude_modules", "modules_to_save", "layers_patter
 
 def is_rank(value: object) -> bool:
     """Tell whether `value` can be a rank: a whole number from 1 on, no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _is_finite(value: object) -> bool:
@@ -70,7 +70,10 @@ def patterns(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = config.get(name)
         if isinstance(value, str) and value.lower() != "all-linear":
             found.append((name, rf"(?:{value})\Z"))
-    for name, frame in (("modules_to_save", r"(^|.*\.)%s($|\..*)"), ("layers_pattern", r"(?:^|.*?\.)%s\.(?P<idx>\d+)\.")):
+    for name, frame in (
+        ("modules_to_save", r"(^|.*\.)%s($|\..*)"),
+        ("layers_pattern", r"(?:^|.*?\.)%s\.(?P<idx>\d+)\."),
+    ):
         value = config.get(name) or ()
         names = [value] if isinstance(value, str) else value if _is_names(value) else ()
         found += [(name, frame % entry) for entry in names]

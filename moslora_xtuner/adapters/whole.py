@@ -73,5 +73,3 @@ def _build(where: Path, config: Mapping[str, Any]) -> None:
         raise AdapterError(f"{where}: {error}") from None
     except Exception as error:  # PEFT's own checks of its fields
         raise AdapterError(f"{where}: {error}") from error
-
-

@@ -69,7 +69,11 @@ def rewrite(path: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("fields", "model", "words"),
     [
-        ({"r": 6}, {}, r"gate_proj\.lora_A\S* is \(4, 32\), not \(6, 32\).*gate_proj\.lora_AB\S* is \(4, 4\), not \(6, 6\)"),
+        (
+            {"r": 6},
+            {},
+            r"gate_proj\.lora_A\S* is \(4, 32\), not \(6, 32\).*gate_proj\.lora_AB\S* is \(4, 4\), not \(6, 6\)",
+        ),
         ({"rank_pattern": {"v_proj": 2}}, {}, r"v_proj\.lora_AB\S* is \(4, 4\), not \(2, 2\)"),
         ({}, {"hidden_size": 64}, r"lora_A\S* is \(4, 32\), not \(4, 64\)"),
         ({"target_modules": ["q_proj", "lm_head"]}, {}, r"missing lm_head\.lora_A"),

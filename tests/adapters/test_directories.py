@@ -39,7 +39,10 @@ BOTH: dict[str, tuple[Callable[[State], object], str]] = {
     "A is a vector": (lambda s: s.update({A: torch.ones(4)}), r"\(4,\)"),
     "A holds whole numbers": (lambda s: s.update({A: torch.ones(4, 32, dtype=torch.int64)}), "int64, not floating"),
     "M is empty": (lambda s: s.update({M: torch.ones(0, 0)}), r"is empty|\(0, 0\)"),
-    "a layer too many": (lambda s: s.update({A.replace("q_", "z_"): s[A] + 1, B.replace("q_", "z_"): s[B] + 1}), r"\.z_"),
+    "a layer too many": (
+        lambda s: s.update({A.replace("q_", "z_"): s[A] + 1, B.replace("q_", "z_"): s[B] + 1}),
+        r"\.z_",
+    ),
     "a mixer too many": (lambda s: s.update({M.replace("q_proj", "z"): torch.eye(4)}), r"\.z"),
     "an unknown part": (lambda s: s.update({f"{LAYER}.lora_C.weight": torch.eye(4)}), "lora_C"),
     "a magnitude": (lambda s: s.update({f"{LAYER}.lora_magnitude_vector": torch.ones(32)}), "magnitude"),
@@ -258,10 +261,10 @@ def test_names_that_peft_has_damaged_are_found(
         for part in "AB"
     )
     if not whole:
-        with pytest.raises(AdapterError, match="0.17"):
+        with pytest.raises(AdapterError, match=r"0\.17"):
             fold_adapter(path, tmp_path / "folded")
         renamed = path.rename(tmp_path / "copied")
-        with pytest.raises(AdapterError, match="0.17"):
+        with pytest.raises(AdapterError, match=r"0\.17"):
             fold_adapter(renamed, tmp_path / "folded")
         if kind == "MOSLORA":
             with pytest.raises(AdapterError, match="nothing was changed"):

@@ -10,6 +10,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from packaging.version import Version
 from peft import (
     LoraConfig,
     PeftModel,
@@ -18,7 +19,6 @@ from peft import (
     inject_adapter_in_model,
     set_peft_model_state_dict,
 )
-from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.integrations.peft import MIN_PEFT_VERSION
@@ -115,7 +115,9 @@ def test_set_peft_model_state_dict(
     change(state)
     model: nn.Module = trained(seed=5)
     if injected:
-        config = MosLoraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"])
+        config = MosLoraConfig(
+            r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
+        )
         model = inject_adapter_in_model(config, llama())
         state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
     before = snapshot(model)
@@ -125,9 +127,7 @@ def test_set_peft_model_state_dict(
 
 
 @pytest.mark.parametrize("config", [{}, {"mixer": "butterfly"}, {"freeze_mixer": True}, {"use_dora": True}])
-def test_transformers_own_load_adapter(
-    saved: Saved, llama: Llama, logits: Logits, config: dict[str, Any]
-) -> None:
+def test_transformers_own_load_adapter(saved: Saved, llama: Llama, logits: Logits, config: dict[str, Any]) -> None:
     model, path = saved(**config)
     base = llama()
     base.load_adapter(str(path))
@@ -194,7 +194,7 @@ def test_a_key_mapping_of_the_callers_own(saved: Saved, llama: Llama, logits: Lo
 
 
 def test_weights_of_the_base(saved: Saved, llama: Llama, logits: Logits) -> None:
-    model, path = saved()
+    _, path = saved()
     norm = "base_model.model.model.norm.weight"
     edit(path, lambda s: s.update({norm: torch.zeros(32)}))
     base = llama()

@@ -42,7 +42,9 @@ def llava() -> nn.Module:
         hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8,
         initializer_factor=2.0,
     )  # fmt: skip
-    return LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, image_token_index=63)).eval()
+    return LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=vision, text_config=text, image_token_index=63)
+    ).eval()
 
 
 def answer(model: nn.Module) -> Tensor:
