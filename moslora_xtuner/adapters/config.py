@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from peft import LoraConfig, LoraModel
 
 from ..errors import AdapterError
+from .settings import value_problems
 
 Mixer = Literal["learned", "butterfly", "identity"]
-MixerInit = Literal["kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero"]
+MixerInit = Literal[
+    "kaiming_uniform", "xavier_uniform", "orthogonal", "identity", "normal", "normal_unit", "flora", "zero"
+]
 
 MIXERS = ("learned", "butterfly", "identity")
-MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero")
+MIXER_INITS = get_args(MixerInit)
 DISK_TYPE = "MOSLORA"
 """The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
 
@@ -50,9 +53,10 @@ class MosLoraConfig(LoraConfig):
 
     Args:
         mixer: "learned" (MoSLoRA), "butterfly" (TS-Mixing: [[I, I], [I, I]], fixed) or "identity" (LoRA).
-        mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "orthogonal", "identity",
-            "normal", "flora" or "zero". A fixed mixer takes none. "flora" is the start of FLoRA (Si et al. 2024)
-            on Linear layers: M = 0, and A and B both drawn, normal with Kaiming's deviation for a = sqrt(3).
+        mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "xavier_uniform", "orthogonal",
+            "identity", "normal" (deviation 1/r), "normal_unit" (deviation 1), "flora" or "zero"; `initial_mixer`
+            has the formulas. A fixed mixer takes none. "flora" is the start of FLoRA (Si et al. 2024) on Linear
+            layers: M = 0, and A and B both drawn, normal with Kaiming's deviation for a = sqrt(3).
         freeze_mixer: keep a learned mixer as initialised and train A and B alone ("init only").
         allow_zero_mixer: accept mixer_init="zero", with which every gradient is zero (Appendix C).
 
@@ -63,7 +67,7 @@ class MosLoraConfig(LoraConfig):
     mixer: str = field(default="learned", metadata={"help": "learned, butterfly or identity"})
     mixer_init: str | None = field(
         default=None,
-        metadata={"help": "kaiming_uniform, orthogonal, identity, normal, flora or zero; for a learned mixer only"},
+        metadata={"help": f"{', '.join(MIXER_INITS)}; for a learned mixer only"},
     )
     freeze_mixer: bool = field(default=False, metadata={"help": "Keep a learned mixer as initialised."})
     allow_zero_mixer: bool = field(
@@ -71,6 +75,8 @@ class MosLoraConfig(LoraConfig):
     )
 
     def __post_init__(self) -> None:
+        if problems := value_problems(vars(self)):
+            raise AdapterError("MosLoraConfig: " + "; ".join(problems))
         # A config built by mmengine holds ConfigDicts, which dataclasses.asdict cannot copy.
         self.rank_pattern = dict(self.rank_pattern or {})
         self.alpha_pattern = dict(self.alpha_pattern or {})

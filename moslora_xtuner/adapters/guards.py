@@ -75,9 +75,7 @@ def _no_reduced_mixer(peft_model: Any, old_adapter_name: str = "default", *_: An
         )
 
 
-def _same_function(
-    model: Any, state_dict: Any, adapter_name: str, config: Any = None, *_: Any, **__: Any
-) -> None:
+def _same_function(model: Any, state_dict: Any, adapter_name: str, config: Any = None, *_: Any, **__: Any) -> None:
     """Hot-swapping changes tensors by name, and the scaling; the kind and the size of the mixer stay as they are."""
     old = getattr(model, "peft_config", {}).get(adapter_name)
     if not has_mixer(model, adapter_name) and not isinstance(config, MosLoraConfig):

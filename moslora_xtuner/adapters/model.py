@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import AdapterError
 from .config import MosLoraConfig
 from .layer import MixedLayer, attach_mixer, detach_mixer, folded
-from .loading import check_incoming
+from .loading import guard
 from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
 from .targets import check_targets
 
@@ -40,7 +40,7 @@ class MosLoraModel(LoraModel):
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except AdapterError:
             if before is not None:
-                vars(config).update(before)
+                config.__dict__.update(before)
             raise
         finally:
             self._incoming = None
@@ -53,6 +53,7 @@ class MosLoraModel(LoraModel):
 
     def _prepare_model(self, peft_config: LoraConfig, model: nn.Module) -> None:
         super()._prepare_model(peft_config, model)
+        guard(model)
         if isinstance(peft_config, MosLoraConfig):
             # The last stop before layers are made: PEFT has rewritten the targets for this model, all but these.
             _maybe_include_all_linear_layers(peft_config, model)
@@ -83,13 +84,9 @@ class MosLoraModel(LoraModel):
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype=autocast_adapter_dtype)
         for module in self.model.modules():
             if isinstance(module, MixedLayer) and adapter_name in module.lora_AB:
+                lora_b: Any = module.lora_B[adapter_name]
                 # Drawn in float32 and rounded only if the whole adapter stays in half precision.
-                module.lora_AB[adapter_name].to(module.lora_B[adapter_name].weight.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Called once, before any weight below is touched.
-        check_incoming(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+                module.lora_AB[adapter_name].to(lora_b.weight.dtype)
 
     def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
         """Combine adapters into a new plain LoRA, reading each mixed one as its folded form B M."""

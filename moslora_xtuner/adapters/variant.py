@@ -21,15 +21,15 @@ class MixedVariant(LoraVariant):
     """y = x W0^T + s B(M(A x)), and W0 + s B M A merged; (..., d1) -> (..., d2)."""
 
     @staticmethod
-    def init(module: LoraLayer, adapter_name: str, *, mixer: nn.Module, **_: Any) -> None:  # type: ignore[override]
+    def init(module: Any, adapter_name: str, *, mixer: nn.Module, **_: Any) -> None:  # type: ignore[override]
         """Put `mixer` between A and B."""
         if not hasattr(module, "lora_AB"):
-            module.lora_AB = nn.ModuleDict()  # type: ignore[attr-defined]
+            module.lora_AB = nn.ModuleDict()
         if "lora_AB" not in module.adapter_layer_names:
             # set_adapter, delete_adapter and moves between devices go through this list.
             module.adapter_layer_names = (*module.adapter_layer_names, "lora_AB")
-        mixer.requires_grad_(module.lora_B[adapter_name].weight.requires_grad)  # type: ignore[arg-type]
-        module.lora_AB[adapter_name] = mixer  # type: ignore[index, operator]
+        mixer.requires_grad_(module.lora_B[adapter_name].weight.requires_grad)
+        module.lora_AB[adapter_name] = mixer
 
     @staticmethod
     def forward(  # type: ignore[override]

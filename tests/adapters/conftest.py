@@ -92,7 +92,11 @@ def plain_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
     def run(script: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", script]
         root = str(Path(moslora_xtuner.__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+        }
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
     return run

@@ -65,7 +65,9 @@ def dispatch(model: nn.Module, folder: Path) -> None:
     device_map = {"base_model.model.model.embed_tokens": "cpu", f"{layers}.0": "disk", f"{layers}.1": "cpu"}
     device_map |= {"base_model.model.model.norm": "cpu", "base_model.model.model.rotary_emb": "cpu"}
     device_map |= {"base_model.model.lm_head": "cpu"}
-    accelerate.dispatch_model(model, device_map, main_device="cpu", offload_dir=str(folder / "offload"), force_hooks=True)
+    accelerate.dispatch_model(
+        model, device_map, main_device="cpu", offload_dir=str(folder / "offload"), force_hooks=True
+    )
 
 
 MOVES: list[Move] = [
@@ -102,14 +104,17 @@ def test_moved_or_written_back_the_model_computes_the_same(
 
 
 @pytest.mark.parametrize("kind", ["learned", "frozen", "butterfly"])
-def test_lora_b_is_b_for_whoever_reads_and_writes_it(trained: Callable[..., PeftModel], logits: Logits, kind: str) -> None:
+def test_lora_b_is_b_for_whoever_reads_and_writes_it(
+    trained: Callable[..., PeftModel], logits: Logits, kind: str
+) -> None:
     model = trained(**KINDS[kind])
     layer = model.base_model.model.model.layers[0].mlp.down_proj
     lora_b = layer.lora_B["default"]
     assert type(lora_b) is nn.Linear
-    assert lora_b.weight is dict(model.named_parameters())[
-        "base_model.model.model.layers.0.mlp.down_proj.lora_B.default.weight"
-    ]
+    assert (
+        lora_b.weight
+        is dict(model.named_parameters())["base_model.model.model.layers.0.mlp.down_proj.lora_B.default.weight"]
+    )
     delta = layer.get_delta_weight("default").detach()
     a, b = layer.lora_A["default"].weight.double(), lora_b.weight.double()
     m = layer.lora_AB["default"].matrix(torch.float64, torch.device("cpu"))

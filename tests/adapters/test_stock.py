@@ -10,7 +10,6 @@ import pytest
 SCRIPT = """
 import copy, hashlib, importlib, inspect, os, sys, tempfile, warnings
 warnings.simplefilter("ignore")
-os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import peft
 from peft import LoraConfig, LoHaConfig, PeftMixedModel, PeftModel, get_peft_model, inject_adapter_in_model

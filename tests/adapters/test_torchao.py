@@ -52,7 +52,8 @@ def test_a_mixed_adapter_over_a_quantised_base(
     try:
         get_peft_model(copy.deepcopy(base), LoraConfig(r=4, target_modules=targets))
     except TypeError as error:
-        assert "get_apply_tensor_subclass" in str(error)
+        if "get_apply_tensor_subclass" not in str(error):
+            raise
         pytest.skip("this peft adapts a torchao base that transformers has loaded, and no other")
     model = get_peft_model(base, MosLoraConfig(r=4, lora_alpha=8, target_modules=targets, **settings)).eval()
     layer = model.base_model.model.model.layers[0].mlp.down_proj
