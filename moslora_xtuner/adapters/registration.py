@@ -3,7 +3,7 @@
 | what | why | until |
 |---|---|---|
 | two entries of PEFT's tables of tuners and configs | PEFT's own way in | always |
-| `from_pretrained` and two `load_adapter` (doors.py) | they change the model, then read the weights | PEFT reads first |
+| `from_pretrained` and two `load_adapter` (doors.py) | they change the model, then read weights | PEFT reads first |
 | `PeftConfigMixin.check_kwargs` | it drops the authors' flag, and their mixers with it | PEFT has a hook for it |
 | seven functions of PEFT, behind a check (guards.py) | they take A and B for all there is | they ask the variant |
 

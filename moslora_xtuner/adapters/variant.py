@@ -32,9 +32,7 @@ class MixedVariant(LoraVariant):
         module.lora_AB[adapter_name] = mixer
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any
-    ) -> Tensor:
+    def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
         hidden = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
         hidden = module.lora_AB[active_adapter](hidden)
         added = module.lora_B[active_adapter](hidden) * module.scaling[active_adapter]
@@ -63,9 +61,7 @@ class MixedDoraVariant(DoraLinearVariant):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
-    ) -> Tensor:
+    def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any) -> Tensor:
         mixed: Any = _MixedView(module, active_adapter)
         return DoraLinearVariant.forward(mixed, active_adapter=active_adapter, x=x, result=result, **kwargs)
 

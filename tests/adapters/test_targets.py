@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
-from peft import PeftModel, get_peft_model, inject_adapter_in_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -121,9 +122,12 @@ def test_the_experts_of_a_mixture_are_mixed_as_layers_or_refused_in_words(target
     base = copy.deepcopy(model)
     try:
         adapted = get_peft_model(model, MosLoraConfig(r=4, target_modules=targets)).eval()
-    except (AdapterError, ValueError) as error:  # the latter is stock's, where nothing is matched
-        assert isinstance(error, AdapterError) or "not found" in str(error)
+    except AdapterError:
         assert untouched(model)
+        return
+    except ValueError as error:
+        if "not found in the base model" not in str(error):  # stock's own words for a name that no layer has
+            raise
         return
     adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
     again = PeftModel.from_pretrained(base, str(tmp_path))
@@ -131,6 +135,13 @@ def test_the_experts_of_a_mixture_are_mixed_as_layers_or_refused_in_words(target
 
 
 def test_transformers_own_add_adapter(llama: Callable[..., Any]) -> None:
+    model = llama()
+    try:
+        model.add_adapter(LoraConfig(r=4, target_modules=["v_proj"]), adapter_name="stock")
+    except ValueError as error:
+        if "version of PEFT" not in str(error):
+            raise
+        pytest.skip(f"this transformers takes no peft {peft.__version__}")
     model = llama()
     model.add_adapter(MosLoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], mixer_init="orthogonal"))
     layer = model.model.layers[0].self_attn.q_proj
