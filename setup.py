@@ -1,23 +1,33 @@
 """Packaging of moslora-xtuner.
 
 `eval/` is installed as `moslora_xtuner.eval` and `xtuner_configs/` as `moslora_xtuner.configs`.
+The adapter is the base; the command line and all behind it are extras, which have Pythons 3.10 to 3.12
+(scripts/install.sh), while the adapter has no such bound.
+The wheel holds the digits' base model for all (3.3 of its 3.6 MB): extras choose packages, not files, and a second
+distribution would have to be published with every release of this one.
 xtuner and ms-vlmeval are in no extra: their metadata pins contradict the set that works, so they are
 installed with `--no-deps` (requirements-nodeps.txt; scripts/install.sh does it).
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build import build
 
 ROOT = Path(__file__).resolve().parent
 os.chdir(ROOT)  # so that `python /elsewhere/setup.py ...` finds the folders below
 
-ADAPTER = ["torch", "peft>=0.14", "transformers>=4.48", "safetensors", "typer>=0.19", "rich", "pillow", "numpy"]
+ADAPTER = ["torch", "peft>=0.17", "transformers>=4.48", "safetensors"]
+CLI = ["typer>=0.19", "rich", "pillow", "numpy"]
 TRAIN = [
+    *CLI,
     "accelerate",
     "bitsandbytes",
     "datasets",
@@ -36,6 +46,7 @@ TRAIN = [
     "transformers==4.48.0",
 ]
 EVAL = [
+    *CLI,
     "accelerate",
     "datasets",
     "decord",
@@ -72,6 +83,15 @@ TEST = ["pytest", "pytest-xdist", "hypothesis"]
 DEV = ["ruff", "mypy", "import-linter"]
 
 
+class Build(build):
+    """Build in a folder of its own: setuptools' `build/` stays, and the next wheel holds modules deleted since."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.build_base = tempfile.mkdtemp(prefix="moslora-xtuner-build-")
+        atexit.register(shutil.rmtree, self.build_base, ignore_errors=True)
+
+
 def version() -> str:
     """The `__version__` of the package, read without importing it."""
     text = (ROOT / "moslora_xtuner" / "__init__.py").read_text(encoding="utf-8")
@@ -94,7 +114,7 @@ setup(
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10",
     packages=[
         *find_packages(include=["moslora_xtuner", "moslora_xtuner.*"]),
         *("moslora_xtuner.eval" + name for name in ["", *("." + p for p in find_packages("eval"))]),
@@ -109,18 +129,21 @@ setup(
     include_package_data=False,
     install_requires=ADAPTER,
     extras_require={
+        "cli": CLI,
         "train": TRAIN,
         "eval": EVAL,
         "test": TEST,
         "dev": DEV,
         "all": sorted({*TRAIN, *EVAL}),
     },
-    entry_points={"console_scripts": ["moslora = moslora_xtuner.cli:main"]},
+    cmdclass={"build": Build},
+    entry_points={"console_scripts": ["moslora = moslora_xtuner.__main__:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],

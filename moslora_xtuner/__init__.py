@@ -6,6 +6,7 @@ torch nor the optional evaluation packages are imported before something needs t
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from .adapters.config import MosLoraConfig
     from .adapters.fold import fold_adapter
     from .adapters.model import MosLoraModel
+
+# WORK-AROUND bitsandbytes 0.50 (backends/cpu/ops.py): on a processor with AVX512-BF16 its import, which is part of
+# PEFT's, warns that a kernel for 4-bit layers is not there, whether or not anything is 4-bit. Can go when it warns
+# where such a layer is used.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+)
 
 
 def __getattr__(name: str) -> Any:

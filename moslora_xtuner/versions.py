@@ -8,7 +8,7 @@ from .errors import SetupError
 
 EXACT = {"xtuner": "0.2.0", "mmengine": "0.10.6", "transformers": "4.48.0"}
 """XTuner 0.2.0 pins these two, and later releases of either break it."""
-RANGES = {"peft": ("0.14", "0.19"), "deepspeed": ("0.16.2", "0.17.6")}
+RANGES = {"peft": ("0.17", "0.19"), "deepspeed": ("0.16.2", "0.17.6")}
 """At least the first and below the second: from deepspeed 0.17.6 on, ZeRO-2 throws away the gradients of all
 accumulated micro-batches but the last (DeepSpeed #7718); peft above 0.18 is not tested."""
 HOW = "run `bash scripts/install.sh`, or pip install with constraints.txt as the README says"

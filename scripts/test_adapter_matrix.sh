@@ -3,7 +3,9 @@
 #
 #   bash scripts/test_adapter_matrix.sh                 all of them
 #   bash scripts/test_adapter_matrix.sh --write         all of them, and the table in docs/adapter.md
-#   bash scripts/test_adapter_matrix.sh peft-0.14.0     one (.ci/run runs this one beside the pinned set)
+#   bash scripts/test_adapter_matrix.sh peft-0.21.2     one (.ci/run runs this one beside the pinned set)
+#
+# With more than one, adapters that each has saved are loaded by every other, too.
 #
 # Environments are kept under the user's cache; torch and the rest are the pinned ones.
 set -euo pipefail
@@ -14,13 +16,15 @@ VENV="${MOSLORA_VENV:-$ROOT/.venv}"
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
 { mkdir -p "$CACHE" 2>/dev/null && [[ -w $CACHE ]]; } || CACHE="$ROOT/build"
 declare -A SETS=(
-    [peft-0.14.0]="peft==0.14.0 transformers==4.48.0"
-    [peft-0.17.1]="peft==0.17.1 transformers==4.48.0"
-    [peft-0.18.1]="peft==0.18.1 transformers==4.48.0"
-    [peft-newest]="peft transformers==4.48.0"
-    [newest]="peft transformers"
+    # torchao 0.15.0 is the last with the names that these two import; peft 0.17 cannot be imported with transformers 5
+    [peft-0.17.1]="peft==0.17.1 transformers==4.48.0 torchao==0.15.0"
+    [peft-0.18.1]="peft==0.18.1 transformers==4.48.0 torchao==0.15.0"
+    [peft-0.18.1-transformers-newest]="peft==0.18.1 transformers torchao==0.15.0"
+    [peft-0.21.2]="peft==0.21.2 transformers==4.48.0 torchao"
+    [peft-0.21.2-transformers-newest]="peft==0.21.2 transformers torchao"
+    [newest]="peft transformers torchao"
 )
-ORDER=(peft-0.14.0 peft-0.17.1 peft-0.18.1 peft-newest newest)
+ORDER=(peft-0.17.1 peft-0.18.1 peft-0.18.1-transformers-newest peft-0.21.2 peft-0.21.2-transformers-newest newest)
 
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -35,7 +39,7 @@ if [[ ${1:-} == --write ]]; then
     shift
 fi
 (($#)) || set -- "${ORDER[@]}"
-PACKAGES="torch numpy bitsandbytes pytest hypothesis typer"
+PACKAGES="torch numpy accelerate bitsandbytes pytest hypothesis typer"
 PINS="$(grep -E "^(${PACKAGES// /|})==" "$ROOT/constraints.txt")"
 failed=()
 figures="$(mktemp -d)"
@@ -57,6 +61,10 @@ for name in "$@"; do
     # Not installed there: the sources alone, from this clone.
     PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -p no:cacheprovider -o junit_family=xunit1 --junitxml="$figures/$versions.xml" \
         "$ROOT/tests/adapters" || failed+=("$name")
+    PYTHONPATH="$ROOT" "$place/bin/python" "$ROOT/scripts/adapter_crossing.py" save "$figures/saved/$name" || failed+=("$name")
+done
+for name in "$@"; do
+    PYTHONPATH="$ROOT" "$CACHE/adapter-$name/bin/python" "$ROOT/scripts/adapter_crossing.py" load "$figures"/saved/* || failed+=("$name")
 done
 ((${#failed[@]} == 0)) || die "the adapter's tests failed with ${failed[*]}: see the lines above"
 ((write == 0)) || "$VENV/bin/python" "$ROOT/scripts/document_adapter.py" --figures "$figures"

@@ -173,6 +173,26 @@ def test_a_missing_package_says_what_to_install(
     assert "'vlmeval' is missing: run 'bash scripts/install.sh'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("package", ["typer", "click"])
+def test_without_its_packages_the_command_says_what_to_install(package: str) -> None:
+    """As after `pip install` of the adapter alone."""
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom moslora_xtuner.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert done.returncode == errors.SetupError.exit_code
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert done.stderr.startswith(f"error: the command needs {package!r}")
+    assert "moslora-xtuner[cli]" in done.stderr
+
+
+def test_nothing_is_said_of_a_kernel_for_4_bit_layers() -> None:
+    code = (
+        "import logging, moslora_xtuner; log = logging.getLogger('bitsandbytes.backends.cpu.ops')\n"
+        "log.warning('Failed to load CPU gemm_4bit_forward from kernels-community: %s', 'x'); log.warning('other')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "other\n"
+
+
 def test_an_unexpected_error_is_no_success_and_points_to_debug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

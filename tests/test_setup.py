@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import os
 import re
 import shutil
@@ -51,13 +52,47 @@ def test_the_wheel_holds_the_whole_project(wheel: zipfile.ZipFile) -> None:
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     (entry,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
-    assert "moslora = moslora_xtuner.cli:main" in wheel.read(entry).decode()
+    assert "moslora = moslora_xtuner.__main__:main" in wheel.read(entry).decode()
 
 
-def test_adapter_users_need_no_xtuner() -> None:
-    needs = metadata.requires("moslora-xtuner") or []
-    light = {re.split(r"[<>=;\s]", need)[0] for need in needs if "extra ==" not in need}
-    assert light == {"torch", "peft", "transformers", "safetensors", "typer", "rich", "pillow", "numpy"}
+def needs(wheel: zipfile.ZipFile) -> list[str]:
+    (file,) = [n for n in wheel.namelist() if n.endswith(".dist-info/METADATA")]
+    return email.message_from_bytes(wheel.read(file)).get_all("Requires-Dist") or []
+
+
+def test_adapter_users_need_no_xtuner_and_no_command_line(wheel: zipfile.ZipFile) -> None:
+    light = {re.split(r"[<>=;\s]", need)[0] for need in needs(wheel) if "extra ==" not in need}
+    assert light == {"torch", "peft", "transformers", "safetensors"}
+
+
+def imported(code: str) -> set[str]:
+    """The distributions' top-level names that `code` loads in a process of its own, with the standard library's."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_adapter_imports_nothing_of_the_command_line() -> None:
+    ours = imported("import moslora_xtuner.adapters") - imported("import peft")
+    assert not ours & {"typer", "rich", "PIL", "mmengine", "xtuner", "deepspeed"}
+
+
+def test_no_module_of_before_is_packed_again(tmp_path: Path) -> None:
+    """`pip install DIR` twice, a module deleted in between: the second wheel has none of it, the folder no build/."""
+    tree = tmp_path / "tree"
+    ignore = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "assets", "tests", "docs", "__pycache__")
+    shutil.copytree(ROOT, tree, ignore=ignore)
+    gone = tree / "moslora_xtuner" / "old_idea.py"
+    gone.write_text("")
+    held = []
+    for turn in ("first", "second"):
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*command, "-w", str(tmp_path / turn), str(tree)], cwd=tmp_path, check=True)
+        (built,) = (tmp_path / turn).glob("*.whl")
+        held.append("moslora_xtuner/old_idea.py" in zipfile.ZipFile(built).namelist())
+        gone.unlink(missing_ok=True)
+    assert held == [True, False]
+    assert not (tree / "build").exists()
 
 
 def test_this_environment_has_the_pins() -> None:
@@ -73,12 +108,12 @@ def test_this_environment_has_the_pins() -> None:
     assert wrong == []
 
 
-def test_the_pins_serve_every_extra() -> None:
+def test_the_pins_serve_every_extra(wheel: zipfile.ZipFile) -> None:
     """Every requirement of setup.py and requirements.in is met by constraints.txt, on each Python."""
     from packaging.requirements import Requirement
 
     pins = [Requirement(line) for line in lines("constraints.txt")]
-    wanted = [Requirement(need.split(";")[0]) for need in metadata.requires("moslora-xtuner") or []]
+    wanted = [Requirement(need.split(";")[0]) for need in needs(wheel)]
     wanted += [Requirement(line) for line in lines("requirements.in")]
     for python in ("3.10", "3.11", "3.12"):
         here = {"python_full_version": python + ".0", "python_version": python}

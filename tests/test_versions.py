@@ -29,7 +29,7 @@ def test_this_environment_fits() -> None:
         ({"deepspeed": "0.17.6"}, "deepspeed 0.17.6, at least 0.16.2 and below 0.17.6 is needed"),
         ({"deepspeed": "0.16.1"}, "deepspeed 0.16.1, at least"),
         ({"deepspeed": None}, "deepspeed is missing, at least"),
-        ({"peft": "0.13.2"}, "peft 0.13.2, at least 0.14 and below 0.19"),
+        ({"peft": "0.16.0"}, "peft 0.16.0, at least 0.17 and below 0.19"),
         ({"peft": "0.19.0"}, "peft 0.19.0"),
     ],
 )
@@ -43,7 +43,7 @@ def test_names_found_and_needed(monkeypatch: pytest.MonkeyPatch, changes: dict[s
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"peft": "0.14.0"}, {"peft": "0.18.1"}, {"deepspeed": "0.16.2"}, {"deepspeed": "0.17.5+cu130"}]
+    "changes", [{}, {"peft": "0.17.0"}, {"peft": "0.18.1"}, {"deepspeed": "0.16.2"}, {"deepspeed": "0.17.5+cu130"}]
 )
 def test_accepts_what_is_known_to_work(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None]) -> None:
     pretend(monkeypatch, **changes)

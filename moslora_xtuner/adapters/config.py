@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, get_args
 
 from peft import LoraConfig, LoraModel
-from torch import nn
 
 from ..errors import AdapterError
+from .settings import value_problems
 
 Mixer = Literal["learned", "butterfly", "identity"]
-MixerInit = Literal["kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero"]
+MixerInit = Literal[
+    "kaiming_uniform", "xavier_uniform", "orthogonal", "identity", "normal", "normal_unit", "flora", "zero"
+]
 
 MIXERS = ("learned", "butterfly", "identity")
-MIXER_INITS = ("kaiming_uniform", "orthogonal", "identity", "normal", "flora", "zero")
+MIXER_INITS = get_args(MixerInit)
 DISK_TYPE = "MOSLORA"
 """The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
 
@@ -33,18 +34,6 @@ _KEPT = (
 Any other, also one of a PEFT to come, changes the layer in a way that nobody has looked at yet.
 """
 _STOCK_INITS = (True, False, "gaussian")
-
-
-def refuse_stock_tuner(target: nn.Module, adapter_name: str, **_: Any) -> NoReturn:
-    """Stand in a MosLoraConfig's custom-module table and stop every tuner that would drop the mixer.
-
-    Raises:
-        AdapterError: always.
-    """
-    raise AdapterError(
-        f"adapter {adapter_name!r} has a mixer, and the tuner that is building it (a mixed model, X-LoRA or "
-        f"LoraModel itself) would drop it: use get_peft_model(model, config), or fold the adapter first"
-    )
 
 
 def _default(option: Field[Any]) -> Any:
@@ -64,9 +53,10 @@ class MosLoraConfig(LoraConfig):
 
     Args:
         mixer: "learned" (MoSLoRA), "butterfly" (TS-Mixing: [[I, I], [I, I]], fixed) or "identity" (LoRA).
-        mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "orthogonal", "identity",
-            "normal", "flora" or "zero". A fixed mixer takes none. "flora" is the start of FLoRA (Si et al. 2024)
-            on Linear layers: M = 0, and A and B both drawn, normal with Kaiming's deviation for a = sqrt(3).
+        mixer_init: how a learned mixer starts: "kaiming_uniform" (the default), "xavier_uniform", "orthogonal",
+            "identity", "normal" (deviation 1/r), "normal_unit" (deviation 1), "flora" or "zero"; `initial_mixer`
+            has the formulas. A fixed mixer takes none. "flora" is the start of FLoRA (Si et al. 2024) on Linear
+            layers: M = 0, and A and B both drawn, normal with Kaiming's deviation for a = sqrt(3).
         freeze_mixer: keep a learned mixer as initialised and train A and B alone ("init only").
         allow_zero_mixer: accept mixer_init="zero", with which every gradient is zero (Appendix C).
 
@@ -77,7 +67,7 @@ class MosLoraConfig(LoraConfig):
     mixer: str = field(default="learned", metadata={"help": "learned, butterfly or identity"})
     mixer_init: str | None = field(
         default=None,
-        metadata={"help": "kaiming_uniform, orthogonal, identity, normal, flora or zero; for a learned mixer only"},
+        metadata={"help": f"{', '.join(MIXER_INITS)}; for a learned mixer only"},
     )
     freeze_mixer: bool = field(default=False, metadata={"help": "Keep a learned mixer as initialised."})
     allow_zero_mixer: bool = field(
@@ -85,6 +75,8 @@ class MosLoraConfig(LoraConfig):
     )
 
     def __post_init__(self) -> None:
+        if problems := value_problems(vars(self)):
+            raise AdapterError("MosLoraConfig: " + "; ".join(problems))
         # A config built by mmengine holds ConfigDicts, which dataclasses.asdict cannot copy.
         self.rank_pattern = dict(self.rank_pattern or {})
         self.alpha_pattern = dict(self.alpha_pattern or {})
@@ -100,7 +92,6 @@ class MosLoraConfig(LoraConfig):
                 "(arXiv 2406.11909, Appendix C)",
                 stacklevel=3,
             )
-        self._custom_modules = {nn.Module: refuse_stock_tuner}  # type: ignore[dict-item]
 
     def _mixer_problems(self) -> list[str]:
         problems = []
@@ -147,16 +138,7 @@ class MosLoraConfig(LoraConfig):
 
     def to_lora_config(self) -> LoraConfig:
         """Return the plain LoraConfig that the folded adapter (B' = B M) has."""
-        plain = LoraConfig(**{f.name: getattr(self, f.name) for f in fields(LoraConfig) if f.init})
-        plain._custom_modules = stock_custom_modules(self)
-        return plain
-
-
-def stock_custom_modules(config: LoraConfig) -> dict[type[nn.Module], Any] | None:
-    """Return the custom modules that the user registered, without the guard against stock tuners."""
-    table: Mapping[type[nn.Module], Any] = config._custom_modules or {}
-    kept = {key: value for key, value in table.items() if value is not refuse_stock_tuner}
-    return kept or None
+        return LoraConfig(**{f.name: getattr(self, f.name) for f in fields(LoraConfig) if f.init})
 
 
 _LORA_FIELDS = {f.name for f in fields(LoraConfig)}

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..errors import AdapterError, OutputError
 from .config import DISK_TYPE, MIXER_FIELDS, MIXERS
-from .disk import CONFIG_FILE, WEIGHTS_FILE, read_config, read_weights
+from .contents import mixing_problems, not_finite, some, take_apart
+from .disk import CONFIG_FILE, WEIGHTS_FILE
 from .mixer import butterfly_matrix
-
-_MIXER_PART = ".lora_AB."
-_B_PART = ".lora_B."
+from .whole import read_whole
 
 
 def fold_state_dict(state_dict: Mapping[str, Tensor], mixer: str) -> dict[str, Tensor]:
@@ -33,38 +32,37 @@ def fold_state_dict(state_dict: Mapping[str, Tensor], mixer: str) -> dict[str, T
         mixer: "learned", "butterfly" or "identity", from the adapter's config.
 
     Raises:
-        AdapterError: a mixer is missing, left over, of the wrong shape or not finite.
+        AdapterError: an A, B or mixer is missing, left over, of the wrong shape or not finite.
     """
     if mixer not in MIXERS:
         raise AdapterError(f"mixer={mixer!r} is none of {', '.join(MIXERS)}: update moslora-xtuner")
-    mixers = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART in name}
-    folded = {name: tensor for name, tensor in state_dict.items() if _MIXER_PART not in name}
-    for name in [name for name in folded if _B_PART in name and name.endswith(".weight")]:
+    contents = take_apart(state_dict)
+    problems = [*contents.problems]
+    folded = dict(state_dict)
+    for name, layer in contents.layers.items():
+        faults = mixing_problems(name, layer, mixer)
+        problems += faults
+        if faults:
+            continue
+        b, r = layer.parts["B"], layer.parts["B"].shape[1]
         if mixer == "learned":
-            m = mixers.pop(name.replace(_B_PART, _MIXER_PART), None)
-            if m is None:
-                raise AdapterError(f"{name} has no mixer beside it: the adapter is incomplete, save it again")
+            m = layer.parts["AB"]
+            del folded[layer.keys["AB"]]
         elif mixer == "butterfly":
-            m = butterfly_matrix(folded[name].shape[1], torch.float64, "cpu")
+            m = butterfly_matrix(r, torch.float64, "cpu")
         else:
             continue
-        folded[name] = _product(name, folded[name], m)
-    if mixers:
-        raise AdapterError(
-            f"{len(mixers)} mixers belong to no lora_B ({', '.join(sorted(mixers)[:3])}...) under "
-            f"mixer={mixer!r}: the config is not the one these weights were saved with"
-        )
+        folded[layer.keys["B"]] = product = _product(b, m)
+        if fault := not_finite(product):
+            problems.append(f"{layer.keys['B']} times its mixer {fault}: the training has diverged")
+    if problems:
+        raise AdapterError(f"the adapter cannot be folded: {some(problems)}")
     return folded
 
 
-def _product(name: str, b: Tensor, m: Tensor) -> Tensor:
-    if b.ndim != 2 or tuple(m.shape) != (b.shape[1], b.shape[1]):
-        raise AdapterError(f"{name} is {tuple(b.shape)} and its mixer {tuple(m.shape)}: they do not fit")
-    dtype = torch.promote_types(b.dtype, torch.float32)
-    product = (b.double() @ m.to(b.device).double()).to(dtype)
-    if not bool(torch.isfinite(product).all()):
-        raise AdapterError(f"{name} times its mixer is not finite: the training has diverged")
-    return product.contiguous()
+def _product(b: Tensor, m: Tensor) -> Tensor:
+    dtype = torch.promote_types(b.dtype, torch.float32) if b.dtype.itemsize > 1 else torch.float32
+    return (b.double() @ m.to(b.device).double()).to(dtype).contiguous()
 
 
 def fold_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,25 +83,15 @@ def fold_adapter(
         overwrite: replace an `out_dir` that holds an adapter and nothing else.
 
     Raises:
-        AdapterError: `adapter_dir` holds no complete adapter of a known kind.
+        AdapterError: `adapter_dir` holds no complete adapter of a known kind: see `whole.py`.
         OutputError: `out_dir` exists and may not be replaced, or cannot be written.
     """
     source, target = Path(adapter_dir), Path(out_dir)
-    config = read_config(source)
-    state_dict = read_weights(source)
-    kind = config.get("peft_type")
-    if kind == DISK_TYPE:
-        state_dict = fold_state_dict(state_dict, config.get("mixer", "learned"))
-    elif kind != "LORA":
-        raise AdapterError(f"{source} is of type {kind}, not {DISK_TYPE} or LORA: it has nothing to fold")
-    elif any(_MIXER_PART in name for name in state_dict):
-        raise AdapterError(
-            f"{source} says it is a plain LoRA and holds mixers: if the authors' code saved it, add "
-            f'"lora_use_mixer": true to its {CONFIG_FILE}'
-        )
+    config, state_dict = read_whole(source)
+    folded = fold_state_dict(state_dict, config["mixer"]) if config["peft_type"] == DISK_TYPE else state_dict
     _check_target(target, overwrite)
     try:
-        _write(fold_config(config), state_dict, target)
+        _write(fold_config(config), folded, target)
     except OSError as error:
         raise OutputError(f"cannot write {target} ({error}): choose another place") from error
     return target

@@ -1,91 +1,130 @@
-"""What becomes of a LoRA layer's `lora_B`: a Linear that mixes before it projects.
+"""LoRA layers that may have mixers: what of PEFT's layers does not ask the variant is answered here.
 
-    x ---> A ---> M ---> B ---> * s ---> + <--- W0 <--- x
-         lora_A  lora_AB lora_B
-
-PEFT's layers call `lora_B(lora_A(x))` in forward and read `lora_B.weight` when they merge. Swapping the
-class of `lora_B` puts M into both places, in every kind of layer (Linear, 4-bit, 8-bit, DoRA), without
-copying a line of them.
+One layer may hold mixed and plain adapters; a plain one goes PEFT's own way through every method.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor, nn
 
 from ..errors import AdapterError
 from .mixer import AnyMixer
+from .variant import MixedDoraVariant, MixedVariant
 
-_MIXER = "_mixer"
+if TYPE_CHECKING:
+    _Layer = LoraLayer
+else:
+    _Layer = object
 
 
-class MixedLinear(nn.Linear):
-    """B behind a mixer: h -> B (M h), for h: (..., r) -> (..., d2).
+class MixedLayer(_Layer):
+    """What a class of PEFT's LoRA layers becomes when a mixer joins it; nothing is added to its parameters."""
 
-    `_parameters["weight"]` is B itself, (d2, r): what the optimiser, state_dict and loading see.
-    `weight` reads as B M, (d2, r): what merging sees. The two are equal only if M = I.
-    """
+    lora_AB: nn.ModuleDict
+    # delete_adapter goes through this list; peft up to 0.18 forgets variants.
+    other_param_names = (*LoraLayer.other_param_names, "lora_variant")
 
-    @property
-    def factor(self) -> nn.Parameter:
-        """B itself, (d2, r)."""
-        return self._parameters["weight"]  # type: ignore[return-value]
+    def update_layer(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """PEFT's update_layer, for an adapter that has no mixer.
 
-    @property
-    def mixer(self) -> AnyMixer:
-        """M. Owned by the layer's `lora_AB`, so that it is saved under the authors' name and only once."""
-        # Straight from __dict__: an AttributeError inside `weight` would make nn.Module return B for it.
-        return self.__dict__[_MIXER]
+        Raises:
+            AdapterError: the adapter has one, which would stay and no longer fit the new A and B.
+        """
+        if adapter_name in self.lora_AB:
+            raise AdapterError(f"A and B of adapter {adapter_name!r} cannot be made anew without its mixer")
+        super().update_layer(adapter_name, *args, **kwargs)
 
-    @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        """B M, (d2, r), in B's dtype; differentiable. Writing into it changes nothing."""
-        factor = self.factor
-        exact = torch.promote_types(factor.dtype, torch.float32)
-        return (factor.to(exact) @ self.mixer.matrix(exact, factor.device)).to(factor.dtype)
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return s B M A, (d2, d1); (d1, d2) where the base keeps its weight that way round."""
+        with folded(self, [adapter]):
+            return super().get_delta_weight(adapter)  # type: ignore[misc]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weight":
-            # nn.Module would first ask hasattr(self, "weight"), which multiplies B and M in the middle of
-            # load_state_dict(assign=True), when one of them may still be on the meta device.
-            if not isinstance(value, nn.Parameter):
-                raise AdapterError("lora_B.weight reads as B M here: assign a Parameter, which is B")
-            self._parameters["weight"] = value
-        else:
-            super().__setattr__(name, value)
+    def _mixed_batch_forward(self, x: Tensor, *args: Any, adapter_names: list[str], **kwargs: Any) -> Tensor:
+        """Each row through the adapter that is named for it; peft 0.17 would leave the variants out."""
+        plain = ["__base__" if name in self.lora_AB else name for name in adapter_names]
+        result = super()._mixed_batch_forward(x, *args, adapter_names=plain, **kwargs)
+        for adapter in sorted(set(adapter_names) & set(self.lora_AB)):
+            rows = [row for row, name in enumerate(adapter_names) if name == adapter]
+            inputs = x[rows].to(self.lora_A[adapter].weight.dtype)  # type: ignore[arg-type]
+            mixed = self.lora_variant[adapter].forward(self, active_adapter=adapter, x=inputs, result=result[rows])
+            result[rows] = mixed.to(result.dtype)
+        return result
+
+
+class MixedLinear(MixedLayer, Linear):
+    """lora.Linear (over nn.Linear or transformers' Conv1D) with a mixer in one adapter at least."""
+
+
+class FoldedLinear(nn.Module):
+    """B M in the place of B, (d2, r), in B's dtype; differentiable."""
+
+    def __init__(self, lora_b: nn.Linear, mixer: AnyMixer) -> None:
+        super().__init__()
+        exact = torch.promote_types(lora_b.weight.dtype, torch.float32)
+        product = lora_b.weight.to(exact) @ mixer.matrix(exact, lora_b.weight.device)
+        self.weight = product.to(lora_b.weight.dtype)
+        self.bias = lora_b.bias
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return F.linear(self.mixer(hidden), self.factor, self.bias)
+        return F.linear(hidden, self.weight, self.bias)
+
+
+@contextmanager
+def folded(module: nn.Module | MixedLayer, adapters: list[str]) -> Iterator[None]:
+    """Show each of these adapters inside `module` as the plain LoRA that computes the same: B' = B M."""
+    taken = []
+    for layer in module.modules():  # type: ignore[union-attr]
+        for name in adapters:
+            if isinstance(layer, MixedLayer) and name in layer.lora_AB:
+                taken.append((layer, name, layer.lora_B[name], layer.lora_AB.pop(name), layer.lora_variant.pop(name)))
+    try:
+        for layer, name, lora_b, mixer, _ in taken:
+            layer.lora_B[name] = FoldedLinear(lora_b, mixer)  # type: ignore[arg-type]
+        yield
+    finally:
+        for layer, name, lora_b, mixer, variant in taken:
+            layer.lora_B[name], layer.lora_AB[name], layer.lora_variant[name] = lora_b, mixer, variant
 
 
 def attach_mixer(layer: LoraLayer, adapter_name: str, mixer: AnyMixer) -> None:
-    """Put `mixer` between A and B of one adapter of one LoRA layer.
+    """Put `mixer` between A and B of one adapter of one of PEFT's layers, which becomes a MixedLayer.
 
     Raises:
-        AdapterError: the adapter's `lora_B` is not the plain Linear that this method can mix.
+        AdapterError: PEFT has no variants for this kind of layer.
     """
-    lora_b = dict(layer.lora_B.items()).get(adapter_name)
-    if type(lora_b) is not nn.Linear:
-        raise AdapterError(
-            f"{type(layer).__name__}: lora_B[{adapter_name!r}] is {type(lora_b).__name__}, not a Linear, and "
-            "cannot have a mixer: leave this layer out of target_modules"
-        )
-    if not hasattr(layer, "lora_AB"):
-        layer.lora_AB = nn.ModuleDict()  # type: ignore[attr-defined]
-    if "lora_AB" not in layer.adapter_layer_names:
-        # set_adapter, delete_adapter and moves between devices go through this list.
-        layer.adapter_layer_names = (*layer.adapter_layer_names, "lora_AB")
-    mixer.requires_grad_(lora_b.weight.requires_grad)
-    mixers: nn.ModuleDict = layer.lora_AB  # type: ignore[attr-defined]
-    mixers[adapter_name] = mixer
-    lora_b.__class__ = MixedLinear
-    lora_b.__dict__[_MIXER] = mixer
+    if not isinstance(layer, MixedLayer):
+        # From now on the same class with two methods more: it may hold plain adapters already, and be held by others.
+        layer.__class__ = _mixed_class(layer)
+    dora = adapter_name in layer.lora_variant
+    variant = MixedDoraVariant() if dora else MixedVariant()
+    MixedVariant.init(layer, adapter_name, mixer=mixer)
+    layer.lora_variant[adapter_name] = variant
 
 
-def has_mixer(module: nn.Module) -> bool:
-    """Tell whether any layer inside `module` has a mixer."""
-    return any(isinstance(child, MixedLinear) for child in module.modules())
+def detach_mixer(layer: nn.Module, adapter_name: str) -> None:
+    """Take the mixer of this adapter out of this layer, if there is one; the adapter is then to be made anew."""
+    if isinstance(layer, MixedLayer) and adapter_name in layer.lora_AB:
+        del layer.lora_AB[adapter_name], layer.lora_variant[adapter_name]
+
+
+def has_mixer(module: nn.Module, adapter_name: str | None = None) -> bool:
+    """Tell whether any layer inside `module` has a mixer, in this adapter or in any."""
+    mixed = [layer.lora_AB for layer in module.modules() if isinstance(layer, MixedLayer)]
+    return any(mixers and (adapter_name is None or adapter_name in mixers) for mixers in mixed)
+
+
+def _mixed_class(layer: LoraLayer) -> type[MixedLayer]:
+    if type(layer) is Linear:
+        return MixedLinear
+    from .quantised import MIXED_CLASSES
+
+    if type(layer) not in MIXED_CLASSES:
+        raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
+    return MIXED_CLASSES[type(layer)]

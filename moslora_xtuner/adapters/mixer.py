@@ -22,7 +22,7 @@ def mixer_generator(layer_name: str, adapter_name: str) -> torch.Generator:
     The global generator is read and not advanced. So under one `torch.manual_seed` LoRA and MoSLoRA start
     from the same A and see the same later draws (dropout, shuffling), and every layer has its own draw.
     """
-    digest = hashlib.sha256(torch.random.get_rng_state().numpy().tobytes())
+    digest = hashlib.sha256(bytes(torch.random.get_rng_state().tolist()))
     digest.update(f"{layer_name}\0{adapter_name}".encode())
     generator = torch.Generator(device="cpu")
     generator.manual_seed(int.from_bytes(digest.digest()[:8], "little"))
@@ -34,7 +34,9 @@ def initial_mixer(init: str, r: int, generator: torch.Generator) -> Tensor:
 
     kaiming_uniform: U(-1/sqrt(r), 1/sqrt(r)), which is Kaiming with a = sqrt(5) as in the authors' code.
     orthogonal: Q of a normal matrix, signs fixed so that it is uniform over the orthogonal group.
-    normal: N(0, 1/r^2). The paper gives no deviation; 1/r is PEFT's (and their fork's) for "gaussian".
+    xavier_uniform: U(-sqrt(3/r), sqrt(3/r)), a line of the authors' code that stands commented out.
+    normal: N(0, 1/r^2). The paper gives no deviation; 1/r is what PEFT's "gaussian" draws A with.
+    normal_unit: N(0, 1), what the authors' commented line `nn.init.normal_` draws.
 
     Raises:
         AdapterError: `init` is not one of the strategies.
@@ -46,8 +48,13 @@ def initial_mixer(init: str, r: int, generator: torch.Generator) -> Tensor:
     if init == "kaiming_uniform":
         bound = 1 / math.sqrt(r)
         return empty().uniform_(-bound, bound, generator=generator)
+    if init == "xavier_uniform":
+        bound = math.sqrt(3 / r)
+        return empty().uniform_(-bound, bound, generator=generator)
     if init == "normal":
         return empty().normal_(0, 1 / r, generator=generator)
+    if init == "normal_unit":
+        return empty().normal_(0, 1, generator=generator)
     if init == "orthogonal":
         gaussian = empty().normal_(generator=generator)
         # float64, so that M^T M = I to float32 rounding at rank 512 too.

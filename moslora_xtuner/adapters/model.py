@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..errors import AdapterError
-from .config import MosLoraConfig, stock_custom_modules
-from .layer import MixedLinear, attach_mixer
-from .loading import check_incoming
+from .config import MosLoraConfig
+from .layer import MixedLayer, attach_mixer, detach_mixer, folded
+from .loading import guard
 from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
+from .targets import check_targets
 
 
 class MosLoraModel(LoraModel):
@@ -25,29 +26,38 @@ class MosLoraModel(LoraModel):
     For adapters with a plain LoraConfig it is LoraModel, and both kinds may live in one model.
 
     Raises:
-        AdapterError: a target is no (possibly 4- or 8-bit) Linear; nothing has been changed then.
+        AdapterError: a target is no Linear, Conv1D of transformers or quantised Linear; nothing is changed then.
     """
+
+    _incoming: Mapping[str, Any] | None = None
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """PEFT's inject_adapter; a MosLoraConfig that is refused keeps the targets that it came with."""
+        config = self.peft_config[adapter_name]
+        before = copy.deepcopy(vars(config)) if isinstance(config, MosLoraConfig) else None
+        self._incoming = kwargs.get("state_dict")
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except AdapterError:
+            if before is not None:
+                config.__dict__.update(before)
+            raise
+        finally:
+            self._incoming = None
+
+    def _check_new_adapter_config(self, config: LoraConfig) -> None:
+        super()._check_new_adapter_config(config)
+        configs = [config, *self.peft_config.values()]
+        if any(getattr(each, "arrow_config", None) for each in configs) and any(map(_is_mixed, configs)):
+            raise AdapterError("an Arrow router reads A and B of the other adapters and no mixer: fold those first")
 
     def _prepare_model(self, peft_config: LoraConfig, model: nn.Module) -> None:
         super()._prepare_model(peft_config, model)
-        if isinstance(peft_config, MosLoraConfig) and not _means_all_linear(peft_config):
-            self._check_targets(peft_config, model)
-
-    def _check_targets(self, config: MosLoraConfig, model: nn.Module) -> None:
-        adapted = [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
-        unfit = []
-        for name, module in model.named_modules():
-            inside_adapter = any(name.startswith(f"{layer}.") for layer in adapted)
-            if not name or inside_adapter or not self._check_target_module_exists(config, name):
-                continue
-            base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-            if not isinstance(base, nn.Linear) or isinstance(base, NonDynamicallyQuantizableLinear):
-                unfit.append(f"{name} ({type(base).__name__})")
-        if unfit:
-            raise AdapterError(
-                "a mixer fits Linear layers (also 4- and 8-bit ones), and target_modules matches others: "
-                f"{', '.join(unfit)}; name the Linear layers inside them"
-            )
+        guard(model)
+        if isinstance(peft_config, MosLoraConfig):
+            # The last stop before layers are made: PEFT has rewritten the targets for this model, all but these.
+            _maybe_include_all_linear_layers(peft_config, model)
+            check_targets(self, peft_config, model, self._incoming)
 
     def _create_and_replace(  # type: ignore[override]
         self,
@@ -59,59 +69,39 @@ class MosLoraModel(LoraModel):
         current_key: str,
         **kwargs: Any,
     ) -> None:
+        detach_mixer(target, adapter_name)  # an adapter of this name is made anew
         super()._create_and_replace(
             lora_config, adapter_name, target, target_name, parent, current_key=current_key, **kwargs
         )
-        layer = getattr(parent, target_name)
-        if isinstance(lora_config, MosLoraConfig) and lora_config.mixer != "identity":
+        if _is_mixed(lora_config):
+            layer = getattr(parent, target_name)
             mixer = _build_mixer(lora_config, adapter_name, layer, current_key)
             attach_mixer(layer, adapter_name, mixer)
             if lora_config.mixer_init == "flora":
                 _draw_flora_factors(adapter_name, layer, current_key)
-        elif adapter_name in getattr(layer, "lora_AB", {}):
-            # An adapter of this name had a mixer, and PEFT has just replaced its lora_B by a plain one.
-            del layer.lora_AB[adapter_name]
-
-    @staticmethod
-    def _create_new_module(lora_config: LoraConfig, adapter_name: str, target: nn.Module, **kwargs: Any) -> nn.Module:
-        if isinstance(lora_config, MosLoraConfig):
-            # This tuner attaches the mixer itself, so the guard against the others steps aside.
-            custom_modules = stock_custom_modules(lora_config)
-            lora_config = copy.copy(lora_config)
-            lora_config._custom_modules = custom_modules
-        return LoraModel._create_new_module(lora_config, adapter_name, target, **kwargs)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype=autocast_adapter_dtype)
         for module in self.model.modules():
-            if isinstance(module, LoraLayer) and adapter_name in module.lora_B:
-                lora_b = module.lora_B[adapter_name]
-                if isinstance(lora_b, MixedLinear):
-                    # Drawn in float32 and rounded only if the whole adapter stays in half precision.
-                    lora_b.mixer.to(lora_b.factor.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Called once, before any weight below is touched.
-        check_incoming(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+            if isinstance(module, MixedLayer) and adapter_name in module.lora_AB:
+                lora_b: Any = module.lora_B[adapter_name]
+                # Drawn in float32 and rounded only if the whole adapter stays in half precision.
+                module.lora_AB[adapter_name].to(lora_b.weight.dtype)
 
     def add_weighted_adapter(self, adapters: list[str], *args: Any, **kwargs: Any) -> None:
         """Combine adapters into a new plain LoRA, reading each mixed one as its folded form B M."""
-        first = adapters[0] if adapters else ""
-        config = self.peft_config.get(first)
-        if not isinstance(config, MosLoraConfig):
-            super().add_weighted_adapter(adapters, *args, **kwargs)
-            return
-        # The new adapter's config is made from the first one's; its factors are written, so it has no mixer.
-        self.peft_config[first] = config.to_lora_config()
-        try:
-            super().add_weighted_adapter(adapters, *args, **kwargs)
-        finally:
-            self.peft_config[first] = config
+        configs = {name: self.peft_config[name] for name in adapters if name in self.peft_config}
+        with folded(self, adapters):
+            try:
+                # The new adapter's config is made from the first one's; its factors are written, so it has no mixer.
+                self.peft_config.update({n: c.to_lora_config() for n, c in configs.items() if _is_mixed(c)})
+                super().add_weighted_adapter(adapters, *args, **kwargs)
+            finally:
+                self.peft_config.update(configs)
 
 
-def _means_all_linear(config: LoraConfig) -> bool:
-    return isinstance(config.target_modules, str) and config.target_modules.lower() == "all-linear"
+def _is_mixed(config: LoraConfig) -> TypeGuard[MosLoraConfig]:
+    return isinstance(config, MosLoraConfig) and config.mixer != "identity"
 
 
 def _build_mixer(
@@ -136,7 +126,7 @@ def _draw_flora_factors(adapter_name: str, layer: LoraLayer, layer_name: str) ->
     generator = mixer_generator(layer_name, adapter_name)
     factors: tuple[nn.Parameter, nn.Parameter] = (
         layer.lora_A[adapter_name].weight,
-        layer.lora_B[adapter_name].factor,
+        layer.lora_B[adapter_name].weight,
     )  # type: ignore[assignment]
     for factor in factors:
         if not factor.is_meta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import moslora_xtuner
 from moslora_xtuner.adapters import MosLoraConfig
 
 IDS = torch.tensor([[1, 5, 9, 2, 7, 3, 11, 4], [3, 3, 8, 40, 22, 17, 6, 1]])
@@ -84,15 +86,27 @@ def logits() -> Callable[[nn.Module], Tensor]:
 
 
 @pytest.fixture
-def stock_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Run a script in a process that never imports this package, only stock PEFT."""
+def plain_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a script in a process of its own, with this package to import."""
 
     def run(script: str) -> subprocess.CompletedProcess[str]:
-        guard = "\nimport sys\nassert not any(m.startswith('moslora_xtuner') for m in sys.modules)\n"
-        command = [sys.executable, "-c", script + guard]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        command = [sys.executable, "-c", script]
+        root = str(Path(moslora_xtuner.__file__).parents[1])
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+        }
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
     return run
+
+
+@pytest.fixture
+def stock_python(plain_python: Callable[..., Any]) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a script in a process that never imports this package, only stock PEFT."""
+    guard = "\nimport sys\nassert not any(m.startswith('moslora_xtuner') for m in sys.modules)\n"
+    return lambda script: plain_python(script + guard)
 
 
 @pytest.fixture

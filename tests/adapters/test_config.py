@@ -104,7 +104,7 @@ def test_a_file_of_a_newer_release_keeps_what_is_known_and_tells_the_rest(tmp_pa
     config.save_pretrained(str(tmp_path))
     file = tmp_path / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "future": 3, "unused": None}))
-    with pytest.warns(UserWarning, match=r"ignores them: future;"):
+    with pytest.warns(UserWarning, match="future"):
         assert PeftConfig.from_pretrained(str(tmp_path)) == config
 
 

@@ -158,16 +158,6 @@ def test_merge_is_exact_to_the_dtype(dtype: torch.dtype, tolerance: float, holds
     holds(f"merge and unmerge, {kind}", float(lost), 2 * torch.finfo(dtype).eps)
 
 
-def test_weight_reads_as_the_product_and_the_parameter_stays_the_factor() -> None:
-    model = adapted(12, 10, 4, seed=2)
-    layer = model.base_model.model.proj
-    lora_b, m = layer.lora_B["default"], layer.lora_AB["default"].weight
-    assert torch.allclose(lora_b.weight, lora_b.factor @ m, atol=1e-6)
-    assert not torch.allclose(lora_b.weight, lora_b.factor, atol=1e-2)
-    assert [n for n, _ in lora_b.named_parameters()] == ["weight"]
-    assert dict(lora_b.named_parameters())["weight"] is lora_b.factor
-
-
 def test_butterfly_adds_the_cross_terms_and_halves_the_rank(holds: Holds) -> None:
     r = 8
     model = adapted(20, 18, r, seed=7, mixer="butterfly", lora_alpha=r)
@@ -216,7 +206,7 @@ def test_dora_uses_the_mixed_delta(holds: Holds) -> None:
     torch.manual_seed(11)
     model = get_peft_model(OneLinear(16, 12), MosLoraConfig(r=4, lora_alpha=4, target_modules=["proj"], use_dora=True))
     layer = model.base_model.model.proj
-    layer.lora_B["default"].factor.data.normal_()
+    layer.lora_B["default"].weight.data.normal_()
     x = torch.randn(6, 16)
     w0, bias = layer.base_layer.weight.detach().double(), layer.base_layer.bias.detach().double()
     b, a = raw_b(layer).detach().double(), layer.lora_A["default"].weight.detach().double()

@@ -43,6 +43,12 @@ def test_statistics_of_each_strategy() -> None:
     assert float((orthogonal.T @ orthogonal - torch.eye(r)).abs().max()) < 1e-6
     normal = initial_mixer("normal", r, generator)
     assert float(normal.std()) == pytest.approx(1 / r, rel=0.02)
+    unit = initial_mixer("normal_unit", r, generator)
+    assert float(unit.std()) == pytest.approx(1, rel=0.02)
+    assert float(unit.mean()) == pytest.approx(0, abs=0.02)
+    xavier, theirs = initial_mixer("xavier_uniform", r, generator), nn.init.xavier_uniform_(torch.empty(r, r))
+    assert float(xavier.abs().max()) == pytest.approx(float(theirs.abs().max()), rel=1e-3)
+    assert float(xavier.std()) == pytest.approx(float(theirs.std()), rel=0.02)
     assert torch.equal(initial_mixer("identity", 3, generator), torch.eye(3))
     assert torch.equal(initial_mixer("zero", 3, generator), torch.zeros(3, 3))
     with pytest.raises(AdapterError, match="unknown"):
@@ -57,7 +63,7 @@ def test_an_orthogonal_mixer_is_not_biased_to_one_sign() -> None:
     assert abs(sum(corner) / len(corner)) < 0.1
 
 
-@pytest.mark.parametrize("init", ["kaiming_uniform", "orthogonal", "normal"])
+@pytest.mark.parametrize("init", ["kaiming_uniform", "xavier_uniform", "orthogonal", "normal", "normal_unit"])
 def test_deterministic_under_the_seed_and_own_for_each_layer(llama: Callable[..., nn.Module], init: str) -> None:
     first, again, other = (mixers(adapt(llama, seed, mixer_init=init)) for seed in (4, 4, 5))
     assert len(first) == 6
