@@ -42,12 +42,14 @@ class Contents:
     layers: dict[str, Layer]
     others: dict[str, Tensor]
     problems: list[str]
+    adapters: set[str | None] = field(default_factory=set)
+    """The adapters' names that the keys hold; None where they hold none, as PEFT saves them."""
 
 
 def take_apart(tensors: Mapping[str, Tensor]) -> Contents:
     """Sort an adapter's tensors by layer; keys may hold the adapter's name, the same in all."""
     contents = Contents({}, {}, [])
-    names = set()
+    names = contents.adapters
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
