@@ -21,8 +21,8 @@ _FUSED = re.compile(r"(?:^|\.)\d+[A-Za-z_]")
 _BARE = re.compile(r"\.\d+\.(?:gate|up|down)_proj$")
 _TORN = re.compile(r"lora_(?:A|B|AB)eight$|(?<!\.lora)_(?:A|B|AB)\.weight$|\.(?:ora|ra|a)_(?:A|B|AB)\.weight$")
 ADVICE = (
-    "PEFT would load none of such names. If PEFT up to 0.17 saved it under an adapter's name like w, m, q, lora, mlp or self, it has cut that out of the "
-    "tensors' names: save it again from the training, as 'default' or with peft 0.18"
+    "PEFT would load none of such names. If PEFT up to 0.17 saved it under an adapter's name like w, m, q, lora, mlp "
+    "or self, it has cut that out of the tensors' names: save it again, as 'default' or with peft 0.18"
 )
 
 
