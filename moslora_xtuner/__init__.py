@@ -15,13 +15,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "MosLoraConfig": "moslora_xtuner.adapters.config",
     "MosLoraModel": "moslora_xtuner.adapters.model",
-    "fold_adapter": "moslora_xtuner.adapters.fold",
+    "fold_adapter": "moslora_xtuner.adapters.directory.fold",
 }
 __all__ = ["MosLoraConfig", "MosLoraModel", "__version__", "fold_adapter"]
 
 if TYPE_CHECKING:
     from .adapters.config import MosLoraConfig
-    from .adapters.fold import fold_adapter
+    from .adapters.directory.fold import fold_adapter
     from .adapters.model import MosLoraModel
 
 # WORK-AROUND bitsandbytes 0.50 (backends/cpu/ops.py): on a processor with AVX512-BF16 its import, which is part of

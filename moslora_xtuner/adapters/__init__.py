@@ -7,7 +7,7 @@ MosLoraConfig and a MOSLORA directory as they take any other. Nothing of XTuner 
 from __future__ import annotations
 
 from .config import MosLoraConfig
-from .fold import fold_adapter, fold_state_dict
+from .directory.fold import fold_adapter, fold_state_dict
 from .layer import MixedLinear, has_mixer
 from .model import MosLoraModel
 from .registration import register

@@ -3,7 +3,7 @@
 | what | why | until |
 |---|---|---|
 | two entries of PEFT's tables of tuners and configs | PEFT's own way in | always |
-| `from_pretrained` and two `load_adapter` (doors.py) | they change the model, then read weights | PEFT reads first |
+| `from_pretrained`, two `load_adapter` (loading/doors.py) | they change the model, then read | PEFT reads first |
 | `PeftConfigMixin.check_kwargs` | it drops the authors' flag, and their mixers with it | PEFT has a hook for it |
 | seven functions of PEFT, behind a check (guards.py) | they take A and B for all there is | they ask the variant |
 
@@ -18,10 +18,10 @@ from peft import mapping
 from peft.config import PeftConfigMixin
 from peft.utils import PeftType
 
-from . import doors
 from .config import DISK_TYPE, MosLoraConfig
-from .disk import translate_authors
+from .directory.disk import translate_authors
 from .guards import guard_stock
+from .loading import doors
 from .model import MosLoraModel
 
 

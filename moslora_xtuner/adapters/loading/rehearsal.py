@@ -17,9 +17,9 @@ import torch
 from peft import PeftConfig
 from torch import nn
 
-from ..errors import AdapterError, MoSLoRAError
-from .loading import ADVICE, MisfitError, loading_whole
-from .patterns import check_patterns_end
+from ...errors import AdapterError, MoSLoRAError
+from ..directory.patterns import check_patterns_end
+from .incoming import ADVICE, MisfitError, loading_whole
 
 _TABLES = (dict, OrderedDict, list, set)
 _OFFLOADING = ("hf_device_map", "_hf_hook")

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import AdapterError
-from .settings import patterns
+from ...errors import AdapterError
+from ..settings import patterns
 
 SECONDS = 10.0
 _MOST_NAMES = 1000

@@ -187,7 +187,7 @@ def test_a_pattern_without_end_is_ended(
     saved: Saved, llama: Llama, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     endless = r"((\w|\.)+)+!"
-    monkeypatch.setattr("moslora_xtuner.adapters.patterns.SECONDS", 1.0)
+    monkeypatch.setattr("moslora_xtuner.adapters.directory.patterns.SECONDS", 1.0)
     _, path = saved(target_modules=["q_proj"])
     value: object = {endless: 4} if field == "rank_pattern" else [endless] if field == "modules_to_save" else endless
     rewrite(path, **{field: value})

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import AdapterError
-from .config import DISK_TYPE, MosLoraConfig
+from ...errors import AdapterError
+from ..config import DISK_TYPE, MosLoraConfig
+from ..settings import value_problems
 from .contents import content_problems, some, take_apart
 from .disk import AUTHORS_FLAG, CONFIG_FILE, read_config, read_weights
 from .names import ADVICE, name_problems
 from .patterns import check_patterns_end
-from .settings import value_problems
 
 
 def read_whole(adapter_dir: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from moslora_xtuner.adapters import MosLoraConfig
-from moslora_xtuner.adapters.rehearsal import shell
+from moslora_xtuner.adapters.loading.rehearsal import shell
 from moslora_xtuner.errors import AdapterError
 
 Saved = Callable[..., tuple[PeftModel, Path]]

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import AdapterError, OutputError
-from .config import DISK_TYPE, MIXER_FIELDS, MIXERS
+from ...errors import AdapterError, OutputError
+from ..config import DISK_TYPE, MIXER_FIELDS, MIXERS
+from ..mixer import butterfly_matrix
 from .contents import mixing_problems, not_finite, some, take_apart
 from .disk import CONFIG_FILE, WEIGHTS_FILE
-from .mixer import butterfly_matrix
 from .whole import read_whole
 
 

@@ -20,11 +20,11 @@ from peft.utils import set_peft_model_state_dict
 from torch import nn
 from transformers.integrations.peft import PeftAdapterMixin
 
-from ..errors import AdapterError
-from .config import DISK_TYPE, MosLoraConfig
-from .contents import PREFIX
-from .disk import AUTHORS_FLAG, CONFIG_FILE, read_config, read_names, read_weights
-from .loading import refuse_unplaced
+from ...errors import AdapterError
+from ..config import DISK_TYPE, MosLoraConfig
+from ..directory.contents import PREFIX
+from ..directory.disk import AUTHORS_FLAG, CONFIG_FILE, read_config, read_names, read_weights
+from .incoming import refuse_unplaced
 from .rehearsal import rehearse
 
 _stock_from_pretrained: Callable[..., Any] = PeftModel.from_pretrained.__func__  # type: ignore[attr-defined]

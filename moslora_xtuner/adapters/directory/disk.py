@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import AdapterError
-from .config import DISK_TYPE
+from ...errors import AdapterError
+from ..config import DISK_TYPE
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -20,9 +20,9 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import Tensor, nn
 
-from ..errors import AdapterError
-from .config import MosLoraConfig
-from .contents import not_finite, some
+from ...errors import AdapterError
+from ..config import MosLoraConfig
+from ..directory.contents import not_finite, some
 
 _STRAY_MIXER = re.compile(r"(?P<layer>.+)\.lora_AB(?:\.[^.]+)*\.weight")
 _CHECKPOINTED = "_checkpoint_wrapped_module."
