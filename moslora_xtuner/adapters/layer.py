@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..errors import AdapterError
 from .mixer import AnyMixer
-from .variant import MixedDoraVariant, MixedVariant
 
 if TYPE_CHECKING:
     _Layer = LoraLayer
@@ -93,38 +92,7 @@ def folded(module: nn.Module | MixedLayer, adapters: list[str]) -> Iterator[None
             layer.lora_B[name], layer.lora_AB[name], layer.lora_variant[name] = lora_b, mixer, variant
 
 
-def attach_mixer(layer: LoraLayer, adapter_name: str, mixer: AnyMixer) -> None:
-    """Put `mixer` between A and B of one adapter of one of PEFT's layers, which becomes a MixedLayer.
-
-    Raises:
-        AdapterError: PEFT has no variants for this kind of layer.
-    """
-    if not isinstance(layer, MixedLayer):
-        # From now on the same class with two methods more: it may hold plain adapters already, and be held by others.
-        layer.__class__ = _mixed_class(layer)
-    dora = adapter_name in layer.lora_variant
-    variant = MixedDoraVariant() if dora else MixedVariant()
-    MixedVariant.init(layer, adapter_name, mixer=mixer)
-    layer.lora_variant[adapter_name] = variant
-
-
-def detach_mixer(layer: nn.Module, adapter_name: str) -> None:
-    """Take the mixer of this adapter out of this layer, if there is one; the adapter is then to be made anew."""
-    if isinstance(layer, MixedLayer) and adapter_name in layer.lora_AB:
-        del layer.lora_AB[adapter_name], layer.lora_variant[adapter_name]
-
-
 def has_mixer(module: nn.Module, adapter_name: str | None = None) -> bool:
     """Tell whether any layer inside `module` has a mixer, in this adapter or in any."""
     mixed = [layer.lora_AB for layer in module.modules() if isinstance(layer, MixedLayer)]
     return any(mixers and (adapter_name is None or adapter_name in mixers) for mixers in mixed)
-
-
-def _mixed_class(layer: LoraLayer) -> type[MixedLayer]:
-    if type(layer) is Linear:
-        return MixedLinear
-    from .quantised import MIXED_CLASSES
-
-    if type(layer) not in MIXED_CLASSES:
-        raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
-    return MIXED_CLASSES[type(layer)]

@@ -14,8 +14,9 @@ from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import nn
 
 from ..errors import AdapterError
+from .attach import attach_mixer, detach_mixer
 from .config import MosLoraConfig
-from .layer import MixedLayer, attach_mixer, detach_mixer, folded
+from .layer import MixedLayer, folded
 from .loading import guard
 from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
 from .targets import check_targets
