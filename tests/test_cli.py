@@ -173,14 +173,13 @@ def test_a_missing_package_says_what_to_install(
     assert "'vlmeval' is missing: run 'bash scripts/install.sh'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("package", ["typer", "click"])
-def test_without_its_packages_the_command_says_what_to_install(package: str) -> None:
+def test_without_its_packages_the_command_says_what_to_install() -> None:
     """As after `pip install` of the adapter alone."""
-    code = f"import sys; sys.modules[{package!r}] = None\nfrom moslora_xtuner.__main__ import main; main()"
+    code = "import sys; sys.modules['typer'] = None\nfrom moslora_xtuner.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
     assert done.returncode == errors.SetupError.exit_code
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert done.stderr.startswith(f"error: the command needs {package!r}")
+    assert done.stderr.startswith("error: the command needs 'typer'")
     assert "moslora-xtuner[cli]" in done.stderr
 
 

@@ -42,12 +42,14 @@ class Contents:
     layers: dict[str, Layer]
     others: dict[str, Tensor]
     problems: list[str]
+    adapters: set[str | None] = field(default_factory=set)
+    """The adapters' names that the keys hold; None where they hold none, as PEFT saves them."""
 
 
 def take_apart(tensors: Mapping[str, Tensor]) -> Contents:
     """Sort an adapter's tensors by layer; keys may hold the adapter's name, the same in all."""
     contents = Contents({}, {}, [])
-    names = set()
+    names = contents.adapters
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
@@ -211,8 +213,10 @@ def _other_problems(config: Mapping[str, Any], others: Mapping[str, Tensor]) -> 
 
 def _other_kind(config: Mapping[str, Any], key: str) -> str | None:
     name = key.removeprefix(PREFIX)
+    above = [name[: dot.start()] for dot in re.finditer(r"\.", name)]
     for module in config.get("modules_to_save") or ():
-        if re.match(rf"(^|.*\.){module}($|\..*)", name):
+        # PEFT's rule is the end of the name, so "norm" means input_layernorm too.
+        if any(path.endswith(module) for path in above):
             return f"module {module}"
     if config.get("trainable_token_indices") and ("trainable_tokens" in name or "token_adapter" in name):
         return "trained tokens"

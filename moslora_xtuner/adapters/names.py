@@ -21,8 +21,8 @@ _FUSED = re.compile(r"(?:^|\.)\d+[A-Za-z_]")
 _BARE = re.compile(r"\.\d+\.(?:gate|up|down)_proj$")
 _TORN = re.compile(r"lora_(?:A|B|AB)eight$|(?<!\.lora)_(?:A|B|AB)\.weight$|\.(?:ora|ra|a)_(?:A|B|AB)\.weight$")
 ADVICE = (
-    "if PEFT up to 0.17 saved it under an adapter's name like w, m, q, lora, mlp or self, it has cut that out of the "
-    "tensors' names: save it again from the training, as 'default' or with peft 0.18"
+    "PEFT would load none of such names. If PEFT up to 0.17 saved it under an adapter's name like w, m, q, lora, mlp "
+    "or self, it has cut that out of the tensors' names: save it again, as 'default' or with peft 0.18"
 )
 
 
@@ -35,6 +35,7 @@ def name_problems(config: Mapping[str, Any], contents: Contents, folder: str) ->
     problems = [f"{key} is torn" for key in contents.others if _TORN.search(key)]
     problems += [f"{key} does not begin with {PREFIX}" for key in keys if not key.startswith(PREFIX)]
     problems += [f"{name} has a number and a name in one" for name in contents.layers if _FUSED.search(name)]
+    problems += [f"its tensors' names hold the adapter's, {name!r}" for name in contents.adapters if name]
     if config.get("peft_version"):
         return problems
     if _is_of_transformers(config):
@@ -45,5 +46,6 @@ def name_problems(config: Mapping[str, Any], contents: Contents, folder: str) ->
 
 
 def _is_of_transformers(config: Mapping[str, Any]) -> bool:
-    library = (config.get("auto_mapping") or {}).get("parent_library") or ""
-    return bool(config.get("task_type")) or library.startswith("transformers")
+    mapping = config.get("auto_mapping")
+    library = mapping.get("parent_library") if isinstance(mapping, Mapping) else None
+    return bool(config.get("task_type")) or str(library).startswith("transformers")

@@ -14,7 +14,7 @@ from typing import Any
 
 _FLAGS = ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "freeze_mixer", "allow_zero_mixer")
 _BIASES = ("none", "all", "lora_only")
-_NAMES = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+_NAMES = ("target_modules", "exclude_modules", "layers_pattern")
 
 
 def is_rank(value: object) -> bool:
@@ -42,15 +42,19 @@ def value_problems(config: Mapping[str, Any]) -> list[str]:
         expect(name, lambda value: isinstance(value, bool), "true or false")
     for name in _NAMES:
         expect(name, lambda value: value is None or _is_names(value), "a text or a list of texts")
+    expect("modules_to_save", lambda value: value is None or _is_list(value, str), "a list of texts")
+    expect("layers_to_transform", lambda v: v is None or isinstance(v, int) or _is_list(v, int), "a list of numbers")
     problems += _pattern_problems(config, "rank_pattern", is_rank, "a whole number from 1 on")
     problems += _pattern_problems(config, "alpha_pattern", _is_finite, "a finite number")
     return problems + [f"{where} has a broken pattern: {fault}" for where, fault in _broken(config)]
 
 
 def _is_names(value: object) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in value)
-    )
+    return isinstance(value, str) or _is_list(value, str)
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(entry, kind) for entry in value)
 
 
 def _pattern_problems(config: Mapping[str, Any], name: str, fits: Callable[[Any], bool], wanted: str) -> list[str]:

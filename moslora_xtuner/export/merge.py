@@ -64,9 +64,9 @@ def _export_lora(parts: Parts, out: Path, name: str) -> Path:
     if not any(adapters.values()):
         raise ExportError("this is a base model without adapters: there is no LoRA to write")
     with atomic_folder(out, kind="export") as folder:
-        for name, adapter in adapters.items():
+        for place, adapter in adapters.items():
             if adapter is not None:
-                fold_adapter(adapter, folder / name)
+                fold_adapter(adapter, folder / place)
         shutil.copytree(parts.projector, folder / PROJECTOR)
         (folder / FORM).write_text(json.dumps({**_form(parts, name), "format": "lora"}, indent=2) + "\n")
     return out

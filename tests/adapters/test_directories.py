@@ -50,6 +50,7 @@ BOTH: dict[str, tuple[Callable[[State], object], str]] = {
     "a weight of the base": (lambda s: s.update({f"{LAYER}.base_layer.weight": torch.ones(32, 32)}), "base_layer"),
     "a weight without a place": (lambda s: s.update({"optimizer.step": torch.ones(1)}), r"optimizer\.step"),
     "the names of two adapters": (lambda s: s.update({A.replace(".weight", ".x.weight"): s[A] + 1}), r"\.x|twice"),
+    "the adapter's name in all": (lambda s: rename(s, lambda k: k.replace(".weight", ".x.weight")), "'x'|missing"),
     "no tensor at all": (lambda s: s.clear(), "no adapter weights|missing"),
     "torn names": (lambda s: rename(s, lambda k: k.replace(".lora_A.weight", ".lora_Aeight")), "lora_A"),
     "no prefix": (lambda s: rename(s, lambda k: k.removeprefix("base_model.model.")), "base_model|missing"),
@@ -84,6 +85,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "DoRA": ({"use_dora": True}, "magnitude"),
     "a module to save": ({"modules_to_save": ["lm_head"]}, "lm_head"),
     "bias": ({"bias": "some"}, "bias='some'"),
+    "modules in a text": ({"modules_to_save": "lm_head"}, "modules_to_save='lm_head'"),
+    "layers in a text": ({"layers_to_transform": "all"}, "layers_to_transform='all'"),
     "dropout": ({"lora_dropout": 2}, "lora_dropout=2"),
     "lower case": ({"peft_type": "moslora"}, "'MOSLORA'"),
 }

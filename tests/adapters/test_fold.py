@@ -38,6 +38,8 @@ CASES = [
     {"mixer_init": "orthogonal", "freeze_mixer": True},
     {"lora_bias": True},
     {"modules_to_save": ["lm_head"]},
+    {"modules_to_save": ["norm"], "bias": "all"},
+    {"trainable_token_indices": [1, 5]},
     {"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 6}},
 ]
 

@@ -119,6 +119,7 @@ def test_lora_export_is_exact_in_stock_peft(
     """Another Python that never hears of this package."""
     model, run = tuned
     lora = export(run, tmp_path / "lora", format="lora")
+    assert json.loads((lora / "moslora_export.json").read_text())["name"] == run.name
     ids = ids_of(llama3_tokenizer, None)
     save_file({"ids": ids, "pixels": pixels()}, tmp_path / "in.safetensors")
     script = [
