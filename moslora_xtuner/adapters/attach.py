@@ -1,4 +1,4 @@
-"""A mixer put into one of PEFT's layers, and taken out of it."""
+"""A mixer joins an adapter of one of PEFT's layers, and leaves it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def detach_mixer(layer: nn.Module, adapter_name: str) -> None:
 def _mixed_class(layer: LoraLayer) -> type[MixedLayer]:
     if type(layer) is Linear:
         return MixedLinear
-    from .quantised import MIXED_CLASSES  # and with it bitsandbytes, where a quantised layer has brought it already
+    from .quantised import MIXED_CLASSES
 
     if type(layer) not in MIXED_CLASSES:
         raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")

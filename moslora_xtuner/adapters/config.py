@@ -122,8 +122,6 @@ class MosLoraConfig(LoraConfig):
                 f"init_lora_weights={self.init_lora_weights!r} sets B A, not B M A, against the base: "
                 "use True, False or 'gaussian'"
             )
-        if self.use_dora and self.init_lora_weights is False:
-            problems.append("use_dora with init_lora_weights=False takes the magnitude of B A, not of B M A")
         if self.bias == "lora_only" and not hasattr(LoraModel, "_get_learnable_bias_state_dict"):
             # Work-around, up to peft 0.18 at least: LoraModel looks for the bias beside lora_A, not in base_layer.
             problems.append("bias='lora_only' is trained and then not saved by this peft: use 'none' or 'all'")

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
+from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import nn
 
@@ -78,6 +79,10 @@ class MosLoraModel(LoraModel):
             layer = getattr(parent, target_name)
             mixer = _build_mixer(lora_config, adapter_name, layer, current_key)
             attach_mixer(layer, adapter_name, mixer)
+            if lora_config.use_dora and lora_config.init_lora_weights is False:
+                # PEFT has taken the magnitude of W0 + s B A; with every other start B, or M, is zero.
+                with folded(layer, [adapter_name]):
+                    DoraLinearVariant.init(layer, adapter_name)
             if lora_config.mixer_init == "flora":
                 _draw_flora_factors(adapter_name, layer, current_key)
 

@@ -52,7 +52,6 @@ def test_in_memory_lora_on_disk_moslora() -> None:
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"init_lora_weights": "olora"}, "olora"),
         ({"init_lora_weights": "orthogonal"}, "orthogonal"),
-        ({"use_dora": True, "init_lora_weights": False}, "magnitude"),
     ],
 )
 def test_contradictions_are_refused_by_name(settings: dict[str, Any], words: str) -> None:

@@ -219,5 +219,19 @@ def test_dora_uses_the_mixed_delta(holds: Holds) -> None:
         assert relative(model(x), wanted) < 2e-6
 
 
+@pytest.mark.parametrize("mixer", ["learned", "butterfly"])
+def test_dora_over_a_b_that_is_not_zero_starts_with_the_magnitude_of_the_mixed_weight(mixer: str) -> None:
+    torch.manual_seed(11)
+    settings_ = {"lora_alpha": 8, "target_modules": ["proj"], "use_dora": True, "init_lora_weights": False}
+    model = get_peft_model(OneLinear(16, 12), MosLoraConfig(r=4, mixer=mixer, **settings_))  # type: ignore[arg-type]
+    layer = model.base_model.model.proj
+    a, b = layer.lora_A["default"].weight.double(), raw_b(layer).double()
+    v = layer.base_layer.weight.double() + 2.0 * b @ paper_m(mixer, layer, 4) @ a
+    assert relative(layer.lora_magnitude_vector["default"].weight, v.norm(dim=1).detach()) < 1e-6
+    assert layer.lora_magnitude_vector["default"].weight.requires_grad
+    x = torch.randn(6, 16)
+    assert relative(model(x), (x.double() @ v.T + layer.base_layer.bias.double()).detach()) < 1e-6
+
+
 def test_the_tuner_is_ours() -> None:
     assert isinstance(adapted(4, 4, 2, seed=0).base_model, MosLoraModel)

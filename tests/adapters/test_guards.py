@@ -223,6 +223,17 @@ def test_an_adapter_cannot_lose_its_mixer_by_being_made_anew(trained: Trained) -
         layer.update_layer("default", 2, lora_alpha=2)
 
 
+def test_an_arrow_router_beside_a_mixer_is_refused(llama: Llama) -> None:
+    try:
+        from peft.tuners.lora.config import ArrowConfig
+    except ImportError:
+        pytest.skip("this peft has no Arrow router")
+    router = LoraConfig(r=4, target_modules=["q_proj"], arrow_config=ArrowConfig(top_k=1))
+    model = get_peft_model(llama(), MosLoraConfig(r=4, target_modules=["q_proj"]), adapter_name="task_0")
+    with pytest.raises(AdapterError, match="Arrow"):
+        model.add_adapter("arrow_router", router)
+
+
 def test_the_conversion_to_lora_is_of_the_mixed_delta(saved: Callable[..., Any], llama: Llama, tmp_path: Path) -> None:
     convert = pytest.importorskip("peft.tuners.lora.conversion", reason="peft up to 0.18 converts nothing")
     for settings in ({}, {"mixer": "butterfly"}):

@@ -120,10 +120,14 @@ def test_the_experts_of_a_mixture_are_mixed_as_layers_or_refused_in_words(target
     config = transformers.MixtralConfig(num_attention_heads=4, num_key_value_heads=2, **MIXTRAL)
     model = transformers.MixtralForCausalLM(config).eval()
     base = copy.deepcopy(model)
+    mixers = MosLoraConfig(r=4, target_modules=targets)
+    before = copy.deepcopy(mixers)
     try:
-        adapted = get_peft_model(model, MosLoraConfig(r=4, target_modules=targets)).eval()
+        adapted = get_peft_model(model, mixers).eval()
     except AdapterError:
         assert untouched(model)
+        assert mixers.target_modules == before.target_modules
+        assert not mixers.target_parameters
         return
     except ValueError as error:
         if "not found in the base model" not in str(error):  # stock's own words for a name that no layer has
