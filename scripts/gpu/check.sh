@@ -76,7 +76,7 @@ part() { # part NAME SECONDS SCRIPT ARGUMENTS...: within what is left of the who
     fi
     printf '\ncheck: == %s (at most %d s)\n' "$name" $((limit < left ? limit : left))
     timeout --kill-after=5 $((limit < left ? limit : left)) "$PYTHON" "$ROOT/scripts/$1" "${@:2}" 2>&1 |
-        grep --line-buffered -vE '\[(INFO|WARNING)\]|UserWarning|FutureWarning|deprecated|^  (warnings\.|return )'
+        grep --line-buffered -vE '\[(INFO|WARNING)\]|^ +["}]|^\}$|^	 self\.|^\*+$|UserWarning|FutureWarning|deprecated|^  (warnings\.|return )'
     status=${PIPESTATUS[0]}
     printf 'check: %s ended with status %d after %d s\n' "$name" "$status" $((SECONDS - start))
     ((status == 0)) || failed+=("$name")
@@ -107,7 +107,7 @@ part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "
 part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
 part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" "${eval[@]}" --questions 16 --repeats 1 \
     --out "$OUT/eval.json"
-part memory-nf4 "$(scaled 70)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
+part memory-nf4 "$(scaled 100)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \
     --tokens "$tokens" "${few[@]}"
 printf '\ncheck: %d s in all; %s\n' $((SECONDS - began)) "${failed[*]:+NOT well: ${failed[*]}}"
 ((${#failed[@]} == 0))

@@ -227,7 +227,7 @@ def test_a_plain_lora_loads_as_in_stock(llama: Llama, tmp_path: Path) -> None:
 
 
 def test_the_doors_keep_their_signatures() -> None:
-    from moslora_xtuner.adapters import doors
+    from moslora_xtuner.adapters.loading import doors
 
     assert inspect.signature(PeftModel.load_adapter) == inspect.signature(doors._stock_load_adapter)
     assert "model_id" in inspect.signature(PeftModel.from_pretrained).parameters
