@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from ..errors import AdapterError
 
 
-def mixer_generator(layer_name: str, adapter_name: str) -> torch.Generator:
+def mixer_generator(layer_name: str) -> torch.Generator:
     """Return a CPU generator for one layer's mixer, seeded by the global state and the layer's name.
 
     The global generator is read and not advanced. So under one `torch.manual_seed` LoRA and MoSLoRA start
-    from the same A and see the same later draws (dropout, shuffling), and every layer has its own draw.
+    from the same A and see the same later draws (dropout, shuffling), and every layer has its own draw. What the
+    adapter is called makes no difference, as in PEFT; the draw of its A has moved the state for the next one.
     """
     digest = hashlib.sha256(bytes(torch.random.get_rng_state().tolist()))
-    digest.update(f"{layer_name}\0{adapter_name}".encode())
+    digest.update(f"{layer_name}\0default".encode())
     generator = torch.Generator(device="cpu")
     generator.manual_seed(int.from_bytes(digest.digest()[:8], "little"))
     return generator

@@ -122,14 +122,14 @@ def _build_mixer(
     mixer = LearnedMixer(r, frozen=config.freeze_mixer, dtype=dtype, device=factor.device)
     if not mixer.weight.is_meta:
         assert config.mixer_init is not None  # MosLoraConfig sets it for a learned mixer
-        start = initial_mixer(config.mixer_init, r, mixer_generator(layer_name, adapter_name))
+        start = initial_mixer(config.mixer_init, r, mixer_generator(layer_name))
         mixer.weight.data.copy_(start)
     return mixer
 
 
 def _draw_flora_factors(adapter_name: str, layer: LoraLayer, layer_name: str) -> None:
     """Draw A and B of a layer, both; the mixer between them is zero, so the model starts as the base."""
-    generator = mixer_generator(layer_name, adapter_name)
+    generator = mixer_generator(layer_name)
     factors: tuple[nn.Parameter, nn.Parameter] = (
         layer.lora_A[adapter_name].weight,
         layer.lora_B[adapter_name].weight,

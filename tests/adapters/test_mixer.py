@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -73,11 +74,29 @@ def test_deterministic_under_the_seed_and_own_for_each_layer(llama: Callable[...
     assert all(not torch.equal(a, b) for i, a in enumerate(tensors) for b in tensors[:i])
 
 
-def test_the_adapter_name_changes_the_draw(llama: Callable[..., nn.Module]) -> None:
+@pytest.mark.parametrize("options", [{}, {"mixer_init": "flora"}, {"freeze_mixer": True, "mixer_init": "orthogonal"}])
+def test_the_name_of_an_adapter_makes_no_difference_and_the_next_one_has_its_own_draw(
+    llama: Callable[..., nn.Module], options: dict[str, Any]
+) -> None:
+    config = MosLoraConfig(r=8, target_modules=TARGETS, **options)
+    drawn = []
+    for name in ("default", "other"):
+        base = llama()
+        torch.manual_seed(3)
+        model = get_peft_model(base, config, adapter_name=name)
+        model.add_adapter("next", config)
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        drawn.append({key.replace(f".{name}.", ".first."): value for key, value in tensors.items() if "lora_" in key})
+    assert drawn[0].keys() == drawn[1].keys()
+    assert all(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
+    factors = [key for key in drawn[0] if "lora_A.first" in key]
+    factors += [key for key in drawn[0] if "lora_AB.first" in key and options.get("mixer_init") != "flora"]
+    assert not any(torch.equal(drawn[0][key], drawn[0][key.replace(".first.", ".next.")]) for key in factors)
+
+
+def test_a_draw_leaves_the_random_state() -> None:
     state = torch.random.get_rng_state()
-    a = torch.rand(4, generator=mixer_generator("layers.0.q_proj", "a"))
-    b = torch.rand(4, generator=mixer_generator("layers.0.q_proj", "b"))
-    assert not torch.equal(a, b)
+    torch.rand(4, generator=mixer_generator("layers.0.q_proj"))
     assert torch.equal(state, torch.random.get_rng_state())
 
 
