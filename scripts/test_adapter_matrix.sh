@@ -21,10 +21,9 @@ declare -A SETS=(
     [peft-0.18.1]="peft==0.18.1 transformers==4.48.0 torchao==0.15.0"
     [peft-0.18.1-transformers-newest]="peft==0.18.1 transformers torchao==0.15.0"
     [peft-0.21.2]="peft==0.21.2 transformers==4.48.0 torchao"
-    [peft-0.21.2-transformers-newest]="peft==0.21.2 transformers torchao"
     [newest]="peft transformers torchao"
 )
-ORDER=(peft-0.17.1 peft-0.18.1 peft-0.18.1-transformers-newest peft-0.21.2 peft-0.21.2-transformers-newest newest)
+ORDER=(peft-0.17.1 peft-0.18.1 peft-0.18.1-transformers-newest peft-0.21.2 newest)
 
 die() {
     printf 'error: %s\n' "$*" >&2
