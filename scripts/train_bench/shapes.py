@@ -170,7 +170,9 @@ def _quantise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
             layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, quant_type="nf4",
             compress_statistics=True, device="meta",
         )  # fmt: skip
-        made.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True).to(device)
+        made.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True).to(
+            device
+        )
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, made)
     model.is_loaded_in_4bit = True
