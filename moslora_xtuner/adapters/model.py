@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import AdapterError
 from .attach import attach_mixer, detach_mixer
 from .config import MosLoraConfig
+from .directory.names import check_name
 from .layer import MixedLayer, folded
 from .loading.incoming import guard
 from .mixer import ButterflyMixer, LearnedMixer, flora_factor, initial_mixer, mixer_generator
@@ -31,13 +32,14 @@ class MosLoraModel(LoraModel):
         AdapterError: a target is no Linear, Conv1D of transformers or quantised Linear; nothing is changed then.
     """
 
-    _incoming: Mapping[str, Any] | None = None
+    _injected: tuple[str, Mapping[str, Any] | None] = ("default", None)
+    """The adapter that is being put in: its name, and the weights that say where it goes."""
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's inject_adapter; a MosLoraConfig that is refused keeps the targets that it came with."""
         config = self.peft_config[adapter_name]
         before = copy.deepcopy(vars(config)) if isinstance(config, MosLoraConfig) else None
-        self._incoming = kwargs.get("state_dict")
+        self._injected = (adapter_name, kwargs.get("state_dict"))
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except AdapterError:
@@ -45,7 +47,7 @@ class MosLoraModel(LoraModel):
                 config.__dict__.update(before)
             raise
         finally:
-            self._incoming = None
+            del self._injected
 
     def _check_new_adapter_config(self, config: LoraConfig) -> None:
         super()._check_new_adapter_config(config)
@@ -59,7 +61,10 @@ class MosLoraModel(LoraModel):
         if isinstance(peft_config, MosLoraConfig):
             # The last stop before layers are made: PEFT has rewritten the targets for this model, all but these.
             _maybe_include_all_linear_layers(peft_config, model)
-            check_targets(self, peft_config, model, self._incoming)
+            adapter_name, incoming = self._injected
+            targeted = check_targets(self, peft_config, model, incoming)
+            if not peft_config.inference_mode:
+                check_name(adapter_name, targeted)
 
     def _create_and_replace(  # type: ignore[override]
         self,

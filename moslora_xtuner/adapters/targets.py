@@ -17,8 +17,8 @@ from .config import MosLoraConfig
 
 def check_targets(
     tuner: LoraModel, config: MosLoraConfig, model: nn.Module, incoming: Mapping[str, Any] | None = None
-) -> None:
-    """Check every layer that `config`, or the weights that are `incoming`, would adapt.
+) -> list[str]:
+    """Check every layer that `config`, or the weights that are `incoming`, would adapt, and return their names.
 
     Raises:
         AdapterError: one of them is no Linear, or PEFT means parameters of the model instead of layers.
@@ -31,11 +31,12 @@ def check_targets(
         )
     inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
     named = {name.rsplit(f".{tuner.prefix}", 1)[0] for name in incoming or ()}
-    unfit = []
+    targeted, unfit = [], []
     for name, module in model.named_modules():
         if not name or name.startswith(inside):
             continue
         if name in named if incoming is not None else tuner._check_target_module_exists(config, name):
+            targeted.append(name)
             base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
             if not _fits(base, config):
                 unfit.append(f"{name} ({type(base).__name__})")
@@ -44,6 +45,7 @@ def check_targets(
             "a mixer fits Linear layers (also quantised ones, and Conv1D of transformers), and target_modules "
             f"matches others: {', '.join(unfit)}; name the Linear layers inside them"
         )
+    return targeted
 
 
 def _fits(base: nn.Module, config: MosLoraConfig) -> bool:

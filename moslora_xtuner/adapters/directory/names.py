@@ -8,9 +8,13 @@ at the end alone and writes `peft_version`). Under the names `w`, `m`, `q`, `lor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import peft
+from packaging.version import Version
+
+from ...errors import AdapterError
 from .contents import PREFIX, Contents
 
 _EATEN_WHOLE = (
@@ -24,6 +28,23 @@ ADVICE = (
     "PEFT would load none of such names. If PEFT up to 0.17 saved it under an adapter's name like w, m, q, lora, mlp "
     "or self, it has cut that out of the tensors' names: save it again, as 'default' or with peft 0.18"
 )
+
+
+def check_name(adapter_name: str, layers: Iterable[str]) -> None:
+    """Stop an adapter on these layers whose tensors the installed PEFT would save under damaged names.
+
+    Raises:
+        AdapterError: it would; nothing has been trained yet.
+    """
+    if Version(peft.__version__) >= Version("0.18"):
+        return
+    for layer in layers:
+        key = f"{PREFIX}{layer}.lora_AB.{adapter_name}.weight"
+        if key.count(f".{adapter_name}") > 1:
+            raise AdapterError(
+                f"an adapter called {adapter_name!r} would be lost when it is saved: peft {peft.__version__} cuts "
+                f"'.{adapter_name}' out of names like {key}; call it otherwise, or take peft 0.18"
+            )
 
 
 def name_problems(config: Mapping[str, Any], contents: Contents, folder: str) -> list[str]:
