@@ -38,7 +38,7 @@ if [[ ${1:-} == --write ]]; then
     shift
 fi
 (($#)) || set -- "${ORDER[@]}"
-PACKAGES="torch numpy accelerate bitsandbytes pytest hypothesis typer"
+PACKAGES="torch numpy accelerate bitsandbytes pytest pytest-xdist hypothesis typer"
 PINS="$(grep -E "^(${PACKAGES// /|})==" "$ROOT/constraints.txt")"
 failed=()
 figures="$(mktemp -d)"
@@ -58,7 +58,7 @@ for name in "$@"; do
     versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"
     printf 'matrix: %s (%s)\n' "$name" "$versions"
     # Not installed there: the sources alone, from this clone.
-    PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -p no:cacheprovider -o junit_family=xunit1 --junitxml="$figures/$versions.xml" \
+    PYTHONPATH="$ROOT" "$place/bin/python" -m pytest -q -n 2 --dist loadfile -p no:cacheprovider -o junit_family=xunit1 --junitxml="$figures/$versions.xml" \
         "$ROOT/tests/adapters" || failed+=("$name")
     PYTHONPATH="$ROOT" "$place/bin/python" "$ROOT/scripts/adapter_crossing.py" save "$figures/saved/$name" || failed+=("$name")
 done
