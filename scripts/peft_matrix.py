@@ -70,7 +70,9 @@ def _source(folder: Path) -> Path:
     import peft
 
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
-    subprocess.run([*pip, f"peft=={peft.__version__}", "-d", str(folder)], check=True)
+    fetched = subprocess.run([*pip, f"peft=={peft.__version__}", "-d", str(folder)], capture_output=True, text=True)
+    if fetched.returncode:
+        raise SystemExit(f"error: pip cannot fetch the release; give --source ({fetched.stderr.strip()[-300:]})")
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     return next(path for path in folder.iterdir() if path.is_dir())
