@@ -134,10 +134,10 @@ class MosLoraLLaVA(LLaVAModel):
 
     def compute_loss(self, data: dict[str, Any], data_samples: Any = None) -> dict[str, torch.Tensor]:
         """The loss of a batch with `inputs_embeds` and `labels`, all logits at once or in chunks."""
-        causal = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+        causal: Any = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
         head = causal.get_output_embeddings()
         if not self.chunked_loss or is_trained(head):
-            return super().compute_loss(data, data_samples)  # type: ignore[no-any-return]
+            return super().compute_loss(data, data_samples)
         inputs = {name: value for name, value in data.items() if name != "labels"}
         states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
         return {"loss": chunked_loss(states, data["labels"], head)}

@@ -44,7 +44,7 @@ def chunked_loss(hidden: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
     states, targets = labelled(hidden, labels)
     if not len(targets):
         return hidden.sum() * float("nan")  # as the mean over nothing; the training stops at it
-    return _ChunkedLoss.apply(states, targets, head) / len(targets)  # type: ignore[no-any-return]
+    return _ChunkedLoss.apply(states, targets, head) / len(targets)
 
 
 def is_trained(head: nn.Module) -> bool:
@@ -68,6 +68,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 loss = F.cross_entropy(logits.to(total.dtype), targets[places], reduction="sum")
                 if grads is not None:
                     loss.backward()  # the piece is the only leaf: the head is frozen
+                    assert piece.grad is not None
                     grads[places] = piece.grad
             total += loss.detach()
             start, size = start + size, max(1, CHUNK_LOGITS // logits.shape[-1])
