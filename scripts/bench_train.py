@@ -32,7 +32,7 @@ from train_bench import count  # noqa: E402
 from train_bench.batch import make_batch  # noqa: E402
 from train_bench.memory import peak_of  # noqa: E402
 from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder  # noqa: E402
-from train_bench.titles import TITLES  # noqa: E402
+from train_bench.table import step_table  # noqa: E402
 from train_bench.variants import VARIANTS, make  # noqa: E402
 
 import moslora_xtuner.plugin  # noqa: E402, F401  (the work-arounds that training on a CPU needs)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     shape = SHAPES[args.shape].cut(args.layers, args.rows, args.tokens)
     found = measure(shape, args.variants, args.repeats)
-    print(table(found))
+    print(described(found["machine"]), step_table(found), sep="\n")
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(found, indent=2) + "\n")
@@ -161,29 +161,6 @@ def measure(shape: Shape, names: Sequence[str], repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "rows": rows,
     }
-
-
-def table(found: dict[str, Any]) -> str:
-    """Markdown; ratios are to the first row."""
-    lines = [
-        described(found["machine"]),
-        f"{found['shape']}, {found['layers']} layers, {found['batch']['rows']} records, {found['batch']['tokens']:,} "
-        f"tokens, {found['dtype']}{', NF4' if found['four_bits'] else ''}; median of {found['repeats']}",
-        "",
-        "| | step, s | ratio | tokens/s | peak, GiB | ratio | head, GiB | saved, bytes a token and layer | "
-        "operations a token and layer | TFLOP/s | loss |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    first = found["rows"][0]
-    for row in found["rows"]:
-        lines.append(
-            f"| {TITLES[row['variant']]} | {row['step_s']:.3f} | {row['step_s'] / first['step_s']:.2f} | "
-            f"{row['tokens_per_s']:,.0f} | {row['peak_bytes'] / 2**30:.2f} | "
-            f"{row['peak_bytes'] / first['peak_bytes']:.2f} | {row['head_bytes'] / 2**30:.2f} | "
-            f"{row['saved_bytes_per_token_layer']:,.0f} | {row['operations_per_token_layer']:.3g} | "
-            f"{row['operations_per_step'] / row['step_s'] / 1e12:.3g} | {row['loss']:.4f} |"
-        )
-    return "\n".join(lines)
 
 
 def halve(model: Any) -> None:

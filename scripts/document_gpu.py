@@ -16,7 +16,7 @@ from typing import Any
 from eval_bench.titles import WAYS
 from gpu.machine import described
 from marked_tables import write_tables
-from train_bench.titles import TITLES
+from train_bench.table import step_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "gpu"
@@ -62,32 +62,12 @@ def adapter_table(results: Path) -> str:
     return "\n".join(lines)
 
 
-def step_table(part: str, results: Path) -> str:
-    """A training step; ratios are to the stock one."""
-    found = newest(part, results)
+def measured_step(part: str, results: Path) -> str:
+    """A training step beside the stock one."""
+    found, ceiling = newest(part, results), newest("ceiling", results)
     if found is None:
         return NOT_YET
-    ceiling = newest("ceiling", results)
-    rate = max((row["tflops"] for row in ceiling["rows"] if "tflops" in row), default=None) if ceiling else None
-    batch = found["batch"]
-    lines = [
-        f"{found['shape']}, {found['layers']} layers, {batch['rows']} records, {batch['tokens']:,} tokens, "
-        f"{found['dtype']}{', NF4' if found['four_bits'] else ''}, median of {found['repeats']} interleaved repeats.",
-        "",
-        "| | step, s | ratio | tokens/s | peak, GiB | ratio | head, GiB | saved, bytes a token and layer | TFLOP/s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    first = found["rows"][0]
-    for row in found["rows"]:
-        done = row["operations_per_step"] / row["step_s"] / 1e12
-        share = f" ({100 * done / rate:.0f} % of a product's {rate:.0f})" if rate else ""
-        lines.append(
-            f"| {TITLES[row['variant']]} | {row['step_s']:.3f} | {row['step_s'] / first['step_s']:.2f} | "
-            f"{row['tokens_per_s']:,.0f} | {row['peak_bytes'] / 2**30:.1f} | "
-            f"{row['peak_bytes'] / first['peak_bytes']:.2f} | {row['head_bytes'] / 2**30:.1f} | "
-            f"{row['saved_bytes_per_token_layer']:,.0f} | {done:.0f}{share} |"
-        )
-    return "\n".join(lines)
+    return step_table(found, max(row.get("tflops", 0) for row in ceiling["rows"]) if ceiling else None)
 
 
 def memory_table(results: Path) -> str:
@@ -160,8 +140,8 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
     """Every table by its mark."""
     return {
         "gpu-machine": lambda: machine_line(results),
-        "gpu-step": lambda: step_table("bench", results),
-        "gpu-step-nf4": lambda: step_table("nf4", results),
+        "gpu-step": lambda: measured_step("bench", results),
+        "gpu-step-nf4": lambda: measured_step("nf4", results),
         "gpu-memory": lambda: memory_table(results),
         "gpu-train": lambda: train_table(results),
         "gpu-answering": lambda: answer_table(results),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.utils.misc import get_object_from_string
+from train_bench.shapes import CLIP_L_336, SHAPES
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
 
@@ -16,21 +17,6 @@ from moslora_xtuner.training.plan.memory import GIB, Batch, Precision, Sharding,
 from moslora_xtuner.training.plan.shapes import part
 from moslora_xtuner.training.targets import useful_layers
 
-LLM = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
-VIT = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
 BUCKET = 100_000_000  # xtuner_configs/deepspeed/zero2.json
 ONE_CARD = {"llava_llama3_qmoslora"}
 LINE = re.compile(r"^Memory: .*?\n.*?\n(?=\"\"\")", re.MULTILINE)
@@ -43,11 +29,11 @@ def memory(path: Path) -> tuple[int, int, int, float] | None:
     config = Config.fromfile(path, import_custom_modules=False).to_dict()
     with torch.device("meta"):
         llm = (
-            LlamaForCausalLM(LlamaConfig(vocab_size=128256, **LLM))
+            LlamaForCausalLM(LlamaConfig(**SHAPES["llama3-8b"].llm))
             if "llama3" in path.stem
-            else InternLM2ForCausalLM(InternLM2Config(vocab_size=92544, bias=False, **LLM))
+            else InternLM2ForCausalLM(InternLM2Config(bias=False, **SHAPES["internlm2-7b"].llm))
         )
-        visual = CLIPVisionModel(CLIPVisionConfig(**VIT))
+        visual = CLIPVisionModel(CLIPVisionConfig(**CLIP_L_336))
     rows = config["train_dataloader"]["batch_size"]
     length = 640 if "pretrain" in path.stem else 2048  # a caption, or as long as prepare lets a record be
     gpus = 1 if path.stem in ONE_CARD else 4
