@@ -24,8 +24,8 @@ def step_table(found: dict[str, Any], rate: float | None = None) -> str:
         share = f" ({100 * done / rate:.0f} % of a product's {rate:.0f})" if rate else ""
         lines.append(
             f"| {TITLES[row['variant']]} | {row['step_s']:.3f} | {row['step_s'] / first['step_s']:.2f} | "
-            f"{row['tokens_per_s']:,.0f} | {row['peak_bytes'] / 2**30:.1f} | "
-            f"{row['peak_bytes'] / first['peak_bytes']:.2f} | {row['head_bytes'] / 2**30:.1f} | "
+            f"{row['tokens_per_s']:,.0f} | {row['peak_bytes'] / 2**30:.3g} | "
+            f"{row['peak_bytes'] / first['peak_bytes']:.2f} | {row['head_bytes'] / 2**30:.3g} | "
             f"{row['saved_bytes_per_token_layer']:,.0f} | {row['operations_per_token_layer']:.3g} | "
             f"{done:.3g}{share} | {row['loss']:.3f} |"
         )
