@@ -6,6 +6,7 @@ MosLoraConfig and a MOSLORA directory as they take any other. Nothing of XTuner 
 
 from __future__ import annotations
 
+from .attach import fuse
 from .config import MosLoraConfig
 from .directory.fold import fold_adapter, fold_state_dict
 from .layer import MixedLinear, has_mixer
@@ -18,6 +19,7 @@ __all__ = [
     "MosLoraModel",
     "fold_adapter",
     "fold_state_dict",
+    "fuse",
     "has_mixer",
 ]
 

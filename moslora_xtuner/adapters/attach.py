@@ -17,9 +17,7 @@ def attach_mixer(layer: LoraLayer, adapter_name: str, mixer: AnyMixer) -> None:
     Raises:
         AdapterError: PEFT has no variants for this kind of layer.
     """
-    if not isinstance(layer, MixedLayer):
-        # From now on the same class with two methods more: it may hold plain adapters already, and be held by others.
-        layer.__class__ = _mixed_class(layer)
+    _make_mixed(layer)
     dora = adapter_name in layer.lora_variant
     variant = MixedDoraVariant() if dora else MixedVariant()
     MixedVariant.init(layer, adapter_name, mixer=mixer)
@@ -30,6 +28,45 @@ def detach_mixer(layer: nn.Module, adapter_name: str) -> None:
     """Take the mixer of this adapter out of this layer, if there is one; the adapter is then to be made anew."""
     if isinstance(layer, MixedLayer) and adapter_name in layer.lora_AB:
         del layer.lora_AB[adapter_name], layer.lora_variant[adapter_name]
+
+
+def fuse(model: nn.Module, on: bool = True) -> int:
+    """Compute every adapter inside `model`, plain LoRA too, as one function that keeps less for backward (branch.py).
+
+    The function's value and gradients are the same up to rounding, with the same dropout. What it cannot do (DoRA,
+    several adapters at once, a batch with an adapter for each row) goes PEFT's own way, which is told once.
+
+    Args:
+        model: with adapters in it; adapters that are added to the same layers later are computed so too.
+        on: False puts all back to PEFT's own way.
+
+    Returns:
+        How many layers are computed so now.
+    """
+    count = 0
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and (isinstance(layer, MixedLayer) or on) and _fits(layer):
+            _make_mixed(layer).fused = on
+            count += on
+    return count
+
+
+def _fits(layer: LoraLayer) -> bool:
+    """Whether it is one of the kinds of layers that may have a mixer."""
+    try:
+        return isinstance(layer, MixedLayer) or _mixed_class(layer) is not None
+    except AdapterError:
+        return False
+
+
+def _make_mixed(layer: LoraLayer) -> MixedLayer:
+    if not isinstance(layer, MixedLayer):
+        # From now on the same class with more methods: it may hold plain adapters already, and be held by others.
+        layer.__class__ = _mixed_class(layer)
+    assert isinstance(layer, MixedLayer)
+    if not hasattr(layer, "lora_AB"):
+        layer.lora_AB = nn.ModuleDict()
+    return layer
 
 
 def _mixed_class(layer: LoraLayer) -> type[MixedLayer]:

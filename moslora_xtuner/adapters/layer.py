@@ -15,6 +15,7 @@ from peft.tuners.lora import Linear, LoraLayer
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .fused import fused_branch, why_plain
 from .mixer import AnyMixer
 
 if TYPE_CHECKING:
@@ -27,8 +28,16 @@ class MixedLayer(_Layer):
     """What a class of PEFT's LoRA layers becomes when a mixer joins it; nothing is added to its parameters."""
 
     lora_AB: nn.ModuleDict
+    fused = False
+    """Whether one adapter alone is computed as one function (branch.py) where that can be done."""
     # delete_adapter goes through this list; peft up to 0.18 forgets variants.
     other_param_names = (*LoraLayer.other_param_names, "lora_variant")
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The frozen layer's output and what the active adapters add to it; (..., d1) -> (..., d2)."""
+        if not self.fused or why_plain(self, x, args, kwargs):
+            return super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        return fused_branch(self, x)
 
     def update_layer(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's update_layer, for an adapter that has no mixer.

@@ -23,8 +23,6 @@ class MixedVariant(LoraVariant):
     @staticmethod
     def init(module: Any, adapter_name: str, *, mixer: nn.Module, **_: Any) -> None:  # type: ignore[override]
         """Put `mixer` between A and B."""
-        if not hasattr(module, "lora_AB"):
-            module.lora_AB = nn.ModuleDict()
         if "lora_AB" not in module.adapter_layer_names:
             # set_adapter, delete_adapter and moves between devices go through this list.
             module.adapter_layer_names = (*module.adapter_layer_names, "lora_AB")

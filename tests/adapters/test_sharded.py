@@ -18,6 +18,8 @@ KINDS = {
     "frozen": "MosLoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, mixer_init='orthogonal', freeze_mixer=True)",
     "butterfly": "MosLoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, mixer='butterfly')",
 }
+FUSED = ("stock, fused", "learned, fused", "butterfly, fused")
+KINDS |= {kind: KINDS[kind.removesuffix(", fused")] for kind in FUSED}
 
 HOWS = ("fsdp1", "fsdp2", "ddp")
 
@@ -30,15 +32,16 @@ from peft.utils.other import fsdp_auto_wrap_policy
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from conftest import IDS, LLAMA_TARGETS as TARGETS, build_llama, randomise
-from moslora_xtuner.adapters import MosLoraConfig
+from moslora_xtuner.adapters import MosLoraConfig, fuse
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 
 
-def run(config, how):
+def run(config, how, fused):
     torch.manual_seed(5)
     model = randomise(get_peft_model(build_llama(), eval(config))).train()
+    assert not fused or fuse(model) == 14
     if how == "fsdp1":
         policy, cpu = fsdp_auto_wrap_policy(model), torch.device("cpu")
         model = FullyShardedDataParallel(model, auto_wrap_policy=policy, use_orig_params=True, device_id=cpu)
@@ -70,7 +73,7 @@ found = {}
 for kind, config in KINDS.items():
     for how in ("one", *HOWS):
         try:
-            found[kind, how] = run(config, how)
+            found[kind, how] = run(config, how, kind in FUSED)
         except Exception as error:
             found[kind, how] = repr(error)
             break
@@ -89,7 +92,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dic
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}
     environment |= {"FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer", "GLOO_SOCKET_IFNAME": "lo"}
     script = folder / "script.py"
-    script.write_text(f"KINDS, HOWS = {KINDS!r}, {HOWS!r}\n{SCRIPT}")
+    script.write_text(f"KINDS, HOWS, FUSED = {KINDS!r}, {HOWS!r}, {FUSED!r}\n{SCRIPT}")
     running = [
         subprocess.Popen(
             [sys.executable, str(script), rank, str(folder)],

@@ -1,0 +1,278 @@
+"""Fused adapters in whole models against the same adapters in PEFT's own way: values, gradients, training, fallback."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from conftest import IDS, LLAMA_TARGETS, build_llama, randomise
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from moslora_xtuner.adapters import MosLoraConfig, fuse, fused
+from moslora_xtuner.adapters.branch import LowRankBranch
+
+KINDS: dict[str, Any] = {
+    "LoRA": LoraConfig,
+    "learned": MosLoraConfig,
+    "frozen mixer": lambda **given: MosLoraConfig(freeze_mixer=True, **given),
+    "butterfly": lambda **given: MosLoraConfig(mixer="butterfly", **given),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_told", set())
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """One entry for each fused branch that is computed."""
+    made: list[int] = []
+    apply = LowRankBranch.apply
+
+    def count(*given: Any) -> Any:
+        made.append(1)
+        return apply(*given)
+
+    monkeypatch.setattr(LowRankBranch, "apply", count)
+    yield made
+
+
+def tuned(kind: str, dropout: float = 0.1, dtype: torch.dtype = torch.float32, **options: Any) -> PeftModel:
+    settings = {"r": 4, "lora_alpha": 6, "target_modules": LLAMA_TARGETS, "lora_dropout": dropout, **options}
+    return randomise(get_peft_model(build_llama(), KINDS[kind](**settings))).to(dtype).train()
+
+
+def pair(model: PeftModel) -> tuple[PeftModel, PeftModel]:
+    """The model in PEFT's way, and a fused copy."""
+    other = copy.deepcopy(model)
+    assert fuse(other) == sum("lora_A.default.weight" in name for name, _ in model.named_parameters())
+    return model, other
+
+
+def step(model: Any, **context: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    torch.manual_seed(3)
+    with torch.autocast("cpu", torch.bfloat16, enabled=context.get("autocast", False)):
+        loss = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return loss.detach(), gradients
+
+
+def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor], within: float) -> None:
+    assert found.keys() == wanted.keys()
+    for name, right in wanted.items():
+        error = (found[name].double() - right.double()).norm() / right.double().norm()
+        assert error <= within, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_has_the_same_loss_and_gradients(kind: str, dropout: float, calls: list[int]) -> None:
+    plain, fast = pair(tuned(kind, dropout))
+    (wanted, gradients), before = step(plain), len(calls)
+    loss, found = step(fast)
+    assert (before, len(calls)) == (0, 2 * 7)
+    assert loss == pytest.approx(float(wanted), rel=1e-6)
+    assert_alike(found, gradients, 5e-6)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_checkpointing_the_same_mask_is_drawn_again(kind: str, reentrant: bool) -> None:
+    """Twice over: the block is computed again, and in it the mask is drawn again for backward."""
+    plain, fast = pair(tuned(kind, 0.3, torch.float64))
+    wanted = step(plain)[1]
+    for model in (plain, fast):
+        model.enable_input_require_grads()
+        model.base_model.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        assert_alike(step(model)[1], wanted, 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_steps_of_training_stay_together(kind: str) -> None:
+    losses = []
+    for model in pair(tuned(kind)):
+        optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+        torch.manual_seed(0)
+        seen = []
+        for _ in range(20):
+            loss = model(input_ids=IDS, labels=IDS).loss
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            seen.append(float(loss.detach()))
+        losses.append(seen)
+    assert losses[0][-1] < 0.7 * losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_as_near_to_float64_as_the_plain_way(kind: str, autocast: bool) -> None:
+    """Without dropout: bf16 rounds what is kept of x elsewhere, and the exact model has no bf16."""
+    adapter = torch.float32 if autocast else torch.bfloat16
+    model = tuned(kind, 0.0).to(torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(adapter)
+    exact = step(copy.deepcopy(model).double())[1]
+
+    def error(way: PeftModel) -> float:
+        made = step(way, autocast=autocast)[1]
+        assert made.keys() == exact.keys()
+        return max(float((made[n].double() - g).norm() / g.norm()) for n, g in exact.items())
+
+    plain, fast = pair(model)
+    assert error(fast) <= 1.3 * error(plain)
+
+
+def quantised(bits: int, dtype: torch.dtype) -> nn.ModuleDict:
+    torch.manual_seed(0)
+    if bits == 4:
+        layer: Any = bnb.nn.Linear4bit(64, 96, compute_dtype=dtype, compress_statistics=True, quant_type="nf4")
+    else:
+        layer = bnb.nn.Linear8bitLt(64, 96, has_fp16_weights=False)
+    layer.load_state_dict(nn.Linear(64, 96).state_dict())
+    model = nn.ModuleDict({"proj": layer}).to("cpu")  # the move quantises
+    setattr(model, f"is_loaded_in_{bits}bit", True)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_a_quantised_layer(kind: str, bits: int, dtype: torch.dtype, calls: list[int]) -> None:
+    config = KINDS[kind](r=8, lora_alpha=16, target_modules=["proj"], lora_dropout=0.2)
+    model = get_peft_model(quantised(bits, dtype), config)  # type: ignore[arg-type]
+    layer = randomise(model).base_model.model["proj"].train()
+    made = []
+    for on in (False, True):
+        assert fuse(model, on) == on
+        x = torch.linspace(-1, 1, 40 * 64).reshape(2, 20, 64).to(dtype).requires_grad_()
+        torch.manual_seed(1)
+        y = layer(x)
+        assert y.dtype == dtype
+        y.backward(torch.ones_like(y))
+        made.append([y.detach(), x.grad, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    assert len(calls) == 1
+    for found, wanted in zip(made[1], made[0], strict=True):
+        within = 1e-5 if dtype == torch.float32 else 2e-2
+        assert (found - wanted).float().norm() <= within * wanted.float().norm()
+
+
+def test_over_transformers_conv1d() -> None:
+    """GPT-2 keeps its weights the other way round."""
+    torch.manual_seed(0)
+    base = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=64, n_positions=16))
+    config = MosLoraConfig(r=4, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True, lora_dropout=0.1)
+    plain, fast = pair(randomise(get_peft_model(base, config)).train())
+    wanted, found = step(plain), step(fast)
+    assert found[0] == pytest.approx(float(wanted[0]), rel=1e-6)
+    assert_alike(found[1], wanted[1], 5e-6)
+
+
+def in_dora(model: PeftModel) -> dict[str, Any]:
+    return {}
+
+
+def with_two(model: PeftModel) -> dict[str, Any]:
+    model.add_adapter("second", model.peft_config["default"])
+    model.base_model.set_adapter(["default", "second"])
+    return {}
+
+
+def with_names(model: PeftModel) -> dict[str, Any]:
+    model.eval()
+    return {"adapter_names": ["default", "__base__"]}
+
+
+def with_hook(model: PeftModel) -> dict[str, Any]:
+    for name, module in model.named_modules():
+        if name.endswith("lora_A.default"):
+            module.register_forward_hook(lambda module, args, made: made * 2)
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare", "said"),
+    [
+        ({"use_dora": True}, in_dora, "DoraVariant"),
+        ({"lora_bias": True}, in_dora, "lora_bias"),
+        ({}, with_two, "more than one active adapter"),
+        ({}, with_names, "another adapter for each row"),
+        ({}, with_hook, "a hook"),
+    ],
+)
+def test_what_it_cannot_do_goes_pefts_way_and_is_told_once(
+    options: dict[str, Any], prepare: Callable[[PeftModel], dict[str, Any]], said: str, calls: list[int]
+) -> None:
+    model = tuned("learned", 0.0, **options)
+    given = prepare(model)
+    wanted = model(input_ids=IDS, **given).logits
+    assert fuse(model) == 14
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = [model(input_ids=IDS, **given).logits for _ in range(2)]
+    assert all(torch.equal(each, wanted) for each in found) and not calls
+    assert [said in str(each.message) for each in told if "separate operations" in str(each.message)] == [True]
+
+
+def test_torch_compile_takes_the_plain_way(calls: list[int]) -> None:
+    config = MosLoraConfig(r=4, target_modules=["proj"])
+    model = randomise(get_peft_model(nn.ModuleDict({"proj": nn.Linear(16, 16)}), config))  # type: ignore[arg-type]
+    fuse(model)
+    layer: Any = model.base_model.model["proj"]
+    x = torch.randn(3, 16)
+    compiled = torch.compile(layer, backend="eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+    assert len(calls) == 1  # the call that was not compiled
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_disabled_merged_and_put_back(kind: str, calls: list[int]) -> None:
+    model = tuned(kind).eval()
+    with torch.no_grad():
+        wanted = model(input_ids=IDS).logits
+        with model.disable_adapter():
+            base = model(input_ids=IDS).logits
+        fuse(model)
+        fused_logits = model(input_ids=IDS).logits
+        count = len(calls)
+        with model.disable_adapter():
+            assert torch.equal(model(input_ids=IDS).logits, base)
+        model.merge_adapter()
+        merged = model(input_ids=IDS).logits
+        model.unmerge_adapter()
+        assert (count, len(calls)) == (14, 14)
+        fuse(model, on=False)
+        torch.testing.assert_close(model(input_ids=IDS).logits, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(fused_logits, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(merged, wanted, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 14
+
+
+def test_nothing_of_it_is_saved(tmp_path: Any) -> None:
+    plain, fast = pair(tuned("learned"))
+    for model, name in ((plain, "plain"), (fast, "fast")):
+        model.save_pretrained(str(tmp_path / name))
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "fast" / file).read_bytes()
+
+
+def test_layers_that_cannot_have_a_mixer_are_left_as_they_are() -> None:
+    torch.manual_seed(0)
+    base = nn.ModuleDict({"proj": nn.Linear(8, 8), "conv": nn.Conv1d(4, 4, 1), "embed": nn.Embedding(8, 8)})
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["proj", "conv", "embed"]))  # type: ignore[arg-type]
+    kinds = [type(model.base_model.model[name]) for name in ("conv", "embed")]
+    assert fuse(model) == 1
+    assert [type(model.base_model.model[name]) for name in ("conv", "embed")] == kinds
