@@ -12,6 +12,7 @@ from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
 
+from .adapters import fuse
 from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
@@ -34,6 +35,8 @@ class MosLoraLLaVA(LLaVAModel):
             a head that is trained takes the plain way.
         skip_padding_mask: give the language model no attention mask where all padding is on the right: no labelled
             place can see it, and attention takes its faster kernels.
+        fused_adapters: compute each adapter, plain LoRA too, as one function that keeps less for backward
+            (adapters/branch.py); the same dropout, the same up to rounding.
         projector_weights: folder or `.safetensors` file of a pretrained projector, or an XTuner `.pth` whose
             names start with `projector.`; every name and shape must fit. None starts it at random.
         **options: of `xtuner.model.LLaVAModel`; `pretrained_pth` is refused because XTuner loads it without
@@ -53,6 +56,7 @@ class MosLoraLLaVA(LLaVAModel):
         projector_weights: str | None = None,
         chunked_loss: bool = False,
         skip_padding_mask: bool = False,
+        fused_adapters: bool = False,
         **options: Any,
     ) -> None:
         if options.get("pretrained_pth") is not None:
@@ -63,6 +67,8 @@ class MosLoraLLaVA(LLaVAModel):
         self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
+        if fused_adapters:
+            fuse(self)
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
 

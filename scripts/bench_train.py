@@ -37,6 +37,8 @@ from train_bench.variants import VARIANTS, make  # noqa: E402
 
 import moslora_xtuner.plugin  # noqa: E402, F401  (the work-arounds that training on a CPU needs)
 
+DEFAULT = ["stock_lora", "lora", "moslora", "lora_fast", "moslora_fast"]
+
 
 class Trainee:
     """A variant with its optimiser and its micro-batch."""
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, help="records of the micro-batch")
     parser.add_argument("--tokens", type=int, help="of the longest record, the picture's included")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["stock_lora", "lora", "moslora"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the same as JSON")
     args = parser.parse_args(arguments)
     shape = SHAPES[args.shape].cut(args.layers, args.rows, args.tokens)

@@ -23,6 +23,8 @@ def why_plain(layer: MixedLayer, x: Tensor, args: tuple[Any, ...], kwargs: dict[
 
     No adapter at work (none here, disabled, merged) is nothing to tell, and the plain way is the shortest then.
     """
+    if torch.compiler.is_compiling():
+        return "torch.compile"  # it fuses by itself, and cannot look into what is told
     active = [name for name in layer.active_adapters if name in layer.lora_A]
     if layer.disable_adapters or layer.merged or not active:
         return "no adapter"
@@ -51,8 +53,8 @@ def _reason(
         return "a factor that is more than a matrix (lora_bias, or quantised)"
     if any(_hooked(module) for module in _parts(layer, name)):
         return "a hook on a factor"
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return "torch.compile or torch.func"
+    if torch._C._are_functorch_transforms_active():
+        return "a transform of torch.func"
     if x.device.type not in ("cpu", "cuda"):
         return f"a device of the kind {x.device.type}"
     return None
@@ -78,7 +80,9 @@ def fused_branch(layer: MixedLayer, x: Tensor) -> Tensor:
     name = next(name for name in layer.active_adapters if name in layer.lora_A)
     a: Any = layer.lora_A[name].weight
     b: Any = layer.lora_B[name].weight
-    mixer, m, mixing = layer.lora_AB[name] if name in layer.lora_AB else None, None, Mixing.NONE
+    m: Any = None
+    mixing = Mixing.NONE
+    mixer = layer.lora_AB[name] if name in layer.lora_AB else None  # noqa: SIM401  (ModuleDict has no get)
     if isinstance(mixer, ButterflyMixer):
         mixing = Mixing.HALVES
     elif isinstance(mixer, LearnedMixer):

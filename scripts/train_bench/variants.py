@@ -18,7 +18,8 @@ from moslora_xtuner.model import MosLoraLLaVA
 from .shapes import CLIP_TARGETS, Shape
 
 DROPOUT = 0.05
-FAST = {"chunked_loss": True, "skip_padding_mask": True}
+HEAD = {"chunked_loss": True, "skip_padding_mask": True}
+FAST = {**HEAD, "fused_adapters": True}
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,16 @@ class Variant:
     stock: bool
 
 
-def adapters(shape: Shape, mixed: bool) -> dict[str, LoraConfig]:
-    """The two configs of Table 8, with or without an orthogonal mixer."""
-    kind: Any = MosLoraConfig if mixed else LoraConfig
-    mixer = {"mixer": "learned", "mixer_init": "orthogonal"} if mixed else {}
+MIXERS: dict[str, tuple[Any, dict[str, str]]] = {
+    "lora": (LoraConfig, {}),
+    "moslora": (MosLoraConfig, {"mixer": "learned", "mixer_init": "orthogonal"}),
+    "ts_mixing": (MosLoraConfig, {"mixer": "butterfly"}),
+}
+
+
+def adapters(shape: Shape, method: str) -> dict[str, LoraConfig]:
+    """The two configs of Table 8, with what `method` puts between A and B."""
+    kind, mixer = MIXERS[method]
     shared: dict[str, Any] = {"lora_dropout": DROPOUT, "bias": "none", **mixer}
     return {
         "llm_lora": kind(
@@ -47,7 +54,7 @@ def adapters(shape: Shape, mixed: bool) -> dict[str, LoraConfig]:
     }
 
 
-def _build(kind: Any, mixed: bool, checkpointing: bool, **options: Any) -> Callable[[Shape, Any, Any], nn.Module]:
+def _build(kind: Any, method: str, checkpointing: bool, **options: Any) -> Callable[[Shape, Any, Any], nn.Module]:
     def build(shape: Shape, llm: Any, visual_encoder: Any) -> nn.Module:
         torch.manual_seed(2)
         return kind(
@@ -57,21 +64,29 @@ def _build(kind: Any, mixed: bool, checkpointing: bool, **options: Any) -> Calla
             freeze_visual_encoder=True,
             use_activation_checkpointing=checkpointing,
             **options,
-            **adapters(shape, mixed),
+            **adapters(shape, method),
         )
 
     return build
 
 
+def _ours(method: str, checkpointing: bool = True, **options: Any) -> Variant:
+    return Variant(_build(MosLoraLLaVA, method, checkpointing, **options), False)
+
+
 VARIANTS = {
-    "stock_lora": Variant(_build(LLaVAModel, False, True), True),
-    "lora": Variant(_build(MosLoraLLaVA, False, True), False),
-    "moslora": Variant(_build(MosLoraLLaVA, True, True), False),
-    "lora_fast": Variant(_build(MosLoraLLaVA, False, True, **FAST), False),
-    "moslora_fast": Variant(_build(MosLoraLLaVA, True, True, **FAST), False),
-    "lora_kept": Variant(_build(MosLoraLLaVA, False, False), False),
-    "moslora_kept": Variant(_build(MosLoraLLaVA, True, False), False),
-    "moslora_fast_kept": Variant(_build(MosLoraLLaVA, True, False, **FAST), False),
+    "stock_lora": Variant(_build(LLaVAModel, "lora", True), True),
+    "lora": _ours("lora"),
+    "moslora": _ours("moslora"),
+    "moslora_head": _ours("moslora", **HEAD),
+    "lora_fast": _ours("lora", **FAST),
+    "moslora_fast": _ours("moslora", **FAST),
+    "ts_mixing_fast": _ours("ts_mixing", **FAST),
+    "lora_kept": _ours("lora", False),
+    "moslora_kept": _ours("moslora", False),
+    "moslora_head_kept": _ours("moslora", False, **HEAD),
+    "lora_fast_kept": _ours("lora", False, **FAST),
+    "moslora_fast_kept": _ours("moslora", False, **FAST),
 }
 
 

@@ -31,7 +31,7 @@ from peft import LoraConfig, get_peft_model
 from peft.utils.other import fsdp_auto_wrap_policy
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from conftest import IDS, LLAMA_TARGETS as TARGETS, build_llama, randomise
+from small_llama import IDS, LLAMA_TARGETS as TARGETS, build_llama, randomise
 from moslora_xtuner.adapters import MosLoraConfig, fuse
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -88,7 +88,7 @@ dist.destroy_process_group()
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
     """Losses of four steps and the logits after them, of every kind in one process and on two; from one start."""
     folder = tmp_path_factory.mktemp("sharded")
-    roots = [str(Path(moslora_xtuner.__file__).parents[1]), str(Path(__file__).parent)]
+    roots = [str(Path(moslora_xtuner.__file__).parents[1]), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}
     environment |= {"FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer", "GLOO_SOCKET_IFNAME": "lo"}
     script = folder / "script.py"
