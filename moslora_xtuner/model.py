@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.dist import all_reduce
@@ -16,6 +16,7 @@ from .adapters import fuse
 from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .projector import projector_weights as read_projector
+from .training.checkpointing import checkpoint_first
 from .training.loop import LOSS_DIVISOR, supervised_tokens
 from .training.loss_head import chunked_loss, is_trained
 from .training.precision import QUANTISED_ZERO3, quantised_bits
@@ -35,6 +36,9 @@ class MosLoraLLaVA(LLaVAModel):
             a head that is trained takes the plain way.
         skip_padding_mask: give the language model no attention mask where all padding is on the right: no labelled
             place can see it, and attention takes its faster kernels.
+        checkpointed_blocks: how many of the language model's blocks, from the first on, are computed again in backward
+            instead of kept (training/checkpointing.py). None: all where `use_activation_checkpointing` says so; "plan":
+            the number that `moslora train` takes from its plan, and all under `xtuner train`.
         fused_adapters: compute each adapter, plain LoRA too, as one function that keeps less for backward
             (adapters/branch.py); the same dropout, the same up to rounding.
         projector_weights: folder or `.safetensors` file of a pretrained projector, or an XTuner `.pth` whose
@@ -57,6 +61,7 @@ class MosLoraLLaVA(LLaVAModel):
         chunked_loss: bool = False,
         skip_padding_mask: bool = False,
         fused_adapters: bool = False,
+        checkpointed_blocks: int | Literal["plan"] | None = None,
         **options: Any,
     ) -> None:
         if options.get("pretrained_pth") is not None:
@@ -69,6 +74,12 @@ class MosLoraLLaVA(LLaVAModel):
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if fused_adapters:
             fuse(self)
+        if isinstance(checkpointed_blocks, int):
+            if not options.get("use_activation_checkpointing", True):
+                raise ConfigError(
+                    "model.checkpointed_blocks needs use_activation_checkpointing=True: leave one of them out"
+                )
+            checkpoint_first(self.llm, checkpointed_blocks)
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
 
@@ -107,11 +118,10 @@ class MosLoraLLaVA(LLaVAModel):
             self.is_first_iter: bool = False
         ids = data["input_ids"]
         marks = ids == IMAGE_TOKEN_INDEX
-        embeds = self.llm.get_input_embeddings()(ids.masked_fill(marks, 0))
+        embeds = self._text(ids.masked_fill(marks, 0))
         pixels = data.get("pixel_values")
         if pixels is not None:
-            states = self.visual_encoder(pixels.to(self.visual_encoder.dtype), output_hidden_states=True)
-            features = self.projector(states.hidden_states[self.visual_select_layer][:, 1:])
+            features = self._features(pixels)
             if int(marks.sum()) != features.shape[0] * features.shape[1]:
                 raise DataError(
                     f"{int(marks.sum())} image places in the batch, but {features.shape[0]} images of "
@@ -167,16 +177,40 @@ class MosLoraLLaVA(LLaVAModel):
         logged["loss"] = mean
         return total, logged
 
+    def _text(self, ids: torch.Tensor) -> torch.Tensor:
+        """The embeddings of text tokens, (rows, length, H).
+
+        Where they are not trained they are no leaf with a gradient of its own, as which XTuner's checkpointing would
+        keep them: what is trained before the language model gives its first block an input that has a gradient.
+        """
+        table = self.llm.get_input_embeddings()
+        embeds: torch.Tensor = table(ids)
+        frozen = not any(weight.requires_grad for weight in table.parameters())
+        return embeds.detach() if frozen and self._trains_pictures() else embeds
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The projected patch features, (images, patches, H); no graph of a visual encoder that is frozen (stage 1)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _trained(self.visual_encoder)):
+            states = self.visual_encoder(pixels.to(self.visual_encoder.dtype), output_hidden_states=True)
+        features: torch.Tensor = self.projector(states.hidden_states[self.visual_select_layer][:, 1:])
+        return features
+
+    def _trains_pictures(self) -> bool:
+        return self.training and (_trained(self.projector) or _trained(self.visual_encoder))
+
     def _no_image(self) -> torch.Tensor:
         if is_deepspeed_zero3_enabled():
             # All ranks gather the same layers in the same order, so this one runs them too.
             edge = self.visual_encoder.config.image_size
             blank = torch.zeros(1, 3, edge, edge, device=self.llm.device, dtype=self.visual_encoder.dtype)
-            states = self.visual_encoder(blank, output_hidden_states=True).hidden_states
-            return self.projector(states[self.visual_select_layer][:, 1:]).sum() * 0.0
+            return self._features(blank).sum() * 0.0
         visual = (*self.visual_encoder.parameters(), *self.projector.parameters())
         total = sum((p.sum() for p in visual if p.requires_grad), start=torch.zeros((), device=visual[0].device))
         return torch.as_tensor(total) * 0.0
+
+
+def _trained(part: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in part.parameters())
 
 
 def padded_right(mask: torch.Tensor) -> bool:

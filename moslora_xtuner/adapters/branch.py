@@ -1,8 +1,9 @@
 """The branch s B(M(A dropout(x))) as one autograd function: it keeps x and one product of width r, nothing else.
 
 Layer by layer autograd would keep the dropped x, its mask and every product; q, k and v, which read the same x, would
-keep them three times. Here x is kept as it came, so layers that read the same tensor share it, and the mask is
-drawn again in backward from the state that the generator had: the very mask that F.dropout drew.
+keep them three times. Here x is kept as it came, so layers that read the same tensor share it. The mask is the very
+one that F.dropout draws: on a GPU it is drawn again in backward from the state that the generator had, on a CPU, where
+drawing takes ten times as long as packing, it is kept as bits.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+CACHED = 2**18
+"""Numbers of x that backward takes at a time on a CPU: 1 MiB in float32."""
 
 
 class Mixing(Enum):
@@ -69,11 +74,14 @@ class LowRankBranch(torch.autograd.Function):
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else a.dtype
         dtype = a.dtype if a.dtype == torch.float64 else dtype  # autocast leaves float64 alone
-        ctx.state = generator(x.device).get_state() if dropout else None
+        again: Tensor | None = None
         with torch.autocast(kind, enabled=False):
             left, right = mixed_factors(mixing, a, m, b, dtype)
             read = x.to(dtype)
-            u = F.linear(dropped(read, dropout)[0] if dropout else read, left).flatten(0, -2)
+            if dropout:
+                read, again = dropped(read, dropout)
+            u = F.linear(read, left).flatten(0, -2)
+            del read
             v = u @ m.to(dtype).T if mixing is Mixing.BETWEEN and m is not None else u
             flat = result.reshape(-1, result.shape[-1])
             if result.dtype != dtype:
@@ -84,7 +92,7 @@ class LowRankBranch(torch.autograd.Function):
                 made = result
             else:
                 made = torch.addmm(flat, v, right.T, alpha=scaling).view(result.shape)
-        ctx.save_for_backward(x, u, a, m, b)
+        ctx.save_for_backward(x, u, a, m, b, again)
         ctx.scaling, ctx.dropout, ctx.mixing, ctx.dtype = scaling, dropout, mixing, dtype
         return made
 
@@ -92,7 +100,7 @@ class LowRankBranch(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """The gradients of result, x, A, M and B; those of the constants are None."""
-        x, u, a, m, b = ctx.saved_tensors
+        x, u, a, m, b, again = ctx.saved_tensors
         mixing, dtype = ctx.mixing, ctx.dtype
         for_result, for_x, for_a, for_m, for_b = ctx.needs_input_grad[:5]
         made: dict[str, Tensor] = {}
@@ -111,16 +119,10 @@ class LowRankBranch(torch.autograd.Function):
                 t = t @ between
             for_left = for_a or (for_m and mixing is Mixing.INTO_A)
             if for_left or for_x:
-                read, mask = x.to(dtype), None
-                if ctx.dropout:
-                    with drawing_again(x.device, ctx.state):
-                        read, mask = dropped(read, ctx.dropout, keep_mask=True)
-                if for_left:
-                    made |= _of_left(mixing, t.T @ read.flatten(0, -2), a, m, for_m, for_a)
-                del read
+                d_left, d_x = behind_dropout(x.to(dtype), t, left, ctx.dropout, again)
+                made |= _of_left(mixing, d_left, a, m, for_m, for_a)
                 if for_x:
-                    d_x = (t @ left).view(x.shape)
-                    made["x"] = (d_x if mask is None else undropped(d_x, mask, ctx.dropout)).to(x.dtype)
+                    made["x"] = d_x.to(x.dtype)
         for name, factor in (("a", a), ("m", m), ("b", b)):
             if name in made:
                 made[name] = made[name].to(factor.dtype)
@@ -172,38 +174,55 @@ def _of_left(
     return made
 
 
-def generator(device: torch.device) -> torch.Generator:
-    """The generator from which dropout draws on this device."""
-    if device.type == "cuda":
-        return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
-    return torch.default_generator
+def dropped(x: Tensor, dropout: float) -> tuple[Tensor, Tensor]:
+    """What F.dropout makes of x, number for number from the same draws, and what gives its mask again."""
+    if x.device.type == "cuda":
+        state = _generator(x.device).get_state()
+        return torch.native_dropout(x, dropout, True)[0], state
+    noise = torch.empty_like(x).bernoulli_(1 - dropout)
+    bits = torch.from_numpy(np.packbits((noise != 0).numpy()))
+    return noise.div_(1 - dropout).mul_(x), bits
+
+
+def behind_dropout(x: Tensor, t: Tensor, left: Tensor, dropout: float, again: Tensor | None) -> tuple[Tensor, Tensor]:
+    """dL = t dropout(x)^T, (r, d1), and dx = dropout'(L^T t), (..., d1), for t: (T, r).
+
+    Args:
+        again: what `dropped` gave; None without dropout.
+    """
+    if again is None:
+        return t.T @ x.flatten(0, -2), (t @ left).view(x.shape)
+    if x.device.type == "cuda":
+        with _drawing_again(x.device, again):
+            # In x's own shape: what is drawn depends on how the kernel divides it.
+            read, mask = torch.native_dropout(x, dropout, True)
+        d_left = t.T @ read.flatten(0, -2)
+        d_x = (t @ left).view(x.shape)
+        return d_left, torch.ops.aten.native_dropout_backward(d_x, mask, 1 / (1 - dropout))
+    keep = torch.from_numpy(np.unpackbits(again.numpy(), count=x.numel()))
+    d_left, d_x, t = torch.zeros_like(left), torch.empty_like(x), t / (1 - dropout)
+    few = max(1, CACHED // x.shape[-1])
+    rows = (part.flatten(0, -2).split(few) for part in (x, keep.view(x.shape), d_x))
+    # Some rows at a time: they stay in the cache, and no other copy of x is made.
+    for read, kept, made, part in zip(*rows, t.split(few), strict=True):
+        mask = kept.to(x.dtype)  # multiplying by integers is seven times slower
+        d_left.addmm_(part.T, read * mask)
+        torch.mul(part @ left, mask, out=made)
+    return d_left, d_x
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    """The generator from which dropout draws on this GPU."""
+    return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
 
 
 @contextmanager
-def drawing_again(device: torch.device, state: Tensor) -> Iterator[None]:
+def _drawing_again(device: torch.device, state: Tensor) -> Iterator[None]:
     """The generator as it was in `state`; afterwards as it is now."""
-    source = generator(device)
+    source = _generator(device)
     now = source.get_state()
     source.set_state(state)
     try:
         yield
     finally:
         source.set_state(now)
-
-
-def dropped(x: Tensor, dropout: float, keep_mask: bool = False) -> tuple[Tensor, Tensor | None]:
-    """What F.dropout makes of x, number for number from the same draws, and the mask if it is wanted.
-
-    On a CPU the mask holds 0 and 1 / (1 - dropout) in x's dtype: multiplying by bool takes seven times as long there.
-    """
-    if x.device.type == "cuda":
-        return torch.native_dropout(x, dropout, True)
-    noise = torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout)
-    return (x * noise, noise) if keep_mask else (noise.mul_(x), None)
-
-
-def undropped(grad: Tensor, mask: Tensor, dropout: float) -> Tensor:
-    """The gradient before a dropout with this mask."""
-    if mask.dtype == torch.bool:
-        return torch.ops.aten.native_dropout_backward(grad, mask, 1 / (1 - dropout))
-    return grad.mul_(mask)

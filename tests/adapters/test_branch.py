@@ -87,14 +87,14 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(mixing: Mixing, fr
 
 
 @pytest.mark.parametrize(("mixing", "width"), [(Mixing.INTO_B, R), (Mixing.BETWEEN, R), (Mixing.HALVES, R // 2)])
-def test_keeps_x_itself_and_one_narrow_product(mixing: Mixing, width: int) -> None:
+def test_keeps_x_itself_one_narrow_product_and_the_masks_bits(mixing: Mixing, width: int) -> None:
     kept: list[Tensor] = []
     given = drawn(torch.float32, (50, 20))
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda t: t):
         branch(given, mixing, dropout=0.1)
     leaves = {leaf.data_ptr() for leaf in given.values()}
     own = [tensor for tensor in kept if tensor.data_ptr() not in leaves]
-    assert [tuple(tensor.shape) for tensor in own] == [(50 * 20, width)]
+    assert [tuple(tensor.shape) for tensor in own] == [(50 * 20, width), (50 * 20 * D1 // 8,)]
     assert given["x"].data_ptr() in {tensor.data_ptr() for tensor in kept}
 
 
