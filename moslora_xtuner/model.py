@@ -15,6 +15,7 @@ from xtuner.model import LLaVAModel
 from .adapters import fuse
 from .data.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
+from .llm.gated_mlp import keep_less_of_mlps
 from .projector import projector_weights as read_projector
 from .training.checkpointing import checkpoint_first
 from .training.loop import LOSS_DIVISOR, supervised_tokens
@@ -41,6 +42,7 @@ class MosLoraLLaVA(LLaVAModel):
             the number that `moslora train` takes from its plan, and all under `xtuner train`.
         fused_adapters: compute each adapter, plain LoRA too, as one function that keeps less for backward
             (adapters/branch.py); the same dropout, the same up to rounding.
+        lean_mlp: keep less of the language model's MLPs for backward (llm/gated_mlp.py), bit for bit the same.
         projector_weights: folder or `.safetensors` file of a pretrained projector, or an XTuner `.pth` whose
             names start with `projector.`; every name and shape must fit. None starts it at random.
         **options: of `xtuner.model.LLaVAModel`; `pretrained_pth` is refused because XTuner loads it without
@@ -61,6 +63,7 @@ class MosLoraLLaVA(LLaVAModel):
         chunked_loss: bool = False,
         skip_padding_mask: bool = False,
         fused_adapters: bool = False,
+        lean_mlp: bool = False,
         checkpointed_blocks: int | Literal["plan"] | None = None,
         **options: Any,
     ) -> None:
@@ -74,6 +77,8 @@ class MosLoraLLaVA(LLaVAModel):
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if fused_adapters:
             fuse(self)
+        if lean_mlp:
+            keep_less_of_mlps(self.llm)
         if isinstance(checkpointed_blocks, int):
             if not options.get("use_activation_checkpointing", True):
                 raise ConfigError(

@@ -19,7 +19,7 @@ from .shapes import CLIP_TARGETS, Shape
 
 DROPOUT = 0.05
 HEAD = {"chunked_loss": True, "skip_padding_mask": True}
-FAST = {**HEAD, "fused_adapters": True}
+FAST = {**HEAD, "fused_adapters": True, "lean_mlp": True}
 
 
 @dataclass(frozen=True)
