@@ -75,6 +75,8 @@ class MosLoraLLaVA(LLaVAModel):
         self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
+        if not _trained(self.visual_encoder):
+            self.visual_encoder.gradient_checkpointing_disable()  # there is no backward to compute anything again for
         if fused_adapters:
             fuse(self)
         if lean_mlp:
@@ -197,7 +199,11 @@ class MosLoraLLaVA(LLaVAModel):
         """The projected patch features, (images, patches, H); no graph of a visual encoder that is frozen (stage 1)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and _trained(self.visual_encoder)):
             states = self.visual_encoder(pixels.to(self.visual_encoder.dtype), output_hidden_states=True)
-        features: torch.Tensor = self.projector(states.hidden_states[self.visual_select_layer][:, 1:])
+        patches = states.hidden_states[self.visual_select_layer][:, 1:]
+        if torch.is_grad_enabled() and not patches.requires_grad:
+            # Checkpointed, the projector would get no gradient, without a word: none of its inputs would want one.
+            patches = patches.detach().requires_grad_()
+        features: torch.Tensor = self.projector(patches)
         return features
 
     def _trains_pictures(self) -> bool:

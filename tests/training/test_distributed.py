@@ -80,16 +80,26 @@ def one(digits: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tup
     return losses, out
 
 
+PLAIN: dict[str, str] = {}
+FAST = {
+    **dict.fromkeys(("model.fused_adapters", "model.lean_mlp", "model.chunked_loss"), "True"),
+    "model.skip_padding_mask": "True", "model.use_activation_checkpointing": "True", "model.checkpointed_blocks": "1",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("processes", "deepspeed", "accumulation"),
-    [(2, "zero2", 1), (2, "zero3", 1), (1, "zero2", 4), (2, "zero2", 2)],
-    ids=["zero2", "zero3", "accumulation", "both"],
-)
+    ("processes", "deepspeed", "accumulation", "options"),
+    [
+        (2, "zero2", 1, PLAIN), (2, "zero3", 1, PLAIN), (1, "zero2", 4, PLAIN), (2, "zero2", 2, FAST),
+        (2, "zero3", 1, FAST),
+    ],
+    ids=["zero2", "zero3", "accumulation", "both, fast", "zero3, fast"],
+)  # fmt: skip
 def test_the_same_losses_and_adapters(
-    processes: int, deepspeed: str, accumulation: int, digits: dict[str, str],
+    processes: int, deepspeed: str, accumulation: int, options: dict[str, str], digits: dict[str, str],
     one: tuple[list[float], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
-    losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation)
+    losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation, **options)
     assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
     for part in ("llm", "visual_encoder"):
         name = f"{ADAPTERS}/{part}/adapter_model.safetensors"
