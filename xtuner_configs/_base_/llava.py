@@ -55,6 +55,7 @@ train_cfg = dict(
     type="moslora_xtuner.training.loop.TrainLoop",
     max_epochs=1,
     loss_mean="micro_batch",  # as the paper's runs; "global_batch" does not depend on the number of GPUs
+    max_tokens=None,  # or the most places of a micro-batch, with loss_mean="global_batch": docs/recipes.md
 )
 
 default_hooks = dict(
