@@ -33,7 +33,8 @@ class TokenBudget(Sampler[list[int]]):
 
     Args:
         sampler: gives the order; its `per_device_batch_size` is a process's share of a step.
-        batch_size: mmengine gives it to every batch sampler; a step's records are the sampler's.
+        batch_size: rows of a micro-batch without a budget: mmengine gives it, and asks for it to tell DeepSpeed, which
+            counts samples with it. Nothing follows from it.
         max_tokens: places of a micro-batch, rows x longest row.
         image_tokens: places of a picture.
 
@@ -50,7 +51,7 @@ class TokenBudget(Sampler[list[int]]):
                 "max_tokens needs moslora_xtuner.data.sampler.LengthGroupedSampler with round_up as "
                 f"train_dataloader.sampler, not {type(sampler).__name__}"
             )
-        self.sampler, self.max_tokens, self.skipped = sampler, max_tokens, 0
+        self.sampler, self.batch_size, self.max_tokens, self.skipped = sampler, batch_size, max_tokens, 0
         self.places = places(sampler, image_tokens)
         longest = int(np.argmax(self.places))
         if self.places[longest] > max_tokens:

@@ -38,7 +38,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[st
 
 
 def run(
-    digits: dict[str, str], out: Path, processes: int, deepspeed: str, accumulation: int = 1,
+    digits: dict[str, str], out: Path, processes: int, deepspeed: str | None, accumulation: int = 1,
     mean: str = "global_batch", **more: str,
 ) -> list[float]:  # fmt: skip
     """The losses of the optimiser steps: means over a step's micro-batches."""
@@ -67,6 +67,8 @@ def run(
     (file,) = out.glob("*/vis_data/scalars.json")
     rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
     seen = [row["loss"] for row in rows if "loss" in row]
+    if "train_cfg.max_tokens" in more:
+        accumulation = 1  # an iteration is a step
     assert len(seen) == STEPS * accumulation
     return [sum(seen[i : i + accumulation]) / accumulation for i in range(0, len(seen), accumulation)]
 
@@ -90,6 +92,26 @@ def test_the_same_losses_and_adapters(
     one: tuple[list[float], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
     losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation)
+    assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
+    for part in ("llm", "visual_encoder"):
+        name = f"{ADAPTERS}/{part}/adapter_model.safetensors"
+        wanted, found = load_file(one[1] / name), load_file(tmp_path / "run" / name)
+        assert wanted.keys() == found.keys()
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=0, atol=2e-3, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "accumulation"),
+    [(1, None, 2), (2, "zero2", 1), (2, "zero3", 2)],
+    ids=["plain", "zero2", "zero3"],
+)
+def test_the_same_with_a_budget_of_tokens(
+    processes: int, deepspeed: str | None, accumulation: int, digits: dict[str, str],
+    one: tuple[list[float], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    """Cut by tokens, into more or fewer micro-batches from step to step: the same steps."""
+    losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation, **{"train_cfg.max_tokens": "1000"})
     assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
     for part in ("llm", "visual_encoder"):
         name = f"{ADAPTERS}/{part}/adapter_model.safetensors"
