@@ -96,7 +96,8 @@ def train_step(model: Any, optim_wrapper: Any, group: Sequence[Any]) -> dict[str
         if engine is not None:
             engine.set_gradient_accumulation_boundary(place == len(group))
         logged.append(model.train_step(batch, optim_wrapper=optim_wrapper))
-    return {name: sum(found[name] for found in logged) / len(logged) for name in logged[0]}
+    with torch.no_grad():
+        return {name: sum(found[name] for found in logged) / len(logged) for name in logged[0]}
 
 
 def require_accumulating(engine: Any) -> None:
