@@ -94,8 +94,15 @@ class TokenBudget(Sampler[list[int]]):
         self.skipped = steps
 
     def _steps(self, epoch: int, first: int) -> Iterator[list[Rows]]:
-        for rows in self.sampler.order(epoch).reshape(self.steps, -1)[first:]:
-            yield [rows[part] for part in pack(self.places[rows], self.max_tokens, self.sampler.world_size)]
+        return steps_of(self.sampler, self.places, self.max_tokens, self.sampler.world_size, epoch, first)
+
+
+def steps_of(
+    sampler: LengthGroupedSampler, places: Rows, max_tokens: int, processes: int, epoch: int = 0, first: int = 0
+) -> Iterator[list[Rows]]:
+    """The micro-batches of each step of an epoch on so many processes, from step `first` on."""
+    for rows in sampler.order(epoch).reshape(-1, sampler.total_batch_size)[first:]:
+        yield [rows[part] for part in pack(places[rows], max_tokens, processes)]
 
 
 def places(sampler: LengthGroupedSampler, image_tokens: int) -> Rows:

@@ -10,7 +10,7 @@ from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..errors import ConfigError
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
-from .micro_batches import accumulation, budgeted, in_steps, set_divisors, train_step
+from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
 from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
@@ -104,19 +104,6 @@ class TrainLoop(XTunerLoop):
             self.dataloader_iterator = None  # ends its workers before others begin
             remaining = self._for_loss(batches_from(self.dataloader, done), done)
             self.dataloader_iterator = chain(repeat(None, done), remaining)
-
-
-def require_global_mean(loss_mean: str) -> None:
-    """Refuse a loss that would depend on how a budget cuts the step.
-
-    Raises:
-        ConfigError: it is not `global_batch`.
-    """
-    if loss_mean != "global_batch":
-        raise ConfigError(
-            f"train_cfg.max_tokens with loss_mean {loss_mean!r}: a token would count more in a micro-batch that has "
-            "few, and so the loss would follow the cut; set train_cfg.loss_mean to global_batch"
-        )
 
 
 def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: int = 0) -> Iterator[Any]:

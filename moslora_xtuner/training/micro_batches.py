@@ -17,6 +17,19 @@ LOSS_DIVISOR = "loss_divisor"
 """The key under which a batch carries what the sum of its tokens' losses is divided by."""
 
 
+def require_global_mean(loss_mean: str) -> None:
+    """Refuse a loss that would depend on how a budget cuts the step.
+
+    Raises:
+        ConfigError: it is not `global_batch`.
+    """
+    if loss_mean != "global_batch":
+        raise ConfigError(
+            f"train_cfg.max_tokens with loss_mean {loss_mean!r}: a token would count more in a micro-batch that has "
+            "few, and so the loss would follow the cut; set train_cfg.loss_mean to global_batch"
+        )
+
+
 def budgeted(runner: Any, dataloader: Any, max_tokens: int) -> Any:
     """The data loader of a config, with micro-batches of at most `max_tokens` places.
 
