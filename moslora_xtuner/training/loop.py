@@ -9,6 +9,7 @@ from typing import Any, Literal
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..errors import ConfigError
+from .loader import without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
@@ -59,6 +60,8 @@ class TrainLoop(XTunerLoop):
     ) -> None:
         if loss_mean not in ("micro_batch", "global_batch"):
             raise ConfigError(f"train_cfg.loss_mean is {loss_mean!r}: give micro_batch or global_batch")
+        if isinstance(dataloader, dict):
+            dataloader = without_workers(dataloader)
         if max_tokens is not None:
             require_global_mean(loss_mean)
             dataloader = budgeted(runner, dataloader, max_tokens)
