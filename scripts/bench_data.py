@@ -5,7 +5,8 @@
 Data is the like of the 665K mix (scripts/make_mix_like.py). XTuner's loader runs with 2 processes instead of its fixed
 32, which 24 GB of memory are not enough for. A time is that of the work without the imports; memory is the largest sum
 of what all processes hold, shared memory counted once, imports included. Repeats of both are interleaved, the figure is
-the median. `--padding` counts padding on 20,000 records and nothing else. `docs/performance.md` is written from what --write left (`--tables` writes it again from there).
+the median. `docs/performance.md` is written from what --write left (`--tables` writes it again from there).
+`--padding` counts the padding of micro-batches on 20,000 records, and does nothing else.
 """
 
 from __future__ import annotations

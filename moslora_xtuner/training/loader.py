@@ -43,7 +43,8 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period"))
+            files = (cgroup / "cpu" / f"cpu.cfs_{part}_us" for part in ("quota", "period"))
+            quota, period = (file.read_text().strip() for file in files)
         except OSError:
             return cores()
     if quota in ("max", "-1"):

@@ -65,8 +65,8 @@ def in_steps(batches: Iterator[Any], budget: TokenBudget, done: int = 0) -> Iter
         budget: says how many there are in a step.
         done: steps that came before, counted over all epochs.
     """
-    epoch, first = divmod(done, budget.steps)
-    for epoch in count(epoch):
+    begun, first = divmod(done, budget.steps)
+    for epoch in count(begun):
         for size in budget.counts(epoch, first):
             group = [next(batches) for _ in range(size)]
             set_divisors(group)

@@ -58,12 +58,12 @@ def counted(steps: Iterator[list[Rows]], sizes: Rows) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| a micro-batch is | padding | micro-batches a step and GPU | at most | GPUs wait | largest micro-batch, tokens |",
+        "| a micro-batch is | padding | micro-batches a step and GPU | at most | GPUs wait | largest, tokens |",
         "|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
         lines.append(
-            f"| {row['cut']} | {100 * row['padding']:.1f} % | {row['micro_batches']:.2f} | {row['most_micro_batches']} | "
-            f"{100 * row['idle']:.1f} % | {row['largest']:,} |"
+            f"| {row['cut']} | {100 * row['padding']:.1f} % | {row['micro_batches']:.2f} | "
+            f"{row['most_micro_batches']} | {100 * row['idle']:.1f} % | {row['largest']:,} |"
         )
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -79,7 +79,7 @@ def test_a_step_keeps_its_records_and_no_micro_batch_is_too_large(
         costs = [[cost(rows, part) for part in parts] for parts in rounds]
         assert max(map(max, costs)) <= max_tokens
         # What runs at the same time is alike: nothing of a round costs more than anything of the round before.
-        assert all(min(before) >= max(after) for before, after in zip(costs, costs[1:], strict=False))
+        assert all(min(before) >= max(after) for before, after in pairwise(costs))
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=7), st.integers(1, 3), st.integers(30, 90))
@@ -91,7 +91,7 @@ def test_no_cut_has_fewer_or_smaller_parts(values: list[int], processes: int, ma
 
     def costs(cuts: tuple[int, ...]) -> list[int]:
         edges = [0, *cuts, len(values)]
-        return [(end - start) * largest_first[start] for start, end in zip(edges, edges[1:], strict=False)]
+        return [(end - start) * largest_first[start] for start, end in pairwise(edges)]
 
     best = {}
     for parts in range(1, len(values) + 1):
@@ -146,7 +146,7 @@ def test_a_record_that_is_too_long_is_named_at_the_start() -> None:
     "other", [SequentialSampler([1, 2, 3]), sampler(Records([1, 2, 3]), 2, round_up=False)], ids=["stock", "ragged"]
 )
 def test_needs_whole_global_batches(other: Any) -> None:
-    with pytest.raises(ConfigError, match="max_tokens needs moslora_xtuner.data.sampler.LengthGroupedSampler"):
+    with pytest.raises(ConfigError, match=r"max_tokens needs moslora_xtuner.data.sampler.LengthGroupedSampler"):
         TokenBudget(other, 2, max_tokens=20, image_tokens=IMAGE_TOKENS)
 
 

@@ -127,7 +127,7 @@ def test_goes_on_where_it_was() -> None:
 
 
 def test_a_mean_that_follows_the_cut_is_refused() -> None:
-    with pytest.raises(ConfigError, match="set train_cfg.loss_mean to global_batch"):
+    with pytest.raises(ConfigError, match=r"set train_cfg.loss_mean to global_batch"):
         loop(Runner(), Rows(), loss_mean="micro_batch")
 
 

@@ -17,7 +17,9 @@ def schedule(plan: Plan, step: Step) -> None:
     step.attempt(lambda: require_global_mean(setting.config["train_cfg"].get("loss_mean", "micro_batch")))
     settings = setting.config["train_dataloader"]["sampler"]
     if not str(settings["type"]).endswith("LengthGroupedSampler"):
-        step.wrong(f"max_tokens needs moslora_xtuner.data.sampler.LengthGroupedSampler, the sampler is {settings['type']}")
+        step.wrong(
+            f"max_tokens needs moslora_xtuner.data.sampler.LengthGroupedSampler, the sampler is {settings['type']}"
+        )
         return
     share, alike = settings["per_device_batch_size"], setting.batch_size * setting.accumulation
     if share != alike:

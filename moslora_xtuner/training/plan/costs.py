@@ -79,9 +79,7 @@ def memory(plan: Plan, step: Step) -> None:
     if room is None:
         step.says("no GPU to ask here: give --gpu-memory GIB to compare with one")
     elif needed.total > room * GIB:
-        step.wrong(
-            f"a GPU has {room:g} GiB: {less}, or take a recipe in 4 bits"
-        )
+        step.wrong(f"a GPU has {room:g} GiB: {less}, or take a recipe in 4 bits")
     else:
         step.says(f"a GPU has {room:g} GiB")
 
