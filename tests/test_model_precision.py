@@ -1,8 +1,7 @@
-"""What no recipe trains is in the compute dtype, visual encoder included: nothing frozen is kept or copied in float32."""
+"""What no recipe trains is in the compute dtype, visual encoder included: nothing frozen is kept or made float32."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +45,14 @@ def in_float32(part: torch.nn.Module) -> set[str]:
 
 def test_nothing_frozen_is_float32(recipe: Any) -> None:
     """As loaded, as built, and after a first step; the very weights that were loaded, not copies of them."""
+    from xtuner.model.utils import traverse_dict
     from xtuner.registry import BUILDER
+
+    from moslora_xtuner.data.dataset import collate
 
     quantised = "quantization_config" in recipe.model.llm
     options = {key: value for key, value in recipe.model.items() if key not in ("llm", "visual_encoder")}
-    # Taken apart as the model takes its config apart, to look at the parts before it does anything with them.
-    from xtuner.model.utils import traverse_dict
-
-    parts = {}
+    parts = {}  # built as the model builds them, to look at them before it does anything with them
     for name in ("llm", "visual_encoder"):
         traverse_dict(recipe.model[name])
         parts[name] = BUILDER.build(recipe.model[name]).requires_grad_(False)
@@ -68,10 +67,7 @@ def test_nothing_frozen_is_float32(recipe: Any) -> None:
         assert set(kept.values()) == loaded
 
     store = BUILDER.build(recipe.train_dataloader.dataset)
-    collate = recipe.train_dataloader.collate_fn
-    from moslora_xtuner.data.dataset import collate as make
-
-    batch = partial(make, image_tokens=collate.image_tokens)([store[0], store[1]])
+    batch = collate([store[0], store[1]], recipe.train_dataloader.collate_fn.image_tokens)
     assert "pixel_values" in batch["data"]
     loss = model.train()(**batch, mode="loss")["loss"]
     loss.backward()
@@ -84,7 +80,7 @@ def test_nothing_frozen_is_float32(recipe: Any) -> None:
 def require_half(model: torch.nn.Module, quantised: bool) -> None:
     """Nothing in float32, in a model that was quantised for adapters the norms alone, as in QLoRA, and its two ends."""
     prepared = quantised and hasattr(model.llm, "peft_config")
-    allowed = tuple((*NORMS, *ENDS)) if prepared else ()
+    allowed = (*NORMS, *ENDS) if prepared else ()
     assert {name for name in in_float32(model) if not name.endswith(allowed)} == set()
     assert not in_float32(model.visual_encoder)
     norms = {name for name in in_float32(model) if name.endswith(NORMS)}

@@ -69,7 +69,7 @@ class TokenBudget(Sampler[list[int]]):
         mine, processes = self.sampler.rank, self.sampler.world_size
         for parts in self._steps(self.sampler.epoch, skipped):
             for part in parts[mine::processes]:
-                yield part.tolist()
+                yield [int(row) for row in part]
 
     def __len__(self) -> int:
         """The micro-batches of this process in the epoch."""
