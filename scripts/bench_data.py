@@ -6,6 +6,7 @@ Data is the like of the 665K mix (scripts/make_mix_like.py). XTuner's loader run
 32, which 24 GB of memory are not enough for. A time is that of the work without the imports; memory is the largest sum
 of what all processes hold, shared memory counted once, imports included. Repeats of both are interleaved, the figure is
 the median. `docs/performance.md` is written from what --write left (`--tables` writes it again from there).
+`--padding` counts the padding of micro-batches on 20,000 records, and does nothing else.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from statistics import median
 from typing import Any
 
 from bench_images import measure as measure_images
+from data_bench import padding
 from data_bench.memory import Run, measured
 from make_mix_like import make_mix, train_tokenizer
 from marked_tables import write_tables
 
-RECORDS = 665_298
+RECORDS, SMALLEST = 665_298, 20_000
 PACKAGES = ("xtuner", "datasets", "transformers", "tokenizers", "torch", "pyarrow", "pillow", "numpy")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
@@ -135,10 +137,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder for the data; 6 GB for all sizes")
     parser.add_argument("--repeats", type=int, default=3, help="of the smallest size; the others run once")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 100_000, RECORDS])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[SMALLEST, 100_000, RECORDS])
     parser.add_argument("--write", type=Path, help="folder for data.json; docs/performance.md gets its tables")
     parser.add_argument("--tables", type=Path, help="only write the tables, from this data.json")
+    parser.add_argument("--padding", action="store_true", help="only count padding (padding.json)")
     args = parser.parse_args()
+    if args.padding:
+        if args.work is None:
+            parser.error("--padding needs --work")
+        counted = padding.count(small_store(args.work))
+        print(padding.table(counted))
+        if args.write is not None:
+            (args.write / "padding.json").write_text(json.dumps(counted, indent=2) + "\n")
+            write_tables(PAGE, {"padding": lambda: padding.table(counted)})
+        return
     if args.tables is not None:
         found = json.loads(args.tables.read_text())
     elif args.work is None:
@@ -156,6 +168,22 @@ def main() -> None:
         (args.write / "data.json").write_text(json.dumps(found, indent=2) + "\n")
     if args.write is not None or args.tables is not None:
         write_tables(PAGE, tables)
+
+
+def small_store(work: Path) -> Any:
+    """The store of the smallest mix, made if it is not there."""
+    from transformers import CLIPImageProcessor
+
+    from moslora_xtuner.data.dataset import TokenStore
+    from moslora_xtuner.data.prepare import prepare
+
+    folder = work / str(SMALLEST)
+    make_mix(folder, SMALLEST)
+    if not (tokenizer := work / "tokenizer").exists():
+        train_tokenizer(tokenizer, folder / "mix.json")
+    if not (store := folder / "store").exists():
+        prepare(folder / "mix.json", folder / "images", tokenizer, store)
+    return TokenStore(str(store), str(folder / "images"), CLIPImageProcessor())
 
 
 def measure(work: Path, sizes: list[int], repeats: int) -> dict[str, Any]:

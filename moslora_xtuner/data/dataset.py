@@ -81,6 +81,11 @@ class TokenStore(Dataset):
         return np.where(self.table.column("image_count") > 0, lengths, -lengths)
 
     @property
+    def image_counts(self) -> np.ndarray:
+        """Each record's number of pictures (TokenBudget)."""
+        return self.table.column("image_count")
+
+    @property
     def modality_length(self) -> list[int]:
         """The same as Python's numbers, for XTuner's LengthGroupedSampler."""
         found: list[int] = self.modality_lengths.tolist()

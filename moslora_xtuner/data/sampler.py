@@ -59,7 +59,7 @@ class LengthGroupedSampler(Sampler[int]):
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self.skipped = 0
-        self.lengths = _lengths(dataset, length_property)
+        self.dataset, self.lengths = dataset, _lengths(dataset, length_property)
         rows, self.total_batch_size = len(self.lengths), per_device_batch_size * self.world_size
         if round_up:
             self.num_samples = math.ceil(rows / self.world_size / per_device_batch_size) * per_device_batch_size
@@ -72,12 +72,16 @@ class LengthGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This process's rows of the epoch, once without those that `skip` named."""
-        generator = torch.Generator()
-        generator.manual_seed(self.seed + self.epoch)
-        order = grouped_order(self.lengths, self.group_batch_size, generator)
         skipped, self.skipped = self.skipped, 0
-        mine = np.resize(order, self.total_size)[self.rank :: self.world_size]  # np.resize begins again at the end
+        mine = self.order(self.epoch)[self.rank :: self.world_size]
         return iter(mine[skipped:].tolist())
+
+    def order(self, epoch: int) -> Rows:
+        """The rows of all processes in an epoch: every `total_batch_size` of them are a global batch."""
+        generator = torch.Generator()
+        generator.manual_seed(self.seed + epoch)
+        order = grouped_order(self.lengths, self.group_batch_size, generator)
+        return np.resize(order, self.total_size)  # begins again at the end
 
     def __len__(self) -> int:
         """The rows of a whole epoch on this process."""
@@ -136,9 +140,13 @@ def _sorted_groups(lengths: Rows, group: int, generator: torch.Generator) -> Row
     return shuffled[np.lexsort((-lengths[shuffled], np.arange(len(lengths)) // group))]
 
 
+def parts_of(dataset: Any) -> list[Any]:
+    """The datasets that one is put together from; itself, if it is not."""
+    return list(dataset.datasets) if isinstance(dataset, ConcatDataset) else [dataset]
+
+
 def _lengths(dataset: Any, length_property: str) -> Rows:
-    parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
-    found = np.concatenate([np.asarray(getattr(part, length_property)) for part in parts])
+    found = np.concatenate([np.asarray(getattr(part, length_property)) for part in parts_of(dataset)])
     if found.shape != (len(dataset),) or not len(found):
         raise DataError(f"the dataset has {len(dataset)} rows and its {length_property} the shape {found.shape}")
     if found.dtype.kind not in "iu":

@@ -68,6 +68,7 @@ class SaveAdapters(Hook):
             "seed": runner.seed,
             "processes": get_world_size(),
             "batch_size": config.train_dataloader.batch_size,
+            "max_tokens": config.train_cfg.get("max_tokens"),
             "llm": config.llm_path,
             "visual_encoder": config.visual_encoder_path,
             "template": config.prompt_template,

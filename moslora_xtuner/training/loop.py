@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from itertools import chain, repeat
 from typing import Any, Literal
 
-import torch
-from mmengine.dist import all_reduce, get_world_size
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
-from ..data.tokenise import IGNORE_INDEX
 from ..errors import ConfigError
+from .loader import without_workers
+from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
+from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
+from .micro_batches import supervised_tokens as supervised_tokens
 from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
 
 LossMean = Literal["micro_batch", "global_batch"]
-LOSS_DIVISOR = "loss_divisor"
-"""The key under which a batch carries what the sum of its tokens' losses is divided by."""
 
 
 class TrainLoop(XTunerLoop):
@@ -32,25 +31,46 @@ class TrainLoop(XTunerLoop):
     With `micro_batch` a token counts more in a micro-batch that has few, so the same global batch gives another loss
     when it is cut otherwise; with `global_batch` the number of processes and the accumulation do not matter.
 
+    With `max_tokens` the records of a step are cut into as many micro-batches as fit (`TokenBudget` of
+    moslora_xtuner/data/token_budget.py), and one iteration is one step of the optimiser: iterations, checkpoints,
+    rates and what is logged count steps.
+
     A resumed run goes on with the batch it would have had, without reading those before it when the sampler can
     `skip`, as `moslora_xtuner.data.sampler.LengthGroupedSampler` can; another is read up to there, as mmengine does.
 
     Args:
         loss_mean: `micro_batch` or `global_batch`.
+        max_tokens: places of a micro-batch at most, padding included; None cuts by train_dataloader.batch_size.
         **options: of `xtuner.engine.runner.TrainLoop`.
 
     Raises:
-        ConfigError: another `loss_mean`.
+        ConfigError: another `loss_mean`; `max_tokens` with `micro_batch`, whose loss would follow the cut, or with a
+            data loader that it does not fit.
     """
 
     dataloader_iterator: Any
 
-    def __init__(self, runner: Any, dataloader: Any, loss_mean: LossMean = "micro_batch", **options: Any) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        loss_mean: LossMean = "micro_batch",
+        max_tokens: int | None = None,
+        **options: Any,
+    ) -> None:
         if loss_mean not in ("micro_batch", "global_batch"):
             raise ConfigError(f"train_cfg.loss_mean is {loss_mean!r}: give micro_batch or global_batch")
+        if isinstance(dataloader, dict):
+            dataloader = without_workers(dataloader)
+        if max_tokens is not None:
+            require_global_mean(loss_mean)
+            dataloader = budgeted(runner, dataloader, max_tokens)
+            if options.get("max_epochs") is not None and options.get("max_iters") is None:
+                # XTuner's would count the micro-batches of the first epoch.
+                options["max_iters"] = options.pop("max_epochs") * dataloader.batch_sampler.steps
         super().__init__(runner=runner, dataloader=dataloader, **options)
-        self.accumulation = accumulation(runner)
-        self.loss_mean = loss_mean
+        self.max_tokens, self.loss_mean = max_tokens, loss_mean
+        self.accumulation = accumulation(runner) if max_tokens is None else 1
         self.dataloader_iterator = self._for_loss(self.dataloader_iterator)
 
     def run(self) -> Any:
@@ -61,7 +81,19 @@ class TrainLoop(XTunerLoop):
         self._skip_what_is_done()
         return super().run()
 
+    def run_iter(self, data_batch: Any) -> None:
+        """Train on one batch as mmengine does; with `max_tokens` on all micro-batches of a step."""
+        if self.max_tokens is None:
+            super().run_iter(data_batch)
+            return
+        self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
+        outputs = train_step(self.runner.model, self.runner.optim_wrapper, data_batch)
+        self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
     def _for_loss(self, batches: Iterator[Any], done: int = 0) -> Iterator[Any]:
+        if self.max_tokens is not None:
+            return in_steps(batches, self.dataloader.batch_sampler, done)
         if self.loss_mean == "micro_batch":
             return batches
         return with_divisors(batches, self.accumulation, self.max_iters, done)
@@ -77,16 +109,8 @@ class TrainLoop(XTunerLoop):
             self.dataloader_iterator = chain(repeat(None, done), remaining)
 
 
-def accumulation(runner: Any) -> int:
-    """How many micro-batches one process reads for a step; under DeepSpeed its own config says so."""
-    found = getattr(getattr(runner, "strategy", None), "config", None) or {}
-    return int(found.get("gradient_accumulation_steps") or runner.cfg.optim_wrapper.get("accumulative_counts", 1))
-
-
 def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: int = 0) -> Iterator[Any]:
     """The batches with the divisor of their losses, read one optimiser step ahead.
-
-    The optimiser averages over the |G| micro-batches of a step, so each is divided by sum_g n(g) / |G|.
 
     Args:
         batches: of `moslora_xtuner.data.dataset.collate`.
@@ -98,13 +122,5 @@ def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: i
     while read < total:
         group = [next(batches) for _ in range(min(accumulation, total - read))]
         read += len(group)
-        tokens = torch.tensor(sum(supervised_tokens(batch["data"]["labels"]) for batch in group))
-        all_reduce(tokens)
-        for batch in group:
-            batch["data"][LOSS_DIVISOR] = tokens / (len(group) * get_world_size())
-            yield batch
-
-
-def supervised_tokens(labels: torch.Tensor) -> int:
-    """The tokens that have a loss: a row's first is never predicted."""
-    return int((labels[:, 1:] != IGNORE_INDEX).sum())
+        set_divisors(group)
+        yield from group

@@ -68,11 +68,13 @@ class Throughput(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the two rates, which mmengine's logger averages like the loss."""
         now = time.perf_counter()
-        mask = data_batch["data"]["attention_mask"]
+        # With a budget of tokens an iteration has all micro-batches of a step.
+        batches = data_batch if isinstance(data_batch, list) else [data_batch]
+        masks = [batch["data"]["attention_mask"] for batch in batches]
         share = get_world_size() / max(now - self.start, 1e-9)
         self.start = now
-        runner.message_hub.update_scalar("train/samples_per_s", mask.shape[0] * share)
-        runner.message_hub.update_scalar("train/tokens_per_s", int(mask.sum()) * share)
+        runner.message_hub.update_scalar("train/samples_per_s", sum(map(len, masks)) * share)
+        runner.message_hub.update_scalar("train/tokens_per_s", sum(int(mask.sum()) for mask in masks) * share)
         if not torch.cuda.is_available():  # mmengine logs the peak of a GPU itself
             runner.message_hub.update_scalar("train/memory", peak_of_process())
 

@@ -8,9 +8,13 @@ from typing import Any
 # Private, and the very class whose epochs the batches after the first one must follow.
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
+from ..data.token_budget import TokenBudget
+
 
 def can_skip(dataloader: Any) -> bool:
-    """Whether the data loader's sampler can begin in the middle, and a batch is so many of its rows."""
+    """Whether the data loader's sampler can begin in the middle, and a batch is so many of its rows or a budget's."""
+    if isinstance(dataloader.batch_sampler, TokenBudget):
+        return True
     return hasattr(dataloader.sampler, "skip") and dataloader.batch_size is not None
 
 
@@ -22,13 +26,19 @@ def batches_from(dataloader: Any, done: int) -> Iterator[Any]:
 
     Args:
         dataloader: one that `can_skip`.
-        done: batches of this process, counted over all epochs.
+        done: batches of this process, counted over all epochs; with a `TokenBudget` steps of the optimiser.
 
     Source: `mmengine.runner.loops._InfiniteDataloaderIterator` and `IterBasedTrainLoop.run` of mmengine 0.10.6.
     """
-    epoch, batches = divmod(done, len(dataloader))
-    dataloader.sampler.set_epoch(epoch)
-    dataloader.sampler.skip(batches * dataloader.batch_size)
+    budget = dataloader.batch_sampler
+    if isinstance(budget, TokenBudget):
+        epoch, steps = divmod(done, budget.steps)
+        budget.sampler.set_epoch(epoch)
+        budget.skip(steps)
+    else:
+        epoch, batches = divmod(done, len(dataloader))
+        dataloader.sampler.set_epoch(epoch)
+        dataloader.sampler.skip(batches * dataloader.batch_size)
     iterator = _InfiniteDataloaderIterator(dataloader)
     iterator._epoch = epoch
     yield from iterator

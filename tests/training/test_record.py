@@ -51,3 +51,17 @@ def test_throughput_counts_all_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     hook.after_train_iter(runner, 0, {"data": {"attention_mask": mask}})
     # 3 records and 9 tokens in 2 seconds on each of 4.
     assert (said["train/samples_per_s"], said["train/tokens_per_s"]) == (6.0, 18.0)
+
+
+def test_throughput_of_a_step_of_several_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "get_world_size", lambda: 2)
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr(record.time, "perf_counter", lambda: next(clock))
+    said: dict[str, Any] = {}
+    runner = SimpleNamespace(message_hub=SimpleNamespace(update_scalar=lambda name, value: said.update({name: value})))
+    hook = record.Throughput()
+    hook.before_train(runner)
+    masks = [torch.tensor([[1, 1, 0], [1, 1, 1]]), torch.ones(1, 7)]
+    hook.after_train_iter(runner, 0, [{"data": {"attention_mask": mask.bool()}} for mask in masks])
+    # 3 records and 12 tokens in 2 seconds on each of 2.
+    assert (said["train/samples_per_s"], said["train/tokens_per_s"]) == (3.0, 12.0)

@@ -87,6 +87,7 @@ train_cfg = dict(
     type="moslora_xtuner.training.loop.TrainLoop",
     max_epochs=max_epochs,
     loss_mean="micro_batch",  # or "global_batch", which does not depend on the number of processes
+    max_tokens=None,  # or the most places of a micro-batch, with loss_mean="global_batch": docs/recipes.md
 )
 
 default_hooks = dict(

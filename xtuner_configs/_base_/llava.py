@@ -8,6 +8,8 @@ Environment variables that every recipe reads:
 
 _base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
 
+from moslora_xtuner.training.loader import loader_workers as _loader_workers  # noqa: E402
+from moslora_xtuner.training.loader import pins_memory as _pins_memory  # noqa: E402
 from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
 
 custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
@@ -30,8 +32,9 @@ model = dict(
 )
 
 train_dataloader = dict(
-    num_workers=4,
-    persistent_workers=True,
+    num_workers=_loader_workers(),  # up to 4, as many as this machine's cores and training processes leave
+    persistent_workers=_loader_workers() > 0,
+    pin_memory=_pins_memory(),
     dataset=dict(
         type="moslora_xtuner.data.dataset.TokenStore",
         image_folder=image_folder,
@@ -55,6 +58,7 @@ train_cfg = dict(
     type="moslora_xtuner.training.loop.TrainLoop",
     max_epochs=1,
     loss_mean="micro_batch",  # as the paper's runs; "global_batch" does not depend on the number of GPUs
+    max_tokens=None,  # or the most places of a micro-batch, with loss_mean="global_batch": docs/recipes.md
 )
 
 default_hooks = dict(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...data.templates import require_special_tokens
 from ...errors import ConfigError
@@ -121,7 +123,10 @@ def check_projector(path: str | None, visual_width: int, llm_width: int) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A token store's size: records, pictures, tokens with the pictures' places, the longest and the fullest record."""
+    """A token store's size: records, pictures, tokens with the pictures' places, the longest and the fullest record.
+
+    `modality_lengths` and `image_counts` are those of `TokenStore`, for the sampler.
+    """
 
     records: int
     with_images: int
@@ -129,6 +134,11 @@ class Store:
     most_images: int
     tokens: int
     longest: int
+    modality_lengths: np.ndarray | None = field(default=None, repr=False, compare=False)
+    image_counts: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return self.records
 
 
 def check_tokenizer(settings: dict[str, Any], template: str) -> Any:
@@ -153,7 +163,8 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
 
     _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
     pictures = table.column("image_count")
-    lengths = table.column("length") + pictures * (image_tokens - 1)
+    text = table.column("length")
+    lengths = text + pictures * (image_tokens - 1)
     return Store(
         records=len(table),
         with_images=int((pictures > 0).sum()),
@@ -161,4 +172,6 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
         most_images=int(pictures.max()),
         tokens=int(lengths.sum(dtype="int64")),
         longest=int(lengths.max()),
+        modality_lengths=np.where(pictures > 0, text, -text),
+        image_counts=pictures,
     )

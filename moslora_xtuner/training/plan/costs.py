@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 from ..schedule import LEAST_WARMUP, warmup_steps
-from . import checkpoints
+from . import budget, checkpoints
 from .memory import GIB, Batch, estimate
 from .outcome import Plan, Step
 
@@ -25,12 +25,16 @@ def schedule(plan: Plan, step: Step) -> None:
     batch, accumulation, n = setting.batch_size, setting.accumulation, setting.processes
     steps = optimiser_steps(plan)
     warmup = warmup_steps(config["param_scheduler"].get("warmup_ratio", 0), steps)
-    step.says(f"{batch} a micro-batch x {accumulation} x {n} processes = {batch * accumulation * n} records a step")
+    if setting.max_tokens is None:
+        step.says(f"{batch} a micro-batch x {accumulation} x {n} processes = {batch * accumulation * n} records a step")
+    else:
+        step.says(f"{batch * accumulation} x {n} processes = {batch * accumulation * n} records a step")
+        budget.schedule(plan, step)
     step.says(f"{steps:,} steps, {warmup} of them warm-up; rate {config['optim_wrapper']['optimizer']['lr']:g}")
     if steps <= LEAST_WARMUP:
         step.wrong(f"{steps} steps: warm-up alone takes {LEAST_WARMUP}; lower the batch or give more records")
     group = config["train_dataloader"]["sampler"].get("per_device_batch_size")
-    if group is not None and group != batch * accumulation:
+    if setting.max_tokens is None and group is not None and group != batch * accumulation:
         step.says(
             f"records are grouped by length in {group}s, a GPU's share of a step is {batch * accumulation}: "
             "set train_dataloader.sampler.per_device_batch_size alike"
@@ -44,6 +48,8 @@ def optimiser_steps(plan: Plan) -> int:
     group = setting.config["train_dataloader"]["sampler"].get("per_device_batch_size", 1)
     # XTuner's sampler fills up to whole groups on every process.
     share = math.ceil(plan.store.records / (group * setting.processes)) * group
+    if setting.max_tokens is not None:  # an iteration is a step
+        return int(loop.get("max_iters") or loop.get("max_epochs", 1) * share // group)
     each = math.ceil(share / setting.batch_size)
     micro = int(loop.get("max_iters") or loop.get("max_epochs", 1) * each)
     return math.ceil(micro / setting.accumulation)
@@ -56,26 +62,24 @@ def memory(plan: Plan, step: Step) -> None:
         return
     setting = plan.setting
     encoder = checkpoints.visual_config(setting.config["model"]["visual_encoder"]["pretrained_model_name_or_path"])
-    batch = Batch(
-        rows=setting.batch_size,
-        length=plan.store.longest,
-        images=setting.batch_size * plan.store.most_images,
-        patches=(encoder.image_size // encoder.patch_size) ** 2,
-        edge=encoder.image_size,
-    )
+    patches, edge = (encoder.image_size // encoder.patch_size) ** 2, encoder.image_size
+    if setting.max_tokens is None:
+        images = setting.batch_size * plan.store.most_images
+        batch, filled = Batch(setting.batch_size, plan.store.longest, images, patches, edge), str(setting.batch_size)
+        less = "lower train_dataloader.batch_size (and raise optim_wrapper.accumulative_counts)"
+    else:
+        batch, filled = budget.largest(plan, patches, edge), f"{setting.max_tokens:,} tokens"
+        less = "lower train_cfg.max_tokens"
     plan.memory = needed = estimate(plan.llm, plan.visual, plan.projector, batch, setting.precision, setting.sharding)
     terms = ", ".join(
         f"{name.replace('_', ' ')} {gib(size)}" for name, size in needed.rows() if size >= 0.005 * needed.total
     )
-    step.says(f"about {gib(needed.total)} GiB at {setting.batch_size} of the longest records (GiB: {terms})")
+    step.says(f"about {gib(needed.total)} GiB at {filled} of the longest records (GiB: {terms})")
     room = setting.gpu_memory or (_memory_here() if setting.on_gpu else None)
     if room is None:
         step.says("no GPU to ask here: give --gpu-memory GIB to compare with one")
     elif needed.total > room * GIB:
-        step.wrong(
-            f"a GPU has {room:g} GiB: lower train_dataloader.batch_size (and raise optim_wrapper.accumulative_counts), "
-            "or take a recipe in 4 bits"
-        )
+        step.wrong(f"a GPU has {room:g} GiB: {less}, or take a recipe in 4 bits")
     else:
         step.says(f"a GPU has {room:g} GiB")
 

@@ -26,9 +26,12 @@ _READS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch: `images` pictures of `patches` + 1 positions each, and `rows` x `length` tokens."""
+    """One micro-batch: `images` pictures of `patches` + 1 positions each, and `rows` x `length` tokens.
 
-    rows: int
+    The rows of a budget of tokens are what the longest record goes into it, not always a whole number.
+    """
+
+    rows: float
     length: int
     images: int
     patches: int

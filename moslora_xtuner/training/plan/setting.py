@@ -69,6 +69,21 @@ class Setting:
         return int(self.config["optim_wrapper"].get("accumulative_counts", 1))
 
     @property
+    def max_tokens(self) -> int | None:
+        """The most places of a micro-batch; None where batches are of a fixed number of records."""
+        return self.config["train_cfg"].get("max_tokens")
+
+    @property
+    def image_tokens(self) -> int:
+        """Places of a picture."""
+        return int(self.config["train_dataloader"]["collate_fn"]["image_tokens"])
+
+    @property
+    def seed(self) -> int:
+        """Of the order of the records; 0 for a run that draws its own."""
+        return int(self.config.get("randomness", {}).get("seed") or 0)
+
+    @property
     def precision(self) -> Precision:
         """Half precision on a GPU, float32 without one."""
         return Precision(2 if self.on_gpu else 4, 1 if self.on_gpu else 4, self.quantised)
