@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -210,8 +210,9 @@ class MosLoraLLaVA(LLaVAModel):
         return self.training and (_trained(self.projector) or _trained(self.visual_encoder))
 
     def _no_image(self) -> torch.Tensor:
-        if is_deepspeed_zero3_enabled():
-            # All ranks gather the same layers in the same order, so this one runs them too.
+        if get_world_size() > 1:
+            # All ranks run the same layers in the same order: ZeRO-3 gathers their weights, ZeRO-2 sums their
+            # gradients, each as its turn comes, and beside a rank with pictures would give them to other weights.
             edge = self.visual_encoder.config.image_size
             blank = torch.zeros(1, 3, edge, edge, device=self.llm.device, dtype=self.visual_encoder.dtype)
             return self._features(blank).sum() * 0.0
