@@ -185,3 +185,14 @@ def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
         read_setting(str(broken))
     with pytest.raises(ConfigError, match="is no KEY=VALUE"):
         read_setting("digits_lora", options=["nothing"])
+
+
+@pytest.mark.parametrize(("dtype", "sizes"), [("bfloat16", 2), ("float32", 4)])
+def test_a_cpu_run_counts_in_the_number_type_that_the_config_asks_for(make: Make, dtype: str, sizes: int) -> None:
+    plan = make(MOSLORA, options=[f"model.llm.torch_dtype=torch.{dtype}"])
+    assert plan.llm is not None
+    assert plan.visual is not None
+    assert plan.memory is not None
+    assert plan.memory.weights == sizes * (plan.llm.parameters + plan.visual.parameters)
+    assert plan.setting.precision.mask == sizes  # a CPU's dropout draws the mask in its input's number type
+    assert ("on the CPU in half precision" in text(plan, 200)) == (sizes == 2)
