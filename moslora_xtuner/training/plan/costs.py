@@ -116,10 +116,21 @@ def host(plan: Plan, step: Step) -> None:
 
 
 def host_memory_while_loading(plan: Plan) -> float:
-    """Bytes of the host that all processes hold while they load: every weight of both models."""
+    """Bytes of the host that all processes hold while they load: every weight of both models.
+
+    A language model whose files have the number type that it is loaded in stays in them until it goes to the GPU, and
+    all processes share a file's pages; so does one that is quantised. On a CPU, DeepSpeed's broadcast at the start
+    writes into them, which makes them each process's own.
+    """
     assert plan.llm is not None
     assert plan.visual is not None
-    return plan.setting.processes * plan.setting.precision.compute * (plan.llm.parameters + plan.visual.parameters)
+    setting, c = plan.setting, plan.setting.precision.compute
+    settings = setting.config["model"]["llm"]
+    loaded = "bfloat16" if setting.elsewhere else str(settings.get("torch_dtype")).removeprefix("torch.")
+    stored = checkpoints.stored_dtype(settings["pretrained_model_name_or_path"])
+    shared = setting.on_gpu and stored is not None and (setting.quantised or stored == loaded)
+    copies = 1 if shared else setting.processes
+    return c * (copies * plan.llm.parameters + setting.processes * plan.visual.parameters)
 
 
 def time(plan: Plan, step: Step, tflops: float) -> None:
