@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     work = args.work.absolute()
     room = args.memory * GIB if args.memory else 0.95 * psutil.virtual_memory().available
-    found = measure(work, args.recipes, args.layers, room)
+    kept = RESULT if args.write else work / "real_size.json"
+    for row in measured(work, args.recipes, args.layers, room):
+        found = keep(row, kept)
+        if args.write:
+            write_tables(PAGE, page_tables())
     print(described(found["machine"]), sizes_table(found), memory_table(found), sep="\n\n")
-    (work / "real_size.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if args.write:
-        keep(found)
 
 
-def keep(found: dict[str, Any]) -> None:
-    """Put the rows into docs/results, beside those of recipes that were not run now, and write the page."""
-    before = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else []
-    rows = {row["recipe"]: row for row in (*before, *found["rows"])}
-    found = {**found, "rows": [rows[recipe] for recipe in runs.PAPER if recipe in rows]}
-    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    write_tables(PAGE, page_tables())
+def keep(row: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Put a row into a file of results, beside those of other recipes; all of it."""
+    before = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+    rows = {one["recipe"]: one for one in (*before, row)}
+    ordered = [rows[recipe] for recipe in runs.PAPER if recipe in rows]
+    found = {"machine": machine(), "dtype": "bfloat16", "records": 2, "layers": runs.LAYERS, "rows": ordered}
+    file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 def page_tables() -> dict[str, Any]:
@@ -80,8 +82,8 @@ def page_tables() -> dict[str, Any]:
     }
 
 
-def measure(work: Path, recipes: Sequence[str], layers: int | None, room: float) -> dict[str, Any]:
-    """All rows, as the JSON has them; without `layers` as many as `room` bytes hold."""
+def measured(work: Path, recipes: Sequence[str], layers: int | None, room: float) -> Iterator[dict[str, Any]]:
+    """Rows as they are done; without `layers` as many as `room` bytes hold."""
     families = list(dict.fromkeys(runs.family(recipe) for recipe in recipes))
     write_all(work / "models", families)
     for family in families:
@@ -89,7 +91,6 @@ def measure(work: Path, recipes: Sequence[str], layers: int | None, room: float)
         prepare(work, llm, work / f"store_{family}", runs.environment(work, recipe, llm))
     deepspeed = work / "zero2_bf16.json"
     deepspeed.write_text(json.dumps(runs.DEEPSPEED, indent=2), encoding="utf-8")
-    rows = []
     for recipe in recipes:
         whole = work / "models" / runs.family(recipe)
 
@@ -103,8 +104,7 @@ def measure(work: Path, recipes: Sequence[str], layers: int | None, room: float)
         row = runs.train(work, recipe, count, plan, runs.environment(work, recipe, llm), deepspeed)
         held = sum(above_imports(row["memory"], "step"))
         say(f"{recipe}: {held / GIB:.1f} GiB in the step, which took {row['seconds']['step']:.0f} s")
-        rows.append(row)
-    return {"machine": machine(), "dtype": "bfloat16", "records": 2, "layers": runs.LAYERS, "rows": rows}
+        yield row
 
 
 def say(what: str) -> None:
