@@ -61,6 +61,7 @@ def environment(work: Path, recipe: str, llm: Path) -> dict[str, str]:
         "CLIP_L_336": str(models / "clip"),
         "LLAVA_IMAGES": str(work / "images"),
         MARKS: str(work / f"{recipe}.marks.json"),
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 23),  # glibc would keep freed tensors of up to 32 MiB, and count them
     }
 
 
