@@ -6,6 +6,7 @@ import io
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,7 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), 
 
 def make_llama3(folder: Path) -> Path:
     """A LlamaForCausalLM with grouped-query attention and a tokenizer with LLaMA-3's special tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(str(files("moslora_xtuner") / "assets" / "digits_base" / "llm"))
-    tokenizer.save_pretrained(folder)
+    tokenizer = make_llama3_tokenizer(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -46,11 +46,15 @@ def make_llama3(folder: Path) -> Path:
     return folder
 
 
-def make_internlm2(folder: Path, prefix: bool = False) -> Path:
-    """An InternLM2ForCausalLM and, as published, a tokenizer whose class is remote code (not there to be run)."""
-    from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
+def make_llama3_tokenizer(folder: Path) -> Any:
+    """The packaged base model's tokenizer, which has LLaMA-3's special tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(str(files("moslora_xtuner") / "assets" / "digits_base" / "llm"))
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
-    folder.mkdir(parents=True)
+
+def make_internlm2_tokenizer(folder: Path, prefix: bool = False) -> int:
+    """As published, a tokenizer whose class is remote code (not there to be run); the size of its vocabulary."""
     vocabulary = _make_sentencepiece(folder / "tokenizer.model", prefix)
     names = ["<|plugin|>", "<|interpreter|>", "<|action_end|>", "<|action_start|>", "<|im_end|>", "<|im_start|>"]
     added = {0: "<unk>", 1: "<s>", 2: "</s>"} | {vocabulary - 6 + index: name for index, name in enumerate(names)}
@@ -78,6 +82,15 @@ def make_internlm2(folder: Path, prefix: bool = False) -> Path:
         "chat_template": "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    return vocabulary
+
+
+def make_internlm2(folder: Path, prefix: bool = False) -> Path:
+    """An InternLM2ForCausalLM and its tokenizer."""
+    from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
+
+    folder.mkdir(parents=True)
+    vocabulary = make_internlm2_tokenizer(folder, prefix)
     torch.manual_seed(3)
     config = InternLM2Config(
         vocab_size=vocabulary,

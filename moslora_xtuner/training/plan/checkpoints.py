@@ -38,6 +38,29 @@ def check_weights(checkpoint: str) -> str:
     raise ConfigError(f"{checkpoint} has no weights ({' or '.join(_SINGLE)})")
 
 
+def stored_dtype(checkpoint: str) -> str | None:
+    """The number type of the first weight of a checkpoint in safetensors (`bfloat16`, ...); else None.
+
+    transformers 4.48 maps such a file and, where the model is of the same type, leaves the weights there
+    (`check_support_param_buffer_assignment`): pages of a file, which all processes share.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if (file := checkpoint_file(checkpoint, _INDEXES[0], local_files_only=True)) is not None:
+        first = next(iter(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        file = file.parent / first
+    else:
+        file = checkpoint_file(checkpoint, _SINGLE[0], local_files_only=True)
+    if file is None or not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as weights:
+            kind: str = weights.get_slice(next(iter(weights.keys()))).get_dtype()
+    except SafetensorError:
+        return None  # `check_weights` has its own words for what is missing
+    return {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(kind, kind)
+
+
 def local_config(checkpoint: str) -> dict[str, Any]:
     """A checkpoint's config, never downloaded.
 

@@ -104,7 +104,7 @@ def host(plan: Plan, step: Step) -> None:
     kept = (hook.get("max_keep_ckpts") or 1) + 1 if (hook.get("interval") or 0) > 0 else 0
     # A checkpoint has the trained weights and, in float32, their copy and Adam's moments.
     disk = trained * (kept * (plan.setting.precision.compute + 12) + 4)
-    loading = plan.setting.processes * plan.setting.precision.compute * (plan.llm.parameters + plan.visual.parameters)
+    loading = host_memory_while_loading(plan)
     step.says(f"memory of the host while loading: about {gib(loading)} GiB; disk: about {gib(disk)} GiB")
     if plan.setting.elsewhere:
         return
@@ -117,6 +117,24 @@ def host(plan: Plan, step: Step) -> None:
         step.wrong(f"{folder} has {gib(free)} GiB free, checkpoints need {gib(disk)}: free some or move --work-dir")
     if loading > here:
         step.wrong(f"this machine has {gib(here)} GiB of memory, loading takes {gib(loading)}: start fewer processes")
+
+
+def host_memory_while_loading(plan: Plan) -> float:
+    """Bytes of the host that all processes hold while they load: every weight of both models.
+
+    A language model whose files have the number type that it is loaded in stays in them until it goes to the GPU, and
+    all processes share a file's pages; so does one that is quantised. On a CPU, DeepSpeed's broadcast at the start
+    writes into them, which makes them each process's own.
+    """
+    assert plan.llm is not None
+    assert plan.visual is not None
+    setting, c = plan.setting, plan.setting.precision.compute
+    settings = setting.config["model"]["llm"]
+    loaded = "bfloat16" if setting.elsewhere else str(settings.get("torch_dtype")).removeprefix("torch.")
+    stored = checkpoints.stored_dtype(settings["pretrained_model_name_or_path"])
+    shared = setting.on_gpu and stored is not None and (setting.quantised or stored == loaded)
+    copies = 1 if shared else setting.processes
+    return c * (copies * plan.llm.parameters + setting.processes * plan.visual.parameters)
 
 
 def time(plan: Plan, step: Step, tflops: float) -> None:

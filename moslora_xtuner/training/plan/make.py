@@ -68,7 +68,8 @@ def _machine(plan: Plan, step: Step) -> None:
     elif here:
         step.says(f"{setting.processes} of {here} GPUs here")
     else:
-        step.says(f"no GPU here: on the CPU in float32, processes: {setting.processes}")
+        kind = "half precision" if setting.precision.compute == 2 else "float32"
+        step.says(f"no GPU here: on the CPU in {kind}, processes: {setting.processes}")
     stage = setting.sharding.stage
     step.says(f"DeepSpeed ZeRO-{stage} ({setting.deepspeed})" if stage else "without DeepSpeed")
     if stage == 3 and setting.quantised:

@@ -18,6 +18,8 @@ DEFAULT_BUCKET = 500_000_000
 LIVE_PARAMETERS = 1_000_000_000
 """DeepSpeed's stage3_max_live_parameters."""
 
+HALF = ("bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -85,8 +87,14 @@ class Setting:
 
     @property
     def precision(self) -> Precision:
-        """Half precision on a GPU, float32 without one."""
-        return Precision(2 if self.on_gpu else 4, 1 if self.on_gpu else 4, self.quantised)
+        """Half precision on a GPU; without one what the config says, float32 where the recipes decide.
+
+        A dropout mask has a byte an element on a GPU, and its input's number type on a CPU.
+        """
+        if self.on_gpu:
+            return Precision(2, 1, self.quantised)
+        compute = 2 if str(self.config["model"]["llm"].get("torch_dtype")).removeprefix("torch.") in HALF else 4
+        return Precision(compute, compute, self.quantised)
 
     @cached_property
     def zero(self) -> dict[str, Any]:

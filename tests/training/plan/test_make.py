@@ -185,3 +185,51 @@ def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
         read_setting(str(broken))
     with pytest.raises(ConfigError, match="is no KEY=VALUE"):
         read_setting("digits_lora", options=["nothing"])
+
+
+@pytest.mark.parametrize(("dtype", "sizes"), [("bfloat16", 2), ("float32", 4)])
+def test_a_cpu_run_counts_in_the_number_type_that_the_config_asks_for(make: Make, dtype: str, sizes: int) -> None:
+    plan = make(MOSLORA, options=[f"model.llm.torch_dtype=torch.{dtype}"])
+    assert plan.llm is not None
+    assert plan.visual is not None
+    assert plan.memory is not None
+    assert plan.memory.weights == sizes * (plan.llm.parameters + plan.visual.parameters)
+    assert plan.setting.precision.mask == sizes  # a CPU's dropout draws the mask in its input's number type
+    assert ("on the CPU in half precision" in text(plan, 200)) == (sizes == 2)
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [("bfloat16", 1), ("float32", 4)])
+def test_processes_share_the_pages_of_files_that_are_loaded_as_they_are(
+    make: Make, llava_environment: dict[str, str], tmp_path: Path, dtype: str, copies: int
+) -> None:
+    """bf16 is what a GPU computes in; float32 files are converted, in each process for itself."""
+    from transformers import LlamaForCausalLM
+
+    from moslora_xtuner.training.plan.costs import host_memory_while_loading
+
+    folder = tmp_path / "llm"
+    shutil.copytree(llava_environment["LLAMA3_8B"], folder)
+    LlamaForCausalLM.from_pretrained(folder, torch_dtype=dtype).save_pretrained(folder)
+    plan = make(MOSLORA, env={"LLAMA3_8B": str(folder)}, gpus=4, gpu_memory=80)
+    assert plan.llm is not None
+    assert plan.visual is not None
+    assert host_memory_while_loading(plan) == 2 * (copies * plan.llm.parameters + 4 * plan.visual.parameters)
+
+
+@pytest.mark.parametrize(("dtype", "mapped"), [("bfloat16", True), ("float32", False)])
+def test_transformers_leaves_weights_in_their_files(
+    llava_environment: dict[str, str], tmp_path: Path, dtype: str, mapped: bool
+) -> None:
+    """What the plan counts on: a mapped weight lies inside the file's pages in the process's address space."""
+    from transformers import LlamaForCausalLM
+
+    from moslora_xtuner.llm.load import load_llama
+
+    folder = tmp_path / "llm"
+    shutil.copytree(llava_environment["LLAMA3_8B"], folder)
+    LlamaForCausalLM.from_pretrained(folder, torch_dtype=dtype).save_pretrained(folder)
+    model = load_llama(str(folder), torch_dtype="bfloat16")
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(folder) in line]
+    spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    weights = [weight.data_ptr() for weight in model.parameters()]
+    assert all(any(low <= weight < high for low, high in spans) for weight in weights) == mapped
