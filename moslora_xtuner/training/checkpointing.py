@@ -9,6 +9,9 @@ from torch import nn
 
 from ..errors import ConfigError
 
+BY_PLAN = "plan"
+"""The value of `model.checkpointed_blocks` with which `moslora train` puts in the number that its plan found."""
+
 
 def checkpoint_first(llm: nn.Module, blocks: int) -> None:
     """Checkpoint the first `blocks` decoder blocks of a model that checkpoints all of them, and no other.

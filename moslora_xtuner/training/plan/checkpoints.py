@@ -146,7 +146,8 @@ def check_projector(path: str | None, visual_width: int, llm_width: int) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A token store's size: records, pictures, tokens with the pictures' places, the longest and the fullest record.
+    """A token store's size: records, pictures, tokens with the pictures' places, the longest and the fullest record,
+    and the most tokens of a record that carry a label.
 
     `modality_lengths` and `image_counts` are those of `TokenStore`, for the sampler.
     """
@@ -157,6 +158,7 @@ class Store:
     most_images: int
     tokens: int
     longest: int
+    most_supervised: int = 0
     modality_lengths: np.ndarray | None = field(default=None, repr=False, compare=False)
     image_counts: np.ndarray | None = field(default=None, repr=False, compare=False)
 
@@ -195,6 +197,7 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
         most_images=int(pictures.max()),
         tokens=int(lengths.sum(dtype="int64")),
         longest=int(lengths.max()),
+        most_supervised=int(table.column("supervised").max()),
         modality_lengths=np.where(pictures > 0, text, -text),
         image_counts=pictures,
     )

@@ -6,12 +6,15 @@ import math
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 from ..schedule import LEAST_WARMUP, warmup_steps
 from . import budget, checkpoints
-from .memory import GIB, Batch, estimate
+from .memory import GIB, Batch, Memory, estimate
 from .outcome import Plan, Step
 
+FILLED = 0.9
+"""Of a GPU's memory, what the estimate may reach where the plan chooses; it leaves out CUDA's context and fragments."""
 ACHIEVED_TFLOPS = 125.0
 """What one GPU is taken to compute in training: 40 % of an A100's 312. An assumption, not a measurement."""
 
@@ -70,18 +73,33 @@ def memory(plan: Plan, step: Step) -> None:
     else:
         batch, filled = budget.largest(plan, patches, edge), f"{setting.max_tokens:,} tokens"
         less = "lower train_cfg.max_tokens"
-    plan.memory = needed = estimate(plan.llm, plan.visual, plan.projector, batch, setting.precision, setting.sharding)
+    room = setting.gpu_memory or (_memory_here() if setting.on_gpu else None)
+
+    def at(blocks: int | None) -> Memory:
+        ways = setting.ways(batch.rows * store.most_supervised, blocks)
+        return estimate(llm, visual, plan.projector, batch, setting.precision, setting.sharding, ways)
+
+    llm, visual, store = plan.llm, plan.visual, plan.store
+    if room is not None and setting.leaves_blocks_to_the_plan:
+        plan.checkpointed_blocks = fewest_blocks(at, llm.layers, room * GIB)
+    plan.memory = needed = at(plan.checkpointed_blocks)
     terms = ", ".join(
         f"{name.replace('_', ' ')} {gib(size)}" for name, size in needed.rows() if size >= 0.005 * needed.total
     )
     step.says(f"about {gib(needed.total)} GiB at {filled} of the longest records (GiB: {terms})")
-    room = setting.gpu_memory or (_memory_here() if setting.on_gpu else None)
+    if plan.checkpointed_blocks is not None:
+        step.says(f"{plan.checkpointed_blocks} of {llm.layers} blocks are computed again in backward, the others kept")
     if room is None:
         step.says("no GPU to ask here: give --gpu-memory GIB to compare with one")
     elif needed.total > room * GIB:
         step.wrong(f"a GPU has {room:g} GiB: {less}, or take a recipe in 4 bits")
     else:
         step.says(f"a GPU has {room:g} GiB")
+
+
+def fewest_blocks(at: Callable[[int], Memory], layers: int, room: float) -> int:
+    """The fewest checkpointed blocks with which a run fits into `room` bytes with some to spare; all if none does."""
+    return next((blocks for blocks in range(layers) if at(blocks).total <= FILLED * room), layers)
 
 
 def _memory_here() -> float | None:
@@ -138,14 +156,17 @@ def host_memory_while_loading(plan: Plan) -> float:
 
 
 def time(plan: Plan, step: Step, tflops: float) -> None:
-    """Forward, once more for the checkpoints, and backward through frozen weights: 3 x 2 operations a weight."""
+    """Forward, once more for what is checkpointed, and backward through frozen weights: 2 operations a weight each."""
     if plan.llm is None or plan.visual is None or plan.store is None:
         step.says("not estimated: it depends on the models and the token store")
         return
     setting, store = plan.setting, plan.store
     share = optimiser_steps(plan) * setting.batch_size * setting.accumulation * setting.processes / store.records
     positions = (setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1) * store.images
-    work = 6.0 * share * (plan.llm.parameters * store.tokens + plan.visual.parameters * positions)
+    ways = setting.ways(0, plan.checkpointed_blocks)
+    passes = 2 + ways.checkpointed(plan.llm.layers) / plan.llm.layers
+    seen = (3 if ways.checkpointing else 2) if plan.visual.trainable else 1  # frozen, it is only looked through
+    work = 2.0 * share * (passes * plan.llm.parameters * store.tokens + seen * plan.visual.parameters * positions)
     said = f"{work:.2g} floating point operations"
     if not setting.on_gpu:
         step.says(f"{said}; no GPU here to divide them by")

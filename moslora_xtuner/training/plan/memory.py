@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ..loss_head import CHUNK_LOGITS
 from .shapes import Adapted, Part
 
 GIB = 2**30
@@ -59,6 +60,31 @@ class Sharding:
 
 
 @dataclass(frozen=True)
+class Ways:
+    """What a run does to keep less: the options of MosLoraLLaVA.
+
+    Attributes:
+        checkpointing: activation checkpointing at all.
+        blocks: of the language model that are checkpointed, the first ones; None is all.
+        fused, lean, masked: adapters as one function; MLPs that keep two inner tensors; a mask for attention.
+        supervised: with the chunked loss, the most places of a micro-batch that carry a label; None without.
+    """
+
+    checkpointing: bool = True
+    blocks: int | None = None
+    fused: bool = False
+    lean: bool = False
+    masked: bool = True
+    supervised: float | None = None
+
+    def checkpointed(self, layers: int) -> int:
+        """How many of the language model's blocks are computed again in backward."""
+        if not self.checkpointing:
+            return 0
+        return layers if self.blocks is None else min(self.blocks, layers)
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes on one GPU, by what they are for. The parts that never live at once are in `peak` by their largest."""
 
@@ -68,8 +94,10 @@ class Memory:
     optimiser: float
     buckets: float
     checkpoints: float
+    kept_blocks: float
     block: float
     head: float
+    kept_visual: float
     visual_block: float
     dequantised: float
 
@@ -80,8 +108,12 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The peak: the static part, kept activations, gradients, and the largest of head and blocks."""
-        working = max(self.head, self.block + self.dequantised, self.visual_block)
+        """The peak: the static part, checkpoints, gradients, and the largest of what is alive by turns.
+
+        Backward frees the kept blocks before it computes a checkpointed one again, and both before the visual encoder.
+        """
+        working = max(self.kept_blocks + max(self.head, self.dequantised), self.block + self.dequantised)
+        working = self.kept_visual + max(working, self.visual_block)
         return self.static + self.gradients + self.buckets + self.checkpoints + working
 
     def rows(self) -> list[tuple[str, float]]:
@@ -89,14 +121,16 @@ class Memory:
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
 
 
-def estimate(llm: Part, visual: Part, projector: int, batch: Batch, precision: Precision, shard: Sharding) -> Memory:
+def estimate(
+    llm: Part, visual: Part, projector: int, batch: Batch, precision: Precision, shard: Sharding, ways: Ways = Ways()
+) -> Memory:
     """The memory of one GPU in bytes.
 
     Args:
         llm, visual: with their adapters.
         projector: its weights, all trained.
         batch: the largest micro-batch.
-        precision, shard: of the run.
+        precision, shard, ways: of the run.
 
     With c bytes a number, H, I, V, L the sizes of a model, T = rows x length its tokens, P_t the trained weights and
     N the processes::
@@ -105,10 +139,13 @@ def estimate(llm: Part, visual: Part, projector: int, batch: Batch, precision: P
         adapters      c P_t                                                under ZeRO-3 divided by N
         optimiser     (4 + 8) P_t / N: the float32 copy and Adam's moments (8 P_t without DeepSpeed)
         gradients     c P_t                                                under ZeRO-2 and 3 divided by N
-        checkpoints   c T H (L + 1) of both models, the pictures, the mask c rows length^2
+        checkpoints   c T H (n + 2) of n checkpointed blocks of both models, the pictures, the mask c rows length^2
+        kept blocks   the L - n others: T [ c (7 H' + 3 I) + 8 H + c r ] with what the adapters keep of their inputs in H'
         block         one block is computed again in backward:
-                      T [ (c + mask) sum in_t + c r (2 with a mixer) + c (8 H + 4 I) ], norms in float32: + 8 T H
-        head          T V (c + 4 + 4 [+ 4]): logits, their float32 copy, the shifted copy, log-softmax
+                      T [ inputs + c r (2 with a mixer) + c (8 H + 4 I) ], norms in float32: + 8 T H
+        inputs        (c + mask) sum in_t; fused, or without dropout, c for each tensor that is read, once
+        head          T V (c + 4 + 4 [+ 4]): logits, their float32 copy, the shifted copy, log-softmax; in chunks
+                      of C logits C (12 [+ 2 c]), and 2 c H for each place with a label
         dequantised   the largest layer's weights, c in x out, in 4 bits only
     """
     c, n = precision.compute, shard.processes
@@ -119,11 +156,12 @@ def estimate(llm: Part, visual: Part, projector: int, batch: Batch, precision: P
     rest = c if shard.stage or not precision.four_bits else 4
     body = NF4 * llm.linear + rest * (llm.parameters - llm.linear) if precision.four_bits else c * llm.parameters
     optimiser = 12 * trained / n if shard.stage else 8 * trained
-    kept = c * tokens * llm.hidden * (llm.layers + 2) + c * positions * visual.hidden * (visual.layers + 2)
-    kept += 4 * 3 * batch.edge**2 * batch.images + c * batch.rows * batch.length**2
+    again = ways.checkpointed(llm.layers)
+    visual_again = visual.layers if ways.checkpointing and visual.trainable else 0
+    kept = c * tokens * llm.hidden * (again + 2) + c * positions * visual.hidden * (visual_again + 2)
+    kept += 4 * 3 * batch.edge**2 * batch.images + (c * batch.rows * batch.length**2 if ways.masked else 0)
     # Under ZeRO-3 the weights in use are gathered, up to a number that DeepSpeed is told.
     live = min(shard.live_parameters, llm.parameters + visual.parameters) if n > 1 else 0
-    head_copies = 8 + c + (4 if c < 4 else 0)
     return Memory(
         weights=(body + c * visual.parameters) / cut,
         adapters=(c if shard.stage or c == 4 else 4) * trained / cut,
@@ -131,24 +169,53 @@ def estimate(llm: Part, visual: Part, projector: int, batch: Batch, precision: P
         optimiser=optimiser,
         buckets=c * shard.bucket * (2 if shard.overlap else 1) + c * live,
         checkpoints=kept,
-        block=tokens * _block(llm, precision, states=8, wide=4),
-        head=tokens * llm.vocabulary * head_copies,
-        visual_block=positions * _block(visual, precision, states=6, wide=3),
+        kept_blocks=(llm.layers - again) * tokens * _kept(llm, precision, ways, wide=2 if ways.lean else 3),
+        block=tokens * _block(llm, precision, ways, states=8, wide=4) if again else 0,
+        head=_head(llm, tokens, c, ways.supervised),
+        kept_visual=(visual.layers - visual_again) * positions * _kept(visual, precision, ways, wide=3)
+        if visual.trainable
+        else 0,
+        visual_block=positions * _block(visual, precision, ways, states=6, wide=3),
         dequantised=c * max((a.inputs * a.outputs for a in llm.adapted), default=0) if precision.four_bits else 0,
     )
 
 
-def _block(part: Part, precision: Precision, states: int, wide: int) -> float:
-    """Bytes for each token that one block keeps until its backward: `states` of width H and `wide` of width I."""
+def _head(llm: Part, tokens: float, c: int, supervised: float | None) -> float:
+    """Bytes of logits and loss; `supervised` places alone and some at a time, or all at once."""
+    if supervised is None:
+        return tokens * llm.vocabulary * (8 + c + (4 if c < 4 else 0))
+    chunk = min(supervised * llm.vocabulary, CHUNK_LOGITS)
+    return chunk * (12 + (2 * c if c < 4 else 0)) + 2 * c * supervised * llm.hidden
+
+
+def _block(part: Part, precision: Precision, ways: Ways, states: int, wide: int) -> float:
+    """Bytes for each token while one block is computed again: `states` of width H and `wide` of width I at most."""
     c = precision.compute
     total = float(c * (states * part.hidden + wide * part.intermediate))
     if c < 4:
         total += 2 * 4 * part.hidden
-    layers = part.widest
-    dropped = [layer for layer in layers if layer.dropout]
-    total += sum((c + precision.mask) * layer.inputs for layer in dropped)
-    total += sum(c * width for width in _shared_inputs([layer for layer in layers if not layer.dropout]))
-    return total + sum(c * layer.rank * (2 if layer.mixed else 1) for layer in layers)
+    return total + _adapters(part, precision, ways)
+
+
+def _kept(part: Part, precision: Precision, ways: Ways, wide: int) -> float:
+    """Bytes for each token that one block keeps for backward: queries, keys, values, what attention gives, two norms.
+
+    The language model's norms keep their input in float32; keys and values are kept for each head that reads them.
+    """
+    norms = 4 if part.vocabulary else precision.compute
+    total = 2 * norms * part.hidden + precision.compute * (4 * part.hidden + wide * part.intermediate)
+    return total + _adapters(part, precision, ways)
+
+
+def _adapters(part: Part, precision: Precision, ways: Ways) -> float:
+    """Bytes for each token that the adapters of one block keep."""
+    c, layers = precision.compute, part.widest
+    dropped = [] if ways.fused else [layer for layer in layers if layer.dropout]
+    total = sum((c + precision.mask) * layer.inputs for layer in dropped)
+    total += sum(c * width for width in _shared_inputs([layer for layer in layers if layer not in dropped]))
+    if ways.fused and precision.mask > 1:  # on a CPU: a bit for each element of a mask
+        total += sum(layer.inputs for layer in layers if layer.dropout) / 8
+    return total + sum(c * layer.rank * (2 if layer.mixed and not ways.fused else 1) for layer in layers)
 
 
 def _shared_inputs(layers: list[Adapted]) -> list[int]:

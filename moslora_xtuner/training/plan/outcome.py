@@ -54,6 +54,7 @@ class Plan:
     positions: int | None = None
     store: Store | None = None
     memory: Memory | None = None
+    checkpointed_blocks: int | None = None
 
     @property
     def problems(self) -> list[str]:

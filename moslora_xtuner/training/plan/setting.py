@@ -11,7 +11,8 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...recipes.catalogue import resolve_config
-from .memory import Precision, Sharding
+from ..checkpointing import BY_PLAN
+from .memory import Precision, Sharding, Ways
 
 DEFAULT_BUCKET = 500_000_000
 """DeepSpeed's reduce_bucket_size, in elements (runtime/zero/config.py)."""
@@ -74,6 +75,29 @@ class Setting:
     def max_tokens(self) -> int | None:
         """The most places of a micro-batch; None where batches are of a fixed number of records."""
         return self.config["train_cfg"].get("max_tokens")
+
+    def ways(self, supervised: float, blocks: int | None = None) -> Ways:
+        """How the model keeps less.
+
+        Args:
+            supervised: the most places of a micro-batch that carry a label.
+            blocks: how many are checkpointed where the config leaves it to the plan.
+        """
+        model = self.config["model"]
+        said = model.get("checkpointed_blocks")
+        return Ways(
+            checkpointing=model.get("use_activation_checkpointing", True),
+            blocks=blocks if said == BY_PLAN else said,
+            fused=model.get("fused_adapters", False),
+            lean=model.get("lean_mlp", False),
+            masked=not model.get("skip_padding_mask", False),
+            supervised=supervised if model.get("chunked_loss", False) else None,
+        )
+
+    @property
+    def leaves_blocks_to_the_plan(self) -> bool:
+        """Whether the config lets the plan say how many blocks are checkpointed."""
+        return bool(self.config["model"].get("checkpointed_blocks") == BY_PLAN)
 
     @property
     def image_tokens(self) -> int:
