@@ -59,7 +59,7 @@ class LowRankBranch(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, result: Tensor, x: Tensor, a: Tensor, m: Tensor | None, b: Tensor,
         scaling: float, dropout: float, mixing: Mixing, in_place: bool,
     ) -> Tensor:  # fmt: skip
@@ -98,7 +98,7 @@ class LowRankBranch(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of result, x, A, M and B; those of the constants are None."""
         x, u, a, m, b, again = ctx.saved_tensors
         mixing, dtype = ctx.mixing, ctx.dtype

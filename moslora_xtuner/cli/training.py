@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,7 @@ def plan(
     processes: Processes = None,
     work_dir: WorkDir = None,
     cfg_options: CfgOptions = None,
+    chosen: Annotated[Path | None, typer.Option(hidden=True, help="Write here what is left to the plan.")] = None,
 ) -> None:
     """Look at all that a training needs, count its steps, memory and time; nothing is started or downloaded."""
     from moslora_xtuner.progress import quiet
@@ -62,6 +64,8 @@ def plan(
         made = make_plan(setting, gpu_tflops)
     typer.echo(text(made, shutil.get_terminal_size((120, 24)).columns))
     require_ready(made)
+    if chosen is not None and made.checkpointed_blocks is not None:
+        chosen.write_text(f"model.checkpointed_blocks={made.checkpointed_blocks}\n", encoding="utf-8")
 
 
 @app.command(epilog="Example: moslora train digits_moslora --deepspeed zero2 --work-dir runs/moslora")
@@ -81,23 +85,27 @@ def train(
     from moslora_xtuner.training import launch
 
     count = launch.processes_for(gpus, processes)
+    options = list(cfg_options or [])
     if not skip_plan:
-        # In a process of its own: what it loads, and any hold on a GPU, goes before the training starts.
-        words = ["plan", config, "--deepspeed", deepspeed, "--processes", str(count)]
-        words += ["--work-dir", str(work_dir)] if work_dir else []
-        words += [word for option in cfg_options or [] for word in ("--cfg-options", option)]
-        status = subprocess.run([sys.executable, "-m", "moslora_xtuner", *words], check=False).returncode
-        if status:
-            raise typer.Exit(status)
-    folder = launch.train(
+        with tempfile.TemporaryDirectory() as folder:
+            note = Path(folder) / "chosen"
+            # In a process of its own: what it loads, and any hold on a GPU, goes before the training starts.
+            words = ["plan", config, "--deepspeed", deepspeed, "--processes", str(count), "--chosen", str(note)]
+            words += ["--work-dir", str(work_dir)] if work_dir else []
+            words += [word for option in options for word in ("--cfg-options", option)]
+            status = subprocess.run([sys.executable, "-m", "moslora_xtuner", *words], check=False).returncode
+            if status:
+                raise typer.Exit(status)
+            options += note.read_text(encoding="utf-8").split() if note.exists() else []
+    run = launch.train(
         config,
         deepspeed=None if deepspeed == "none" else deepspeed,
         processes=count,
         work_dir=work_dir,
-        cfg_options=cfg_options or [],
+        cfg_options=options,
         resume=resume,
     )
-    typer.echo(f"run: {folder}")
+    typer.echo(f"run: {run}")
 
 
 @app.command(epilog="Example: moslora export runs/moslora -o runs/export/moslora --format hf")

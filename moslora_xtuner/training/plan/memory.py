@@ -100,6 +100,7 @@ class Memory:
     kept_visual: float
     visual_block: float
     dequantised: float
+    update: float
 
     @property
     def static(self) -> float:
@@ -108,13 +109,13 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """The peak: the static part, checkpoints, gradients, and the largest of what is alive by turns.
+        """The peak: the static part, and the larger of forward and backward, and the optimiser's update.
 
         Backward frees the kept blocks before it computes a checkpointed one again, and both before the visual encoder.
         """
         working = max(self.kept_blocks + max(self.head, self.dequantised), self.block + self.dequantised)
         working = self.kept_visual + max(working, self.visual_block)
-        return self.static + self.gradients + self.buckets + self.checkpoints + working
+        return self.static + self.buckets + max(self.gradients + self.checkpoints + working, self.update)
 
     def rows(self) -> list[tuple[str, float]]:
         """The terms by name, in bytes."""
@@ -140,12 +141,13 @@ def estimate(
         optimiser     (4 + 8) P_t / N: the float32 copy and Adam's moments (8 P_t without DeepSpeed)
         gradients     c P_t                                                under ZeRO-2 and 3 divided by N
         checkpoints   c T H (n + 2) of n checkpointed blocks of both models, the pictures, the mask c rows length^2
-        kept blocks   the L - n others: T [ c (7 H' + 3 I) + 8 H + c r ] with what the adapters keep of their inputs in H'
+        kept blocks   the L - n others: T [ c (4 H + 3 I) + 8 H + inputs + c r (2 with a mixer) ], lean: 2 I
         block         one block is computed again in backward:
                       T [ inputs + c r (2 with a mixer) + c (8 H + 4 I) ], norms in float32: + 8 T H
         inputs        (c + mask) sum in_t; fused, or without dropout, c for each tensor that is read, once
         head          T V (c + 4 + 4 [+ 4]): logits, their float32 copy, the shifted copy, log-softmax; in chunks
                       of C logits C (12 [+ 2 c]), and 2 c H for each place with a label
+        update        in float32 the gradients 4 P_t / N (with DeepSpeed) and AdamW's temporaries, as much (8 on a CPU)
         dequantised   the largest layer's weights, c in x out, in 4 bits only
     """
     c, n = precision.compute, shard.processes
@@ -177,6 +179,7 @@ def estimate(
         else 0,
         visual_block=positions * _block(visual, precision, ways, states=6, wide=3),
         dequantised=c * max((a.inputs * a.outputs for a in llm.adapted), default=0) if precision.four_bits else 0,
+        update=((4 if shard.stage else 0) + (4 if precision.mask == 1 else 8)) * trained / n,
     )
 
 
@@ -211,7 +214,7 @@ def _adapters(part: Part, precision: Precision, ways: Ways) -> float:
     """Bytes for each token that the adapters of one block keep."""
     c, layers = precision.compute, part.widest
     dropped = [] if ways.fused else [layer for layer in layers if layer.dropout]
-    total = sum((c + precision.mask) * layer.inputs for layer in dropped)
+    total = float(sum((c + precision.mask) * layer.inputs for layer in dropped))
     total += sum(c * width for width in _shared_inputs([layer for layer in layers if layer not in dropped]))
     if ways.fused and precision.mask > 1:  # on a CPU: a bit for each element of a mask
         total += sum(layer.inputs for layer in layers if layer.dropout) / 8

@@ -233,3 +233,13 @@ def test_transformers_leaves_weights_in_their_files(
     spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
     weights = [weight.data_ptr() for weight in model.parameters()]
     assert all(any(low <= weight < high for low, high in spans) for weight in weights) == mapped
+
+
+@pytest.mark.parametrize(("gpu_memory", "blocks"), [(80, 0), (0.05, 2)])
+def test_the_plan_says_how_many_blocks_are_checkpointed(gpu_memory: float, blocks: int, make: Make) -> None:
+    left = make(MOSLORA, gpus=1, gpu_memory=gpu_memory, options=["model.checkpointed_blocks=plan"])
+    assert left.checkpointed_blocks == blocks
+    assert f"{blocks} of 2 blocks are computed again in backward" in text(left, 200)
+    fixed = make(MOSLORA, gpus=1, gpu_memory=gpu_memory, options=["model.checkpointed_blocks=1"])
+    assert fixed.checkpointed_blocks is None
+    assert make(MOSLORA, processes=1, options=["model.checkpointed_blocks=plan"]).checkpointed_blocks is None
