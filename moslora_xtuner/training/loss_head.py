@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.tokenise import IGNORE_INDEX
@@ -65,12 +64,12 @@ class _ChunkedLoss(torch.autograd.Function):
             with torch.enable_grad():
                 piece = states[places].detach().requires_grad_(grads is not None)
                 logits = head(piece)
-                loss = F.cross_entropy(logits.to(total.dtype), targets[places], reduction="sum")
-                if grads is not None:
-                    loss.backward()  # the piece is the only leaf: the head is frozen
-                    assert piece.grad is not None
-                    grads[places] = piece.grad
-            total += loss.detach()
+            loss, grad = _cross_entropy(logits, targets[places], total.dtype, own=type(head) is nn.Linear)
+            if grads is not None:
+                logits.backward(grad.to(logits.dtype))  # the piece is the only leaf: the head is frozen
+                assert piece.grad is not None
+                grads[places] = piece.grad
+            total += loss
             start, size = start + size, max(1, CHUNK_LOGITS // logits.shape[-1])
         if grads is not None:
             ctx.save_for_backward(grads)
@@ -80,3 +79,17 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grad: Any) -> tuple[Tensor, None, None]:
         (grads,) = ctx.saved_tensors
         return (grads * grad[0]).to(grads.dtype), None, None
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, dtype: torch.dtype, own: bool) -> tuple[Tensor, Tensor]:
+    """The sum of the losses and its gradient softmax - 1 at the target, (n, V), in one piece of memory.
+
+    Args:
+        own: whether the logits' own memory may be taken, where it has the dtype: nothing has kept them for backward.
+    """
+    made = logits.detach().to(dtype, copy=not own)
+    made -= made.amax(-1, keepdim=True)
+    picked = made.gather(1, targets[:, None])
+    scale = made.exp_().sum(-1, keepdim=True)
+    loss = (scale.log() - picked).sum()
+    return loss, made.div_(scale).scatter_add_(1, targets[:, None], made.new_full((len(targets), 1), -1))

@@ -106,7 +106,10 @@ SHAPES = {
         ),
     )
 }
-"""tiny: LLaMA-3's proportions at a sixteenth of its width. 832 tokens: the longest of 8 records that the length-grouped sampler puts together at the mix's mean of about 800."""
+"""tiny has LLaMA-3's proportions at a sixteenth of its width.
+
+832 tokens: the longest of 8 records that the length-grouped sampler puts together at the mix's mean of about 800.
+"""
 
 
 def build_llm(shape: Shape, dtype: torch.dtype, device: torch.device) -> Any:

@@ -146,7 +146,7 @@ def estimate(
                       T [ inputs + c r (2 with a mixer) + c (8 H + 4 I) ], norms in float32: + 8 T H
         inputs        (c + mask) sum in_t; fused, or without dropout, c for each tensor that is read, once
         head          T V (c + 4 + 4 [+ 4]): logits, their float32 copy, the shifted copy, log-softmax; in chunks
-                      of C logits C (12 [+ 2 c]), and 2 c H for each place with a label
+                      of C logits C (4 [+ 2 c]), and 2 c H for each place with a label
         update        in float32 the gradients 4 P_t / N (with DeepSpeed) and AdamW's temporaries, as much (8 on a CPU)
         dequantised   the largest layer's weights, c in x out, in 4 bits only
     """
@@ -188,7 +188,7 @@ def _head(llm: Part, tokens: float, c: int, supervised: float | None) -> float:
     if supervised is None:
         return tokens * llm.vocabulary * (8 + c + (4 if c < 4 else 0))
     chunk = min(supervised * llm.vocabulary, CHUNK_LOGITS)
-    return chunk * (12 + (2 * c if c < 4 else 0)) + 2 * c * supervised * llm.hidden
+    return chunk * (4 + (2 * c if c < 4 else 0)) + 2 * c * supervised * llm.hidden
 
 
 def _block(part: Part, precision: Precision, ways: Ways, states: int, wide: int) -> float:

@@ -128,9 +128,9 @@ def test_a_kept_block_by_hand() -> None:
 def test_a_head_in_chunks_by_hand() -> None:
     part, shard, batch = shapes(vocabulary=50), Sharding(2, 1), Batch(2, 10, 0, 1, 1)
     made = estimate(part, shapes(), 0, batch, Precision(2, 1, False), shard, Ways(supervised=3))
-    assert made.head == 3 * 50 * (12 + 4) + 2 * 2 * 3 * 8
+    assert made.head == 3 * 50 * (4 + 4) + 2 * 2 * 3 * 8
     wide = estimate(shapes(vocabulary=10**9), shapes(), 0, batch, Precision(4, 4, False), shard, Ways(supervised=3))
-    assert wide.head == CHUNK_LOGITS * 12 + 2 * 4 * 3 * 8
+    assert wide.head == CHUNK_LOGITS * 4 + 2 * 4 * 3 * 8
 
 
 def test_kept_blocks_are_gone_when_one_is_computed_again() -> None:
