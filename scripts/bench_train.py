@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from gpu.machine import described, machine  # noqa: E402
 from train_bench import count  # noqa: E402
 from train_bench.batch import make_batch  # noqa: E402
+from train_bench.kernels import kernels  # noqa: E402
 from train_bench.memory import peak_of  # noqa: E402
 from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder  # noqa: E402
 from train_bench.table import step_table  # noqa: E402
@@ -121,6 +122,11 @@ def measure(shape: Shape, names: Sequence[str], repeats: int) -> dict[str, Any]:
         with peak_of(device) as peak:
             trainee.losses.append(trainee.forward_backward_update())
         trainee.peaks.append(peak.most - others)
+    profiled = {}
+    if device.type == "cuda":
+        say("looking at kernels")
+        for trainee in (trainees[0], trainees[-1]):
+            profiled[trainee.name] = kernels(lambda t=trainee: t.losses.append(t.forward_backward_update()))
     heads = {t.name: count.head_bytes(t.model, shape, dtype) for t in trainees}
     layers = {t.name: count.layer_operations(t.model, shape, dtype) for t in trainees}
     say("counting what is kept for backward")
@@ -162,6 +168,7 @@ def measure(shape: Shape, names: Sequence[str], repeats: int) -> dict[str, Any]:
         "four_bits": shape.four_bits,
         "repeats": repeats,
         "rows": rows,
+        "kernels": profiled,
     }
 
 

@@ -17,6 +17,7 @@ from eval_bench.titles import WAYS
 from gpu.machine import described
 from marked_tables import write_tables
 from train_bench.table import step_table
+from train_bench.titles import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "gpu"
@@ -50,7 +51,8 @@ def adapter_table(results: Path) -> str:
     bounds: dict[str, float] = {}
     for row in found["rows"]:
         kind = ", ".join(row["case"].split(", ")[:2])
-        what = "gradients" if row["what"].startswith("gradient") else row["what"]
+        what = row["what"].removesuffix(" with dropout")
+        what = "gradients" if what.startswith("gradient") else what
         bounds[kind] = row["bound"]
         worst.setdefault(kind, {})
         worst[kind][what] = max(worst[kind].get(what, 0.0), row["error"])
@@ -79,7 +81,7 @@ def memory_table(results: Path) -> str:
             lines.append(f"| {title} | | not measured yet | |")
             continue
         lines.append(
-            f"| {title}: {found['shape']}, {found['layers']} layers, {found['rows']} records of {found['tokens']} "
+            f"| {title}, {TITLES[found.get('variant', 'moslora')]}: {found['shape']}, {found['layers']} layers, {found['rows']} records of {found['tokens']} "
             f"tokens | {found['foreseen_bytes'] / 2**30:.1f} | {found['measured_bytes'] / 2**30:.1f} | "
             f"{found['foreseen_over_measured']:.2f} |"
         )

@@ -14,6 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
 
 from moslora_xtuner.training.plan.memory import GIB, Batch, Precision, Sharding, estimate
+from moslora_xtuner.training.plan.setting import ways_of
 from moslora_xtuner.training.plan.shapes import part
 from moslora_xtuner.training.targets import useful_layers
 
@@ -44,6 +45,7 @@ def memory(path: Path) -> tuple[int, int, int, float] | None:
         Batch(rows, length, rows, 576, 336),
         Precision(2, 1, "quantization_config" in config["model"]["llm"]),
         Sharding(2, gpus, BUCKET, overlap=True),
+        ways_of(config["model"], rows * length),
     )
     return gpus, rows, length, needed.total / GIB
 

@@ -17,7 +17,7 @@ One GPU, four, two machines of four, slurm:
         xtuner train llava_llama3_moslora_kaiming.py --deepspeed zero2 --launcher slurm
 Where things are is said by environment variables (`_base_/llama3_8b.py` names them and their defaults). The paper's
 run took about 20 hours on four A100 of 80 GB.
-Memory: 49 GiB of each of 4 GPUs where 8 records of 2048 tokens meet (formula of docs/plan.md).
+Memory: 27 GiB of each of 4 GPUs where 8 records of 2048 tokens meet (formula of docs/plan.md).
 `moslora plan llava_llama3_moslora_kaiming --gpus 4 --gpu-memory GIB` counts it, and the hours, for your data.
 """
 

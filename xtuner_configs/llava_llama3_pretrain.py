@@ -19,7 +19,7 @@ One GPU, four, two machines of four, slurm:
 Where things are is said by environment variables: LLAMA3_PRETRAIN_STORE, LLAVA_PRETRAIN_IMAGES, and those that
 `_base_/llama3_8b.py` and `_base_/llava.py` name. Values: the first stage of LLaVA-1.5 (arXiv 2310.03744), as in
 XTuner's own config.
-Memory: 57 GiB of each of 4 GPUs where 32 records of 640 tokens meet (formula of docs/plan.md).
+Memory: 25 GiB of each of 4 GPUs where 32 records of 640 tokens meet (formula of docs/plan.md).
 `moslora plan llava_llama3_pretrain --gpus 4 --gpu-memory GIB` counts it, and the hours, for your data.
 """
 

@@ -17,7 +17,7 @@ One GPU, four, two machines of four, slurm:
         xtuner train llava_llama3_qmoslora.py --deepspeed zero2 --launcher slurm
 Where things are is said by environment variables (`_base_/llama3_8b.py` names them and their defaults). Nothing of
 its time is measured yet.
-Memory: 17 GiB of the GPU where 2 records of 2048 tokens meet (formula of docs/plan.md).
+Memory: 12 GiB of the GPU where 2 records of 2048 tokens meet (formula of docs/plan.md).
 `moslora plan llava_llama3_qmoslora --gpus 1 --gpu-memory GIB` counts it, and the hours, for your data.
 """
 

@@ -90,21 +90,24 @@ fi
 nf4_shape=$( ((cpu)) && echo tiny-internlm2 || echo internlm2-7b)
 nf4=() few=() tokens=2048
 if ((cpu)); then
-    nf4=(--rows 1 --tokens 80 --variants stock_lora moslora) few=(--rows 1) tokens=160
+    nf4=(--rows 1 --tokens 80 --variants stock_lora moslora_fast) few=(--rows 1) tokens=160
 fi
 bench=(--repeats 5) eval=(--layers 16) chosen=()
 if ((cpu)); then
     bench=(--repeats 1 --rows 2) eval=(--layers 1)
 fi
+if ((cpu == 0 && ${#variants[@]} == 0)); then
+    variants=(stock_lora lora moslora moslora_head lora_fast moslora_fast lora_fast_kept moslora_fast_kept)
+fi
 if ((${#variants[@]})); then chosen=(--variants "${variants[@]}"); fi
 
 part adapter "$(scaled 60)" gpu/adapter.py "$OUT/adapter.json" "${small[@]}"
 part ceiling "$(scaled 30)" gpu/ceiling.py "$OUT/ceiling.json" "${small[@]}"
-part bench "$(scaled 150)" bench_train.py --shape "$shape" "${bench[@]}" "${chosen[@]}" \
+part bench "$(scaled 200)" bench_train.py --shape "$shape" "${bench[@]}" "${chosen[@]}" \
     --out "$OUT/bench.json"
 part memory "$(scaled 80)" gpu/memory.py "$OUT/memory.json" --shape "$shape" --tokens "$tokens"
 part train "$(scaled 180)" gpu/train.py "$OUT/train.json" --work "$work/train" "${small[@]}"
-part nf4 "$(scaled 120)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
+part nf4 "$(scaled 150)" bench_train.py --shape "$nf4_shape" "${bench[@]}" "${nf4[@]}" --out "$OUT/nf4.json"
 part eval "$(scaled 130)" bench_eval.py --work "$work/eval" --shape "$shape" "${eval[@]}" --questions 16 --repeats 1 \
     --out "$OUT/eval.json"
 part memory-nf4 "$(scaled 100)" gpu/memory.py "$OUT/memory-nf4.json" --shape "$nf4_shape" \

@@ -1,6 +1,6 @@
 """Part 3: the memory that `moslora plan` foresees against what a training step really takes.
 
-    python scripts/gpu/memory.py OUT.json --shape llama3-8b [--tokens 2048] [--rows 8]
+    python scripts/gpu/memory.py OUT.json --shape llama3-8b [--tokens 2048] [--rows 8] [--variant moslora_fast]
 
 The model of the recipe, random, inside DeepSpeed's engine with the recipe's ZeRO-2 file; three steps at the longest
 records. Measured is the most that torch's allocator has given out.
@@ -18,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train_bench.batch import make_batch
+from train_bench.batch import SUPERVISED, make_batch
 from train_bench.memory import peak_of
 from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder, llm_class
-from train_bench.variants import VARIANTS, adapters
+from train_bench.variants import VARIANTS, Variant, adapters
 
 import moslora_xtuner.plugin  # noqa: F401  (the work-arounds that training on a CPU needs)
 from gpu.part import run_part
@@ -29,18 +29,18 @@ from gpu.part import run_part
 WITHIN = 0.15
 
 
-def foreseen(shape: Shape, gpu: bool) -> Any:
+def foreseen(shape: Shape, gpu: bool, variant: Variant) -> Any:
     """The estimate of docs/plan.md for one process."""
     import json
 
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     from moslora_xtuner.training.plan.memory import Batch, Precision, Sharding, estimate
-    from moslora_xtuner.training.plan.setting import deepspeed_file
+    from moslora_xtuner.training.plan.setting import deepspeed_file, ways_of
     from moslora_xtuner.training.plan.shapes import part
     from moslora_xtuner.training.targets import useful_layers
 
-    configs = adapters(shape, mixed=True)
+    configs = adapters(shape, variant.method)
     visual = configs["visual_encoder_lora"]
     visual.layers_to_transform = useful_layers(-2, shape.vision["num_hidden_layers"])
     with torch.device("meta"):
@@ -56,6 +56,7 @@ def foreseen(shape: Shape, gpu: bool) -> Any:
         Batch(shape.rows, shape.tokens, shape.rows, shape.patches, shape.vision["image_size"]),
         Precision(2 if gpu else 4, 1 if gpu else 4, shape.four_bits),
         Sharding(2, 1, zero["reduce_bucket_size"], bool(zero["overlap_comm"])),
+        ways_of(variant.options, SUPERVISED * shape.rows * shape.tokens),
     )
 
 
@@ -83,18 +84,18 @@ def engine_of(model: Any, gpu: bool, rows: int) -> Any:
     return engine
 
 
-def measure(found: dict[str, Any], shape: Shape) -> bool:
+def measure(found: dict[str, Any], shape: Shape, name: str) -> bool:
     """One number against the other."""
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     dtype = torch.bfloat16 if gpu else torch.float32
-    plan = foreseen(shape, gpu)
+    plan = foreseen(shape, gpu, VARIANTS[name])
     found |= {
-        "shape": shape.name, "layers": shape.layers, "rows": shape.rows, "tokens": shape.tokens,
+        "variant": name, "shape": shape.name, "layers": shape.layers, "rows": shape.rows, "tokens": shape.tokens,
         "foreseen_bytes": plan.total, "terms": dict(plan.rows()),
     }  # fmt: skip
     llm, encoder = build_llm(shape, dtype, device), build_visual_encoder(shape, dtype, device)
-    model = VARIANTS["moslora"].build(shape, llm, encoder).to(device).train()
+    model = VARIANTS[name].build(shape, llm, encoder).to(device).train()
     engine = engine_of(model, gpu, shape.rows)
     _, batch = make_batch(shape, device)
     found["between_steps_bytes"] = found["measured_bytes"] = None
@@ -128,9 +129,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument(
+        "--variant", choices=[name for name in VARIANTS if name != "stock_lora"], default="moslora_fast"
+    )
     args = parser.parse_args()
     shape = SHAPES[args.shape].cut(args.layers, args.rows, args.tokens)
-    run_part("memory", args.out, lambda found: measure(found, shape))
+    run_part("memory", args.out, lambda found: measure(found, shape, args.variant))
 
 
 if __name__ == "__main__":

@@ -29,10 +29,14 @@ class Variant:
     Attributes:
         build: the model from shape, language model, visual encoder.
         stock: whether it takes XTuner's form of a batch.
+        method: of MIXERS.
+        options: the model's fields that say how it keeps less.
     """
 
     build: Callable[[Shape, Any, Any], nn.Module]
     stock: bool
+    method: str
+    options: dict[str, Any]
 
 
 MIXERS: dict[str, tuple[Any, dict[str, str]]] = {
@@ -71,11 +75,12 @@ def _build(kind: Any, method: str, checkpointing: bool, **options: Any) -> Calla
 
 
 def _ours(method: str, checkpointing: bool = True, **options: Any) -> Variant:
-    return Variant(_build(MosLoraLLaVA, method, checkpointing, **options), False)
+    said = {"use_activation_checkpointing": checkpointing, **options}
+    return Variant(_build(MosLoraLLaVA, method, checkpointing, **options), False, method, said)
 
 
 VARIANTS = {
-    "stock_lora": Variant(_build(LLaVAModel, "lora", True), True),
+    "stock_lora": Variant(_build(LLaVAModel, "lora", True), True, "lora", {}),
     "lora": _ours("lora"),
     "moslora": _ours("moslora"),
     "moslora_head": _ours("moslora", **HEAD),

@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["document_adapter.py", "document_data.py", "document_evaluation.py", "document_recipes.py", "real_size.py"],
+    [
+        "document_adapter.py",
+        "document_data.py",
+        "document_evaluation.py",
+        "document_recipes.py",
+        "document_steps.py",
+        "real_size.py",
+    ],
 )
 def test_the_tables_are_up_to_date(name: str) -> None:
     script = ROOT / "scripts" / name

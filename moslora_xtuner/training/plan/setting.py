@@ -77,22 +77,8 @@ class Setting:
         return self.config["train_cfg"].get("max_tokens")
 
     def ways(self, supervised: float, blocks: int | None = None) -> Ways:
-        """How the model keeps less.
-
-        Args:
-            supervised: the most places of a micro-batch that carry a label.
-            blocks: how many are checkpointed where the config leaves it to the plan.
-        """
-        model = self.config["model"]
-        said = model.get("checkpointed_blocks")
-        return Ways(
-            checkpointing=model.get("use_activation_checkpointing", True),
-            blocks=blocks if said == BY_PLAN else said,
-            fused=model.get("fused_adapters", False),
-            lean=model.get("lean_mlp", False),
-            masked=not model.get("skip_padding_mask", False),
-            supervised=supervised if model.get("chunked_loss", False) else None,
-        )
+        """How the model keeps less, `blocks` checkpointed where the config leaves it to the plan."""
+        return ways_of(self.config["model"], supervised, blocks)
 
     @property
     def leaves_blocks_to_the_plan(self) -> bool:
@@ -183,6 +169,24 @@ def read_setting(
         gpu_memory=gpu_memory,
         deepspeed=deepspeed,
         work_dir=work_dir or Path("work_dirs") / file.stem,
+    )
+
+
+def ways_of(model: dict[str, Any], supervised: float, blocks: int | None = None) -> Ways:
+    """What the config of a MosLoraLLaVA does to keep less.
+
+    Args:
+        supervised: the most places of a micro-batch that carry a label.
+        blocks: how many are checkpointed where the config leaves it to the plan.
+    """
+    said = model.get("checkpointed_blocks")
+    return Ways(
+        checkpointing=model.get("use_activation_checkpointing", True),
+        blocks=blocks if said == BY_PLAN else said,
+        fused=model.get("fused_adapters", False),
+        lean=model.get("lean_mlp", False),
+        masked=not model.get("skip_padding_mask", False),
+        supervised=supervised if model.get("chunked_loss", False) else None,
     )
 
 
