@@ -80,10 +80,11 @@ def memory_table(results: Path) -> str:
         if found is None or found["measured_bytes"] is None:
             lines.append(f"| {title} | | not measured yet | |")
             continue
+        way = TITLES[found.get("variant", "moslora")]
+        size = f"{found['shape']}, {found['layers']} layers, {found['rows']} records of {found['tokens']} tokens"
         lines.append(
-            f"| {title}, {TITLES[found.get('variant', 'moslora')]}: {found['shape']}, {found['layers']} layers, {found['rows']} records of {found['tokens']} "
-            f"tokens | {found['foreseen_bytes'] / 2**30:.1f} | {found['measured_bytes'] / 2**30:.1f} | "
-            f"{found['foreseen_over_measured']:.2f} |"
+            f"| {title}, {way}: {size} | {found['foreseen_bytes'] / 2**30:.1f} | "
+            f"{found['measured_bytes'] / 2**30:.1f} | {found['foreseen_over_measured']:.2f} |"
         )
     return "\n".join(lines)
 
