@@ -200,7 +200,8 @@ def behind_dropout(x: Tensor, t: Tensor, left: Tensor, dropout: float, again: Te
         d_x = (t @ left).view(x.shape)
         return d_left, torch.ops.aten.native_dropout_backward(d_x, mask, 1 / (1 - dropout))
     keep = torch.from_numpy(np.unpackbits(again.numpy(), count=x.numel()))
-    d_left, d_x, t = torch.zeros_like(left), torch.empty_like(x), t / (1 - dropout)
+    d_left, d_x = torch.zeros_like(left), x.new_empty(x.shape)  # laid out row by row, unlike x perhaps
+    t = t / (1 - dropout)
     few = max(1, CACHED // x.shape[-1])
     rows = (part.flatten(0, -2).split(few) for part in (x, keep.view(x.shape), d_x))
     # Some rows at a time: they stay in the cache, and no other copy of x is made.

@@ -55,6 +55,10 @@ def _reason(
         return "a hook on a factor"
     if torch._C._are_functorch_transforms_active():
         return "a transform of torch.func"
+    if x.dim() < 2:
+        return "an input without rows"
+    if getattr(layer.lora_dropout[name], "p", 0) == 1:
+        return "a dropout of everything"
     if x.device.type not in ("cpu", "cuda"):
         return f"a device of the kind {x.device.type}"
     return None
@@ -95,4 +99,5 @@ def fused_branch(layer: MixedLayer, x: Tensor) -> Tensor:
 def _is_own(layer: MixedLayer, result: Tensor) -> bool:
     """Whether nobody else can hold the frozen layer's output: a product without bias, no view, seen by no hook."""
     base = layer.base_layer
-    return type(base) is nn.Linear and base.bias is None and not base._forward_hooks and result._base is None
+    alone = result._base is None and result.is_contiguous()
+    return type(base) is nn.Linear and base.bias is None and not base._forward_hooks and alone

@@ -82,7 +82,7 @@ def test_a_model_has_the_same_loss_and_gradients(kind: str, dropout: float, call
     loss, found = step(fast)
     assert (before, len(calls)) == (0, 2 * 7)
     assert loss == pytest.approx(float(wanted), rel=1e-6)
-    assert_alike(found, gradients, 5e-6)
+    assert_alike(found, gradients, 2e-5)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -178,7 +178,7 @@ def test_over_transformers_conv1d() -> None:
     plain, fast = pair(randomise(get_peft_model(base, config)).train())
     wanted, found = step(plain), step(fast)
     assert found[0] == pytest.approx(float(wanted[0]), rel=1e-6)
-    assert_alike(found[1], wanted[1], 5e-6)
+    assert_alike(found[1], wanted[1], 2e-5)
 
 
 def in_dora(model: PeftModel) -> dict[str, Any]:
@@ -277,3 +277,46 @@ def test_layers_that_cannot_have_a_mixer_are_left_as_they_are() -> None:
     kinds = [type(model.base_model.model[name]) for name in ("conv", "embed")]
     assert fuse(model) == 1
     assert [type(model.base_model.model[name]) for name in ("conv", "embed")] == kinds
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: torch.randn(16, 7, 5).permute(1, 2, 0),
+        lambda: torch.randn(16, 9).T,
+        lambda: torch.randn(5, 7, 1, 16).expand(5, 7, 3, 16),
+        lambda: torch.randn(8, 20, 32)[:, ::2, ::2],
+        lambda: torch.randn(0, 16),
+        lambda: torch.randn(16),
+        lambda: torch.randn(2, 3, 70_000)[..., :16],
+    ],
+    ids=["permuted", "transposed", "expanded", "strided", "no rows", "one vector", "cut"],
+)
+def test_inputs_of_any_shape_and_layout(given: Callable[[], Tensor], bias: bool, dropout: float) -> None:
+    torch.manual_seed(0)
+    x = given().double()
+    config = MosLoraConfig(r=4, lora_dropout=dropout, target_modules=["proj"])
+    layer: Any = nn.ModuleDict({"proj": nn.Linear(16, 24, bias=bias)})
+    model = randomise(get_peft_model(layer, config)).double().train()  # type: ignore[arg-type]
+    proj: Any = model.base_model.model["proj"]  # type: ignore[union-attr]
+    made = []
+    for on in (False, True):
+        fuse(model, on)
+        read = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        torch.manual_seed(1)
+        y = proj(read)
+        y.square().sum().backward()
+        made.append([y.detach(), read.grad, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    assert len(made[0]) == len(made[1]) == 5
+    for wanted, found in zip(*made, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_dropout_of_everything_goes_the_plain_way(calls: list[int]) -> None:
+    model = tuned("LoRA", 1.0)
+    fuse(model)
+    assert torch.isfinite(model(input_ids=IDS).logits).all()
+    assert not calls
