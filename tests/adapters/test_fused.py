@@ -285,6 +285,7 @@ def test_layers_that_cannot_have_a_mixer_are_left_as_they_are() -> None:
     "given",
     [
         lambda: torch.randn(16, 7, 5).permute(1, 2, 0),
+        lambda: torch.randn(5, 7, 16).transpose(0, 1),
         lambda: torch.randn(16, 9).T,
         lambda: torch.randn(5, 7, 1, 16).expand(5, 7, 3, 16),
         lambda: torch.randn(8, 20, 32)[:, ::2, ::2],
@@ -292,7 +293,7 @@ def test_layers_that_cannot_have_a_mixer_are_left_as_they_are() -> None:
         lambda: torch.randn(16),
         lambda: torch.randn(2, 3, 70_000)[..., :16],
     ],
-    ids=["permuted", "transposed", "expanded", "strided", "no rows", "one vector", "cut"],
+    ids=["permuted", "rows swapped", "transposed", "expanded", "strided", "no rows", "one vector", "cut"],
 )
 def test_inputs_of_any_shape_and_layout(given: Callable[[], Tensor], bias: bool, dropout: float) -> None:
     torch.manual_seed(0)
