@@ -95,5 +95,8 @@ def saved_bytes() -> Iterator[dict[int, int]]:
             sizes[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield sizes
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield sizes
+    finally:
+        kept.clear()  # the graph holds `pack`, and with it these, which hold the graph
