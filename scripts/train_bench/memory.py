@@ -90,13 +90,10 @@ def saved_bytes() -> Iterator[dict[int, int]]:
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         base = tensor if tensor._base is None else tensor._base
         if not isinstance(base, nn.Parameter):
-            kept.append(tensor)
+            kept.append(tensor.detach())
             storage = tensor.untyped_storage()
             sizes[storage._cdata] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold the graph that holds it
 
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            yield sizes
-    finally:
-        kept.clear()  # the graph holds `pack`, and with it these, which hold the graph
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
