@@ -16,10 +16,12 @@ _PUBLIC = {
     "MosLoraConfig": "moslora_xtuner.adapters.config",
     "MosLoraModel": "moslora_xtuner.adapters.model",
     "fold_adapter": "moslora_xtuner.adapters.directory.fold",
+    "fuse": "moslora_xtuner.adapters.attach",
 }
-__all__ = ["MosLoraConfig", "MosLoraModel", "__version__", "fold_adapter"]
+__all__ = ["MosLoraConfig", "MosLoraModel", "__version__", "fold_adapter", "fuse"]
 
 if TYPE_CHECKING:
+    from .adapters.attach import fuse
     from .adapters.config import MosLoraConfig
     from .adapters.directory.fold import fold_adapter
     from .adapters.model import MosLoraModel
