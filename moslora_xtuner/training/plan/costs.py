@@ -80,8 +80,9 @@ def memory(plan: Plan, step: Step) -> None:
         return estimate(llm, visual, plan.projector, batch, setting.precision, setting.sharding, ways)
 
     llm, visual, store = plan.llm, plan.visual, plan.store
+    fewest = llm.layers if room is None else fewest_blocks(at, llm.layers, room * GIB)
     if room is not None and setting.leaves_blocks_to_the_plan:
-        plan.checkpointed_blocks = fewest_blocks(at, llm.layers, room * GIB)
+        plan.checkpointed_blocks = fewest
     plan.memory = needed = at(plan.checkpointed_blocks)
     terms = ", ".join(
         f"{name.replace('_', ' ')} {gib(size)}" for name, size in needed.rows() if size >= 0.005 * needed.total
@@ -89,6 +90,12 @@ def memory(plan: Plan, step: Step) -> None:
     step.says(f"about {gib(needed.total)} GiB at {filled} of the longest records (GiB: {terms})")
     if plan.checkpointed_blocks is not None:
         step.says(f"{plan.checkpointed_blocks} of {llm.layers} blocks are computed again in backward, the others kept")
+    elif (now := setting.ways(0).checkpointed(llm.layers)) > fewest:
+        saved = (now - fewest) / (2 * llm.layers + now)
+        step.says(
+            f"{now} of {llm.layers} blocks are computed again in backward, {fewest} would do: "
+            f"model.checkpointed_blocks=plan saves {100 * saved:.0f} % of the language model's operations"
+        )
     if room is None:
         step.says("no GPU to ask here: give --gpu-memory GIB to compare with one")
     elif needed.total > room * GIB:

@@ -77,7 +77,7 @@ class Setting:
         return self.config["train_cfg"].get("max_tokens")
 
     def ways(self, supervised: float, blocks: int | None = None) -> Ways:
-        """How the model keeps less, `blocks` checkpointed where the config leaves it to the plan."""
+        """How the model keeps less; with so many `blocks` checkpointed, whatever the config says."""
         return ways_of(self.config["model"], supervised, blocks)
 
     @property
@@ -177,12 +177,12 @@ def ways_of(model: dict[str, Any], supervised: float, blocks: int | None = None)
 
     Args:
         supervised: the most places of a micro-batch that carry a label.
-        blocks: how many are checkpointed where the config leaves it to the plan.
+        blocks: how many are checkpointed, whatever the config says; None is what it says.
     """
     said = model.get("checkpointed_blocks")
     return Ways(
         checkpointing=model.get("use_activation_checkpointing", True),
-        blocks=blocks if said == BY_PLAN else said,
+        blocks=said if blocks is None and said != BY_PLAN else blocks,
         fused=model.get("fused_adapters", False),
         lean=model.get("lean_mlp", False),
         masked=not model.get("skip_padding_mask", False),

@@ -243,3 +243,6 @@ def test_the_plan_says_how_many_blocks_are_checkpointed(gpu_memory: float, block
     fixed = make(MOSLORA, gpus=1, gpu_memory=gpu_memory, options=["model.checkpointed_blocks=1"])
     assert fixed.checkpointed_blocks is None
     assert make(MOSLORA, processes=1, options=["model.checkpointed_blocks=plan"]).checkpointed_blocks is None
+    # Of 6 operations a weight each checkpointed block takes 2: all of them a third, one of two 1 in 5.
+    said = "1 of 2 blocks are computed again in backward, 0 would do", "saves 20 % of the language model's operations"
+    assert [each in text(fixed, 300) for each in said] == [blocks == 0] * 2
