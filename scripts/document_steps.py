@@ -28,6 +28,8 @@ def read(name: str) -> dict[str, Any]:
 
 def growth_table() -> str:
     """Ratios to the stock way at the ends of each line of the picture."""
+    if not (RESULTS / "growth.json").is_file():
+        return "Not measured yet."
     found = read("growth")
     lines = [
         f"{described(found['machine'])}; {found['shape']}, {found['layers']} layers, {found['dtype']}, median of "

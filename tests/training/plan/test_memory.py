@@ -38,9 +38,7 @@ FAST = tuple(
         ("llava_llama3_moslora", None, 2, ("model.llm_lora.lora_dropout=0.0",)),
         ("llava_internlm2_qmoslora", "zero2", 2, ()),
         ("llava_llama3_pretrain", "zero3", 4, ()),
-        ("llava_llama3_moslora", "zero2", 4, FAST),
         ("llava_llama3_moslora", "zero2", 2, (*FAST, "model.checkpointed_blocks=1")),
-        ("llava_internlm2_qmoslora", "zero2", 2, ("model.use_activation_checkpointing=False",)),
     ],
 )
 def test_within_15_per_cent_of_a_real_training(
@@ -169,6 +167,6 @@ def test_the_fewest_blocks_that_fit() -> None:
 
     totals = [at(blocks).total for blocks in range(4)]
     assert totals[0] > totals[1] > totals[2]
-    assert fewest_blocks(at, 3, totals[0] / FILLED) == 0
-    assert fewest_blocks(at, 3, totals[1] / FILLED) == 1
+    assert fewest_blocks(at, 3, 1.01 * totals[0] / FILLED) == 0
+    assert fewest_blocks(at, 3, 1.01 * totals[1] / FILLED) == 1
     assert fewest_blocks(at, 3, 1.0) == 3
