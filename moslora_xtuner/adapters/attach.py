@@ -45,35 +45,29 @@ def fuse(model: nn.Module, on: bool = True) -> int:
     """
     count = 0
     for layer in model.modules():
-        if isinstance(layer, LoraLayer) and (isinstance(layer, MixedLayer) or on) and _fits(layer):
+        if isinstance(layer, MixedLayer) or (on and isinstance(layer, LoraLayer) and _mixed_class(layer)):
             _make_mixed(layer).fused = on
             count += on
     return count
 
 
-def _fits(layer: LoraLayer) -> bool:
-    """Whether it is one of the kinds of layers that may have a mixer."""
-    try:
-        return isinstance(layer, MixedLayer) or _mixed_class(layer) is not None
-    except AdapterError:
-        return False
-
-
 def _make_mixed(layer: LoraLayer) -> MixedLayer:
     if not isinstance(layer, MixedLayer):
+        kind = _mixed_class(layer)
+        if kind is None:
+            raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
         # From now on the same class with more methods: it may hold plain adapters already, and be held by others.
-        layer.__class__ = _mixed_class(layer)
+        layer.__class__ = kind
     assert isinstance(layer, MixedLayer)
     if not hasattr(layer, "lora_AB"):
         layer.lora_AB = nn.ModuleDict()
     return layer
 
 
-def _mixed_class(layer: LoraLayer) -> type[MixedLayer]:
+def _mixed_class(layer: LoraLayer) -> type[MixedLayer] | None:
+    """What the layer's class becomes with a mixer; None for a kind that cannot have one."""
     if type(layer) is Linear:
         return MixedLinear
     from .quantised import MIXED_CLASSES
 
-    if type(layer) not in MIXED_CLASSES:
-        raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
-    return MIXED_CLASSES[type(layer)]
+    return MIXED_CLASSES.get(type(layer))
