@@ -123,7 +123,7 @@ setup(
     package_dir={"moslora_xtuner.eval": "eval", "moslora_xtuner.configs": "xtuner_configs"},
     package_data={
         "moslora_xtuner": ["py.typed", "assets/**/*"],
-        "moslora_xtuner.eval": ["templates/**/*"],
+        "moslora_xtuner.eval.report": ["templates/**/*"],
         "moslora_xtuner.configs": ["**/*.py", "**/*.json"],
     },
     include_package_data=False,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bridge import evaluate
-    from .report import write_report
-    from .tables import table
+    from .evaluator import evaluate
+    from .report.page import write_report
+    from .report.score_table import table
 
 __all__ = ["evaluate", "table", "write_report"]
 
-_HOME = {"evaluate": "bridge", "table": "tables", "write_report": "report"}
+_HOME = {"evaluate": "evaluator", "table": "report.score_table", "write_report": "report.page"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import known
-from .benchmarks import EXACT, Benchmark
-from .judge import WORKERS, Judge, JudgeAddress
-from .judging import Judging
-from .local_judge import LocalJudge
+from .judges.assignment import Judging
+from .judges.base import AnyJudge
+from .judges.local_judge import LocalJudge
+from .judges.openai_judge import WORKERS, Judge, JudgeAddress
+from .models.precision import Precision
 from .openai_client import RETRIES, TIMEOUT
-from .precision import Precision
-from .verdicts import AnyJudge
+from .tasks import catalogue
+from .tasks.registry import EXACT, Benchmark
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Settings:
     @cached_property
     def judging(self) -> Judging:
         """Who judges what. Raises UsageError for a malformed judge."""
-        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, known.find)
+        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, catalogue.find)
 
     def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
         """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""

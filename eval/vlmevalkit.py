@@ -18,11 +18,12 @@ from typing import Any
 from moslora_xtuner.errors import DataError, MoSLoRAError, UsageError
 from moslora_xtuner.progress import note
 
-from . import kit, known
-from .models import find
-from .precision import Precision
-from .prompts import Question, build
-from .questions import image_bytes
+from . import vlmeval_imports
+from .models.precision import Precision
+from .models.resolve import find
+from .tasks import catalogue, tables
+from .tasks.prompts import Question, build
+from .tasks.questions import image_bytes
 
 NAME = "moslora"
 MODEL, PRECISION, DATA_ROOT = "MOSLORA_MODEL", "MOSLORA_PRECISION", "LMUData"
@@ -57,11 +58,11 @@ def _model_class() -> Any:
             self.images = tempfile.TemporaryDirectory(prefix="moslora-")
 
         def use_custom_prompt(self, dataset: str) -> bool:
-            return known.find(dataset) is not None
+            return catalogue.find(dataset) is not None
 
         def build_prompt(self, line: Any, dataset: str) -> list[dict[str, str]]:
             """Our text, and the picture's own bytes: VLMEvalKit's copies are encoded anew, some as JPEG."""
-            row, benchmark = dict(line), known.find(dataset)
+            row, benchmark = dict(line), catalogue.find(dataset)
             if benchmark is None:
                 raise DataError(f"{dataset}: there is no prompt of ours for it; VLMEvalKit's own is to be taken.")
             message = [{"type": "text", "value": build(benchmark, row)}]
@@ -79,7 +80,7 @@ def _model_class() -> Any:
             if len(images) > 1:
                 raise DataError(f"{dataset}: a question with {len(images)} images; this model reads one.")
             text = "\n".join(part["value"] for part in message if part["type"] == "text")
-            benchmark = None if dataset is None else known.find(dataset)
+            benchmark = None if dataset is None else catalogue.find(dataset)
             longest = 512 if benchmark is None else benchmark.max_new_tokens
             question = Question(text, images[0] if images else None, longest)
             ((_, (answer,)),) = self.pool.run([[question]])
@@ -93,16 +94,16 @@ def main() -> None:
     model = os.environ.get(MODEL)
     if not model:
         raise UsageError(f"{MODEL} is not set: it names the model that --model {NAME} stands for")
-    run = kit.import_program()
+    run = vlmeval_imports.import_program()
     register(NAME, model, precision=os.environ.get(PRECISION))
     stock = run.build_dataset
 
     def build_dataset(dataset_name: str, **options: Any) -> Any:
         """A table that lies in LMUData is read as it is; VLMEvalKit would fetch another one for its md5."""
         root = Path(os.environ.get(DATA_ROOT, ""))
-        benchmark = known.find(dataset_name)
+        benchmark = catalogue.find(dataset_name)
         if benchmark is not None and (root / f"{dataset_name}.tsv").is_file():
-            return kit.local_dataset(benchmark, root)
+            return tables.local_dataset(benchmark, root)
         return stock(dataset_name, **options)
 
     run.build_dataset = build_dataset

@@ -13,7 +13,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
 
 from .adapters import fuse
-from .data.tokenise import IMAGE_TOKEN_INDEX
+from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .llm.gated_mlp import keep_less_of_mlps
 from .projector import projector_weights as read_projector

@@ -1,4 +1,4 @@
-"""Output folders: whose they are, and how a file comes to stand in one whole or not at all.
+"""Output folders: whose they are, and how one comes to stand whole or not at all.
 
 A folder of ours holds `.moslora.json`. Nothing without it is ever written into or deleted, and what is
 written stands beside its final name until it is complete and on the disk, then is renamed.
@@ -6,22 +6,19 @@ written stands beside its final name until it is complete and on the disk, then 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from moslora_xtuner import __version__
-from moslora_xtuner.errors import OutputError
+from . import __version__
+from .atomic import FULL, PARTIAL, atomic_write, bring_to_disk, explain, unfinished
+from .errors import OutputError
 
 MARKER = ".moslora.json"
-_PARTIAL = ".partial-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) -> bool:
@@ -49,7 +46,7 @@ def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) ->
             )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise _explain(folder, fault) from fault
+        raise explain(folder, fault) from fault
     atomic_write(folder / MARKER, _mark(kind, wanted))
     return False
 
@@ -65,7 +62,7 @@ def marker(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as fault:
-        raise _explain(path, fault) from fault
+        raise explain(path, fault) from fault
     try:
         found = json.loads(text)
     except ValueError as fault:
@@ -73,56 +70,6 @@ def marker(folder: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict) or "kind" not in found:
         raise OutputError(f"{path} was not written by moslora: choose another output folder")
     return found
-
-
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file so that it holds the old content or all of the new, whenever the power goes.
-
-    Text is written as UTF-8. The parent folder must exist. Raises OutputError.
-    """
-    path = Path(path)
-    beside = _beside(path)
-    raw = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        with beside.open("wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except OSError as fault:
-        raise _explain(path, fault) from fault
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[str]]:
-    """Yield a text file to write; it takes the name `path` when the block ends without an exception.
-
-    For what is too long to be made in memory; else as `atomic_write`. Raises OutputError.
-    """
-    path = Path(path)
-    beside = _beside(path)
-    try:
-        stream = beside.open("w", encoding="utf-8", newline="\n")
-    except OSError as fault:
-        raise _explain(path, fault) from fault
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except OSError as fault:
-        if fault.errno in _FULL:  # other faults may be about what the block reads
-            raise _explain(path, fault) from fault
-        raise
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -135,25 +82,25 @@ def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
     """
     path = Path(path)
     _replaceable(path)
-    beside = _beside(path)
+    beside = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()
     except OSError as fault:
-        raise _explain(path, fault) from fault
+        raise explain(path, fault) from fault
     try:
         try:
             yield beside
         except OSError as fault:
-            if fault.errno in _FULL:  # other faults may be about what the block reads
-                raise _explain(path, fault) from fault
+            if fault.errno in FULL:  # other faults may be about what the block reads
+                raise explain(path, fault) from fault
             raise
         try:
             _mark_once(beside, kind)
             _sync_tree(beside)
             _swap(beside, path)
         except OSError as fault:
-            raise _explain(path, fault) from fault
+            raise explain(path, fault) from fault
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -165,7 +112,7 @@ def remove_partial(folder: Path) -> list[Path]:
     """
     if marker(folder) is None:
         raise OutputError(f"{folder} was not made by moslora: nothing in it is removed")
-    left = sorted(p for p in Path(folder).iterdir() if p.name.startswith(".") and _PARTIAL in p.name)
+    left = sorted(p for p in Path(folder).iterdir() if p.name.startswith(".") and PARTIAL in p.name)
     for path in left:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return left
@@ -218,7 +165,7 @@ def _same_work(folder: Path, found: dict[str, Any], kind: str, wanted: dict[str,
 
 
 def _probe(folder: Path) -> None:
-    probe = _beside(folder / "probe")
+    probe = unfinished(folder / "probe")
     probe.touch()
     probe.unlink()
 
@@ -235,13 +182,9 @@ def _replaceable(path: Path) -> None:
         )
 
 
-def _beside(path: Path) -> Path:
-    return path.parent / f".{path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}"
-
-
 def _swap(beside: Path, path: Path) -> None:
     """Rename a finished folder to its name; an old one steps aside first and comes back on failure."""
-    old = _beside(path) if path.exists() else None
+    old = unfinished(path) if path.exists() else None
     if old is not None:
         os.rename(path, old)
     try:
@@ -250,7 +193,7 @@ def _swap(beside: Path, path: Path) -> None:
         if old is not None:
             os.rename(old, path)
         raise
-    _sync_folder(path.parent)
+    bring_to_disk(path.parent)
     if old is not None:
         shutil.rmtree(old)
 
@@ -260,22 +203,4 @@ def _sync_tree(folder: Path) -> None:
         for name in names:
             with open(os.path.join(root, name), "rb") as stream:
                 os.fsync(stream.fileno())
-        _sync_folder(Path(root))
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _explain(path: Path, fault: OSError) -> OutputError:
-    if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"no permission to write {path}: choose another output folder or mend its rights")
-    if fault.errno in _FULL:
-        return OutputError(f"no space left for {path}: make room or choose another disk, then start again")
-    if fault.errno in (errno.ENOTDIR, errno.EEXIST):
-        return OutputError(f"{path} cannot be made, a part of it is a file: choose another output folder")
-    return OutputError(f"cannot write {path} ({fault.strerror or fault}): choose another output folder")
+        bring_to_disk(Path(root))

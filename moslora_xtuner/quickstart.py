@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from .atomic import atomic_write
 from .data.digits import SCENES, TEST_QUESTIONS
 from .errors import SetupError
-from .output import MARKER, atomic_write, claim, need_space
+from .output import MARKER, claim, need_space
 from .progress import bar, note
 
 GIGABYTES = 1.0
@@ -79,7 +80,9 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
     Raises:
         MoSLoRAError: a step failed; the message says which, where and what to do.
     """
-    from .eval import bridge, report
+    from moslora_xtuner.eval.evaluator import evaluate
+    from moslora_xtuner.eval.report.page import table, write_report
+
     from .export.merge import export
     from .training import launch
     from .training.artifacts import ADAPTERS as ADAPTER_FOLDER
@@ -118,10 +121,10 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
     runs: list[Path] = []
     clock.measure(
         "evaluation",
-        lambda: runs.extend(bridge.evaluate(list(models.values()), tables, data / "LMUData", out / "eval")),
+        lambda: runs.extend(evaluate(list(models.values()), tables, data / "LMUData", out / "eval")),
     )
     curves = {name: _loss_curve(out / "train" / name.lower()) for name in ADAPTERS}
-    page = report.write_report(
+    page = write_report(
         runs,
         out / "report",
         baseline="LoRA",
@@ -130,7 +133,7 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
         times=clock.seconds,
         title="DigitsVQA: LoRA and MoSLoRA",
     )
-    sys.stdout.write(f"{report.table(runs, 'terminal').rstrip()}\nreport: {page}\n")
+    sys.stdout.write(f"{table(runs, 'terminal').rstrip()}\nreport: {page}\n")
     return page
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.data import padding
+from bench.data.memory import Run, measured
 from bench_images import measure as measure_images
-from data_bench import padding
-from data_bench.memory import Run, measured
+from docs.marked_tables import write_tables
 from make_mix_like import make_mix, train_tokenizer
-from marked_tables import write_tables
 
 RECORDS, SMALLEST = 665_298, 20_000
 PACKAGES = ("xtuner", "datasets", "transformers", "tokenizers", "torch", "pyarrow", "pillow", "numpy")

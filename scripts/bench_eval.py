@@ -25,20 +25,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from eval_bench.random_llava import write_random_llava
-from eval_bench.stock_model import stock_class
-from eval_bench.titles import WAYS
+from bench.eval.random_llava import write_random_llava
+from bench.eval.stock_model import stock_class
+from bench.eval.titles import WAYS
+from bench.training.shapes import SHAPES
+from docs.marked_tables import write_tables
 from gpu.machine import described, machine
-from marked_tables import write_tables
-from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.asking import answer
-from moslora_xtuner.eval.benchmarks import GROUPS, resolve
-from moslora_xtuner.eval.models import find
-from moslora_xtuner.eval.pool import Pool
+from moslora_xtuner.eval import vlmeval_imports
+from moslora_xtuner.eval.answering import answer
+from moslora_xtuner.eval.models.resolve import find
+from moslora_xtuner.eval.models.worker_pool import Pool
 from moslora_xtuner.eval.settings import Settings
-from moslora_xtuner.eval.tasks import Task, read
+from moslora_xtuner.eval.tasks.load import Task, read
+from moslora_xtuner.eval.tasks.registry import GROUPS, resolve
 from moslora_xtuner.eval.vlmevalkit import DATA_ROOT, register
-from train_bench.shapes import SHAPES
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 Answers = dict[str, dict[str, str]]
@@ -133,7 +133,7 @@ def own_loop(model: Any, tasks: list[Task], log: Path, out: Path) -> Answers:
     from vlmeval.inference import infer_data_job
 
     found: Answers = {}
-    with kit.captured(log):
+    with vlmeval_imports.captured(log):
         for task in tasks:
             table = task.dataset.data.copy()
             infer_data_job(model, str(out), "model", task.dataset)

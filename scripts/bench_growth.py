@@ -19,9 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
+from bench.training.growth_plot import plot  # noqa: E402
+from bench.training.shapes import SHAPES, Shape  # noqa: E402
 from bench_train import measure, say  # noqa: E402
-from train_bench.growth_plot import plot  # noqa: E402
-from train_bench.shapes import SHAPES, Shape  # noqa: E402
 
 RESULTS = ROOT.parent / "docs" / "results"
 VARIANTS = ("stock_lora", "moslora", "moslora_fast")

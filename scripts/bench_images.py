@@ -24,9 +24,9 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 from xtuner.dataset.utils import expand2square
 
-from moslora_xtuner.data.image_check import examine
-from moslora_xtuner.data.images import open_image
-from moslora_xtuner.data.pixels import ToPixels
+from moslora_xtuner.data.images.check import examine
+from moslora_xtuner.data.images.opening import open_image
+from moslora_xtuner.data.images.preprocess import ToPixels
 
 SIZES = ((640, 480), (500, 375), (1024, 768))
 PICTURES = 4

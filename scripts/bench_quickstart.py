@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import psutil
-from moslora_xtuner.eval import scores
+from moslora_xtuner.eval.results import scores
 
 from moslora_xtuner.versions import installed_versions
 

@@ -27,14 +27,14 @@ import torch
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
+from bench.training import count  # noqa: E402
+from bench.training.batch import make_batch  # noqa: E402
+from bench.training.kernels import kernels  # noqa: E402
+from bench.training.memory import peak_of  # noqa: E402
+from bench.training.shapes import SHAPES, Shape, build_llm, build_visual_encoder  # noqa: E402
+from bench.training.table import step_table  # noqa: E402
+from bench.training.variants import VARIANTS, make  # noqa: E402
 from gpu.machine import described, machine  # noqa: E402
-from train_bench import count  # noqa: E402
-from train_bench.batch import make_batch  # noqa: E402
-from train_bench.kernels import kernels  # noqa: E402
-from train_bench.memory import peak_of  # noqa: E402
-from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder  # noqa: E402
-from train_bench.table import step_table  # noqa: E402
-from train_bench.variants import VARIANTS, make  # noqa: E402
 
 import moslora_xtuner.plugin  # noqa: E402, F401  (the work-arounds that training on a CPU needs)
 

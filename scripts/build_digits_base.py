@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from digits_base.curriculum import CURRICULUM, Corpus
-from digits_base.language import train_stage
-from digits_base.model import Base, save
-from digits_base.sight import train_sight
-from digits_base.words import train_tokenizer
+from synthetic.digits_base.curriculum import CURRICULUM, Corpus
+from synthetic.digits_base.language import train_stage
+from synthetic.digits_base.model import Base, save
+from synthetic.digits_base.sight import train_sight
+from synthetic.digits_base.words import train_tokenizer
 
 
 class Checkpoints:

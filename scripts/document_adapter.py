@@ -17,11 +17,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import torch
-from marked_tables import write_tables
+from bench.training.memory import saved_bytes
+from docs.marked_tables import write_tables
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from train_bench.memory import saved_bytes
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from moslora_xtuner.adapters import MosLoraConfig

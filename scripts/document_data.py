@@ -12,11 +12,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from browser_pictures import take
+from docs.browser_pictures import take
+from docs.marked_tables import write_tables
 from make_mix_like import make_mix
-from marked_tables import write_tables
 
-from moslora_xtuner.data.problems import FAULTS, REMARKS
+from moslora_xtuner.data.reading.problems import FAULTS, REMARKS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURE = DOCS / "results" / "check.png"

@@ -10,12 +10,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from browser_pictures import take
-from eval_demo.runs import make_run
+from docs.browser_pictures import take
+from docs.eval_demo.runs import make_run
+from docs.marked_tables import write_tables
 from make_benchmarks_like import make_benchmarks
-from marked_tables import write_tables
-from moslora_xtuner.eval.benchmarks import BENCHMARKS, Benchmark
-from moslora_xtuner.eval.report import write_report
+from moslora_xtuner.eval.report.page import write_report
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "evaluation.md"

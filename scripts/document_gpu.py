@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval_bench.titles import WAYS
+from bench.eval.titles import WAYS
+from bench.training.table import step_table
+from bench.training.titles import TITLES
+from docs.marked_tables import write_tables
 from gpu.machine import described
-from marked_tables import write_tables
-from train_bench.table import step_table
-from train_bench.titles import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "gpu"

@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from marked_tables import write_tables
+from docs.marked_tables import write_tables
+from docs.recipe_memory import LINE, line, memory
 from mmengine.config import Config
-from recipe_memory import LINE, line, memory
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"

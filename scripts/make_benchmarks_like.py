@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks_like.choice_sets import ai2d, mmbench, science_qa, seed_bench
-from benchmarks_like.names import Key, Made, Row
-from benchmarks_like.open_sets import math_vista, mm_vet, mme, text_vqa
-from benchmarks_like.rough import roughen
+from synthetic.benchmarks.choice_sets import ai2d, mmbench, science_qa, seed_bench
+from synthetic.benchmarks.names import Key, Made, Row
+from synthetic.benchmarks.open_sets import math_vista, mm_vet, mme, text_vqa
+from synthetic.benchmarks.rough import roughen
 
 from moslora_xtuner.errors import MoSLoRAError, UsageError
 from moslora_xtuner.output import atomic_folder, claim
@@ -74,7 +74,7 @@ def make_benchmarks(
         questions: in each table; a question of MMBench counts once, not per rotation, and MME has a multiple of 28.
         seed: of the pictures and of what is asked of them.
         test_answers: whether MMBench's test tables have the column `answer`. The key has their answers in any case.
-        rough: whether they are made harder to read (`benchmarks_like/rough.py`).
+        rough: whether they are made harder to read (`synthetic/benchmarks/rough.py`).
 
     Returns:
         {dataset: {index as text: {"right": ..., "wrong": ...}}}; for MathVista_MINI also "right_value" and

@@ -12,7 +12,7 @@ RefCOCO; ShareGPT cut at 2,048 tokens; `<image>` before or after the first quest
 
 Known of a similar set: about 290 tokens of text a record; 4.4 characters a token of English. Assumed, so that both
 come out: 2.2 times as many sentences in LLaVA-Instruct's answers as the sizes of its files give (`LONGER` in
-mix_like/turns.py); the lengths of ShareGPT's conversations (lognormal, cut; more than half of them, 3.5 % of all
+synthetic/mix/turns.py); the lengths of ShareGPT's conversations (lognormal, cut; more than half of them, 3.5 % of all
 records, exceed 1,472 tokens), one in eight of them not English, the number of turns where none is published. Frequent
 words are English ones by Zipf's law, one word in 16 is made of syllables. No sentence means anything, and each comes
 up more often than in a real text, which flatters what keeps words it has seen in a cache.
@@ -36,13 +36,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mix_like.pictures import Names, write_pictures
-from mix_like.text import Dice, Text
-from mix_like.tokenizer import train_tokenizer
-from mix_like.turns import MAKERS
+from synthetic.mix.pictures import Names, write_pictures
+from synthetic.mix.text import Dice, Text
+from synthetic.mix.tokenizer import train_tokenizer
+from synthetic.mix.turns import MAKERS
 
+from moslora_xtuner.atomic import atomic_write
 from moslora_xtuner.errors import MoSLoRAError, UsageError
-from moslora_xtuner.output import atomic_write, claim, need_space, remove_partial
+from moslora_xtuner.output import claim, need_space, remove_partial
 
 KIND = "mix like LLaVA-1.5's"
 RECORDS = {

@@ -25,14 +25,14 @@ import psutil
 SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS))
 
+from bench.real_size import runs  # noqa: E402
+from bench.real_size.checkpoints import write_all  # noqa: E402
+from bench.real_size.cut import cut  # noqa: E402
+from bench.real_size.foreseen import Foreseen, foresee, layers_that_fit  # noqa: E402
+from bench.real_size.records import prepare  # noqa: E402
+from bench.real_size.table import above_imports, memory_table, sizes_table  # noqa: E402
+from docs.marked_tables import write_tables  # noqa: E402
 from gpu.machine import described, machine  # noqa: E402
-from marked_tables import write_tables  # noqa: E402
-from size_check import runs  # noqa: E402
-from size_check.checkpoints import write_all  # noqa: E402
-from size_check.cut import cut  # noqa: E402
-from size_check.foreseen import Foreseen, foresee, layers_that_fit  # noqa: E402
-from size_check.records import prepare  # noqa: E402
-from size_check.table import above_imports, memory_table, sizes_table  # noqa: E402
 
 GIB = 2**30
 RESULT = SCRIPTS.parent / "docs" / "results" / "real_size.json"

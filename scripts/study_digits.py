@@ -19,7 +19,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.eval import bridge, scores
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.results import scores
 
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.output import MARKER, claim
@@ -119,7 +120,7 @@ def main() -> None:
     for seed in args.seeds:
         models = [train_one(args.out, seed, method, size) for method in args.methods]
         test = args.out / f"data-{args.seeds[0]}" / "LMUData"
-        bridge.evaluate([base, *models], ["digits"], test, args.out / "eval")
+        evaluate([base, *models], ["digits"], test, args.out / "eval")
     study = summarise(args.out, args.seeds)
     print(table(study))
     if args.write:

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from train_bench.memory import LiveTensors
+from bench.training.memory import LiveTensors
 
 
 class PeakMemory(Hook):

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import standins
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "reproduce_table5.sh"
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "reproduce")]
 from make_benchmarks_like import make_benchmarks  # noqa: E402
 from make_mix_like import make_mix  # noqa: E402
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import CONFIGS, ROOT
 
 import moslora_xtuner
 from moslora_xtuner import cli, errors
@@ -81,7 +82,7 @@ def test_the_list_of_recipes_loads_nothing_heavy_and_prints_whole_lines() -> Non
     table, loaded = done.stdout.split("LOADED")
     assert not set(loaded.split()) & HEAVY
     head, *rows = table.splitlines()
-    there = (Path(__file__).parents[1] / "xtuner_configs").glob("*.py")
+    there = (CONFIGS).glob("*.py")
     assert [row.split()[0] for row in rows] == sorted(path.stem for path in there if path.stem != "__init__")
     column = head.index("Table 5")
     means = {row.split()[0]: row[column:] for row in rows}
@@ -217,5 +218,5 @@ def test_wrong_usage_is_2() -> None:
 
 
 def test_the_packages_without_dependencies_are_named_as_pinned() -> None:
-    lines = (Path(__file__).parents[1] / "requirements-nodeps.txt").read_text().splitlines()
+    lines = (ROOT / "requirements-nodeps.txt").read_text().splitlines()
     assert tuple(line for line in lines if line and not line.startswith("#")) == cli.NO_DEPS

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODELS = ("base", "lora", "moslora")
 BENCHMARKS = {"DigitsMMBench_EN", "DigitsMMBench_CN", "DigitsMME", "DigitsTextVQA"}

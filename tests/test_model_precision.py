@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
+from places import CONFIGS
 
-CONFIGS = Path(__file__).parents[1] / "xtuner_configs"
 LLAVA = sorted(path.stem for path in CONFIGS.glob("llava_*.py"))
 HALF = "torch.bfloat16"
 NORMS = ("norm.weight", "layernorm.weight")

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, CLIPVisionModel
 
 from moslora_xtuner.adapters import MosLoraConfig
-from moslora_xtuner.data.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from moslora_xtuner.data.tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from moslora_xtuner.errors import ConfigError
 from moslora_xtuner.model import MosLoraLLaVA
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from moslora_xtuner import output
+from moslora_xtuner import atomic, output
 from moslora_xtuner.errors import OutputError
 
 
@@ -103,25 +103,25 @@ def test_faults_of_the_disk_are_explained(
     (tmp_path / "x").write_text("old")
     monkeypatch.setattr(os, "fsync", fail)  # a full or read-only disk cannot be had here
     with pytest.raises(OutputError, match=words):
-        output.atomic_write(tmp_path / "x", "new")
+        atomic.atomic_write(tmp_path / "x", "new")
     assert everything(tmp_path) == {"x": b"old"}
 
 
 def test_atomic_write_writes_utf8_and_leaves_nothing_else(tmp_path: Path) -> None:
-    output.atomic_write(tmp_path / "x", "数字\n")
-    output.atomic_write(tmp_path / "y", b"\x00\xff")
+    atomic.atomic_write(tmp_path / "x", "数字\n")
+    atomic.atomic_write(tmp_path / "y", b"\x00\xff")
     assert everything(tmp_path) == {"x": b"\xe6\x95\xb0\xe5\xad\x97\n", "y": b"\x00\xff"}
 
 
 def _write_for_ever(path: Path) -> None:
     for turn in range(10**9):
-        output.atomic_write(path, str(turn % 10) * 200_000)
+        atomic.atomic_write(path, str(turn % 10) * 200_000)
 
 
 def test_a_killed_write_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     output.claim(tmp_path, "eval")
-    output.atomic_write(path, "0" * 200_000)
+    atomic.atomic_write(path, "0" * 200_000)
     for wait in (0.05, 0.08, 0.13):
         writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(path,))
         writer.start()

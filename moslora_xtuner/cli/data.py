@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from moslora_xtuner.data.tokenise import MAX_LENGTH
 from moslora_xtuner.errors import DataError, UsageError
 
+from ..data.tokens.tokenise import MAX_LENGTH
 from .app import Out, Seed, app
 
 data = typer.Typer(help="Make, check and prepare training data.", no_args_is_help=True)
@@ -76,12 +76,13 @@ def check(
 
     Interrupted? The same command goes on: images that were decoded are not decoded again.
     """
-    from moslora_xtuner.data.check import check as run
-    from moslora_xtuner.data.check_report import reporting, sources_text
-    from moslora_xtuner.data.examine import Rules
-    from moslora_xtuner.data.mend import mend_all
-    from moslora_xtuner.data.sources import open_sources
     from moslora_xtuner.progress import bar
+
+    from ..data.checking.check import check as run
+    from ..data.checking.fix import mend_all
+    from ..data.checking.report import reporting, sources_text
+    from ..data.checking.worker import Rules
+    from ..data.reading.sources import open_sources
 
     budget = _share(skip_bad)
     inputs = open_sources(json)

@@ -70,19 +70,19 @@ def evaluate(
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     if benchmarks == "all":
-        from moslora_xtuner.eval import known
+        from moslora_xtuner.eval.tasks import catalogue
 
         with tempfile.NamedTemporaryFile(suffix=".log") as log:
-            typer.echo(known.listing(known.known(Path(log.name)), data_root))
+            typer.echo(catalogue.listing(catalogue.known(Path(log.name)), data_root))
         return
     if data_root is None:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
     if not models or out is None:
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
-    from moslora_xtuner.eval import bridge
-    from moslora_xtuner.eval.precision import Precision
+    from moslora_xtuner.eval.evaluator import evaluate as evaluate_models
+    from moslora_xtuner.eval.models.precision import Precision
 
-    runs = bridge.evaluate(
+    runs = evaluate_models(
         models,
         [word.strip() for word in benchmarks.split(",") if word.strip()],
         data_root,
@@ -128,7 +128,7 @@ def report(
     ] = False,
 ) -> None:
     """Print the score table; with -o also write the report."""
-    from moslora_xtuner.eval import report as reporting
+    from moslora_xtuner.eval.report import page as reporting
 
     text = reporting.table(runs, format.value, group=group, baseline=baseline, paper=paper, abilities=abilities)
     typer.echo(text.rstrip("\n"))

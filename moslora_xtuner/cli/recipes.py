@@ -47,7 +47,7 @@ def config(
 
 
 def _rows() -> list[tuple[str, str, str]]:
-    from moslora_xtuner.eval.paper import TABLE5
+    from moslora_xtuner.eval.report.paper_table5 import TABLE5
     from moslora_xtuner.recipes.catalogue import recipes
 
     rows = []

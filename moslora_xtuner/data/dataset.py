@@ -12,11 +12,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, DataError
-from .images import open_image
-from .pixels import ToPixels
-from .store import open_store
-from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH
-from .unprepared import store_of
+from .images.opening import open_image
+from .images.preprocess import ToPixels
+from .prepare_on_launch import store_of
+from .tokens.store import open_store
+from .tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH
 
 
 def _build(value: Any) -> Any:

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..hashing import tokenizer_hash
 from ..llm.load import load_tokenizer
 from ..output import atomic_folder, claim, marker
 from ..progress import note
-from .check import Progress, check
-from .examine import Examined, Rules, Tokenising
-from .hashing import tokenizer_hash
-from .problems import Problem
-from .sources import open_sources
-from .store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
-from .templates import fitting_template, get_template, require_special_tokens
-from .tokenise import MAX_LENGTH, Encoder
+from .checking.check import Progress, check
+from .checking.worker import Examined, Rules, Tokenising
+from .reading.problems import Problem
+from .reading.sources import open_sources
+from .tokens.chat_templates import fitting_template, get_template, require_special_tokens
+from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
+from .tokens.tokenise import MAX_LENGTH, Encoder
 
 
 def tokenising(

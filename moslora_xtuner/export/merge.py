@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..data.instructions import IMAGE_TOKEN
-from ..data.templates import get_template
+from ..data.tokens.chat_templates import get_template
 from ..errors import ExportError, UsageError
 from ..llm.families import INTERNLM2, family
 from ..llm.load import load_llm, load_tokenizer

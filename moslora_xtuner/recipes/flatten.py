@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import ConfigError, OutputError, UsageError
-from moslora_xtuner.output import atomic_write
 from moslora_xtuner.progress import quiet
 
+from ..atomic import atomic_write
 from .merging import Merged, merge, read_chain
 from .source import BASE, Expression, Item, Source, Statement, Tree
 

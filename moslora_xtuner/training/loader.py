@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..data.workers import cores
+from ..parallel import cores
 
 MOST_WORKERS = 4
 """Each makes the pixels of 85 to 220 pictures a second (docs/performance.md); a GPU trains on 8 to 16 records."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.tokenise import IGNORE_INDEX
+from ..data.tokens.tokenise import IGNORE_INDEX
 
 CHUNK_LOGITS = 2**26
 """Logits that live at once: 256 MiB in float32, 523 places of LLaMA-3's vocabulary."""

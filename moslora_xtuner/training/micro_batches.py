@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 
 from ..data.token_budget import TokenBudget
-from ..data.tokenise import IGNORE_INDEX
+from ..data.tokens.tokenise import IGNORE_INDEX
 from ..errors import ConfigError
 
 LOSS_DIVISOR = "loss_divisor"

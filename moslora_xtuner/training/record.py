@@ -30,7 +30,7 @@ class RecordRun(Hook):
         """Write the file, from the first process."""
         if not is_main_process():
             return
-        from ..output import atomic_write
+        from ..atomic import atomic_write
         from ..versions import installed_versions
 
         path = Path(runner.work_dir) / RUN

@@ -38,7 +38,7 @@ while (($#)); do
             shift
             while (($#)) && [[ $1 != -* ]]; do only+=("$1") && shift; done
             ;;
-        --variants) # of bench, see scripts/train_bench/variants.py
+        --variants) # of bench, see scripts/bench/training/variants.py
             shift
             while (($#)) && [[ $1 != -* ]]; do variants+=("$1") && shift; done
             ;;

@@ -18,10 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train_bench.batch import SUPERVISED, make_batch
-from train_bench.memory import peak_of
-from train_bench.shapes import SHAPES, Shape, build_llm, build_visual_encoder, llm_class
-from train_bench.variants import VARIANTS, Variant, adapters
+from bench.training.batch import SUPERVISED, make_batch
+from bench.training.memory import peak_of
+from bench.training.shapes import SHAPES, Shape, build_llm, build_visual_encoder, llm_class
+from bench.training.variants import VARIANTS, Variant, adapters
 
 import moslora_xtuner.plugin  # noqa: F401  (the work-arounds that training on a CPU needs)
 from gpu.part import run_part

@@ -27,7 +27,7 @@ SOURCES=(setup.py pyproject.toml README.md LICENSE MANIFEST.in moslora_xtuner ev
 IMPORTS=(transformers tokenizers huggingface_hub peft mmengine xtuner xtuner.tools.train datasets deepspeed
     bitsandbytes liger_kernel.transformers moslora_xtuner moslora_xtuner.plugin moslora_xtuner.model
     moslora_xtuner.training moslora_xtuner.export moslora_xtuner.cli moslora_xtuner.cli.app moslora_xtuner.configs
-    moslora_xtuner.eval moslora_xtuner.eval.bridge moslora_xtuner.eval.kit moslora_xtuner.eval.scoring
+    moslora_xtuner.eval moslora_xtuner.eval.evaluator moslora_xtuner.eval.scoring.score
     moslora_xtuner.eval.vlmevalkit vlmeval.dataset vlmeval.config)
 
 say() { printf 'pack: %s\n' "$*"; }

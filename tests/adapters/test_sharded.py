@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import TESTS
 
 import moslora_xtuner
 
@@ -88,7 +89,7 @@ dist.destroy_process_group()
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
     """Losses of four steps and the logits after them, of every kind in one process and on two; from one start."""
     folder = tmp_path_factory.mktemp("sharded")
-    roots = [str(Path(moslora_xtuner.__file__).parents[1]), str(Path(__file__).parents[1])]
+    roots = [str(Path(moslora_xtuner.__file__).parents[1]), str(TESTS)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])}
     environment |= {"FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer", "GLOO_SOCKET_IFNAME": "lo"}
     script = folder / "script.py"

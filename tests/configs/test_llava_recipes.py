@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from places import CONFIGS
 from safetensors.torch import load_file
 
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.training.launch import train
 
-CONFIGS = Path(__file__).parents[2] / "xtuner_configs"
 LLAVA = sorted(path.stem for path in CONFIGS.glob("llava_*.py"))
 STEPS = 30
 # Two processes with two records each: 120 records are 30 batches.

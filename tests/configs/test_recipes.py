@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from places import CONFIGS
 
-CONFIGS = Path(__file__).parents[2] / "xtuner_configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
 
 

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessor
 
 from moslora_xtuner.data.dataset import TokenStore, collate
 from moslora_xtuner.data.prepare import prepare
-from moslora_xtuner.data.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from moslora_xtuner.data.tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from moslora_xtuner.errors import DataError
 
 

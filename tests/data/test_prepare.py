@@ -18,11 +18,11 @@ import pytest
 import standins
 from bad_cases import CASES, sound, talk, write, write_case
 
-from moslora_xtuner.data.hashing import sha256, tokenizer_hash
 from moslora_xtuner.data.prepare import prepare
-from moslora_xtuner.data.store import Table
-from moslora_xtuner.data.tokenise import IMAGE_TOKEN_INDEX
+from moslora_xtuner.data.tokens.store import Table
+from moslora_xtuner.data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from moslora_xtuner.errors import ConfigError, DataError, OutputError, UsageError
+from moslora_xtuner.hashing import sha256, tokenizer_hash
 
 WriteJson = Callable[[list[Any]], Path]
 

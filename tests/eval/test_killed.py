@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval import scores
+from moslora_xtuner.eval.results import scores
 
 KILLS = int(os.environ.get("MOSLORA_KILLS", "4"))
 """Moments at which the evaluation is killed; 30 take about eight minutes."""

@@ -15,17 +15,17 @@ from typing import Any
 
 import pandas
 import pytest
-from judge_server import Server, serving
-from moslora_xtuner.eval import kit
-from moslora_xtuner.eval.benchmarks import BENCHMARKS, EXACT, GROUPS
-from moslora_xtuner.eval.judge import Judge
-from moslora_xtuner.eval.questions import ask_all
-from moslora_xtuner.eval.scoring import Scored, score
-from pandas.testing import assert_frame_equal
-
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
 from hand_scores import answer_all, read_table, says
+from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
+from moslora_xtuner.eval.judges.openai_judge import Judge
+from moslora_xtuner.eval.scoring.patches import judged_by, scratch_table
+from moslora_xtuner.eval.scoring.score import Scored, score
+from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, GROUPS
+from moslora_xtuner.eval.tasks.tables import build_dataset
+from moslora_xtuner.eval.vlmeval_imports import captured, environment
+from pandas.testing import assert_frame_equal
 
 NINE = GROUPS["paper"]
 SEED = 5
@@ -36,7 +36,7 @@ Said = dict[str, str]
 def scored_here(name: str, root: Path, work: Path, said: Said, server: Server | None = None) -> Scored:
     """The project's own way: score() in the folder work/here."""
     benchmark, log = BENCHMARKS[name], work / "log"
-    dataset = kit.build_dataset(benchmark, root, log)
+    dataset = build_dataset(benchmark, root, log)
     asked = ask_all(benchmark, dataset, root, None)
     judge = None if server is None else Judge("m", work / "here.jsonl", url=server.url, timeout=5, retries=1)
     return score(
@@ -53,7 +53,7 @@ def scored_there(
     The dataset is the project's only in that it reads the TSV itself: the stock class downloads where the MD5 differs.
     """
     log = work / "log"
-    dataset = kit.build_dataset(BENCHMARKS[name], root, log)
+    dataset = build_dataset(BENCHMARKS[name], root, log)
     from vlmeval import run
     from vlmeval.config import supported_VLM
     from vlmeval.inference import infer_data_job
@@ -81,7 +81,12 @@ def scored_there(
     options = run.get_judge_kwargs(name, dataset.TYPE, run.parse_args())
     (work / "there").mkdir()
     settings = {"LMUData": str(root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    with kit.scratch_table(), kit.captured(log), kit.environment(**settings), kit.judged_by(judge):
+    with (
+        scratch_table(),
+        captured(log),
+        environment(**settings),
+        judged_by(judge),
+    ):
         infer_data_job("stub", work_dir=str(work / "there"), model_name="stub", dataset=dataset, api_nproc=1)
         dataset.evaluate(str(work / "there" / f"stub_{name}.xlsx"), **options)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas
 import pytest
-from moslora_xtuner.eval import scores
-from moslora_xtuner.eval.bridge import evaluate
-from moslora_xtuner.eval.inference import LlavaAnswerer
-from moslora_xtuner.eval.run_folder import held
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.models.llava import LlavaAnswerer
+from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.results.run_folder import held
 
 from moslora_xtuner.errors import OutputError
 
@@ -118,7 +118,7 @@ def test_another_model_in_the_same_folder_is_asked_everything(
 
 
 def test_another_number_format_is_another_model(run: Path, export: Path, root: Path, asked: list[str]) -> None:
-    from moslora_xtuner.eval.precision import Precision
+    from moslora_xtuner.eval.models.precision import Precision
 
     evaluate([export], [MME], root, run.parent, quiet=True, precision=Precision.bf16)
     assert len(asked) == 12

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from moslora_xtuner.eval.bridge import evaluate
+from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.vlmevalkit import register
 
 from moslora_xtuner.errors import DataError

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import CONFIGS
 
 from moslora_xtuner.errors import ConfigError
 from moslora_xtuner.recipes.catalogue import recipes, resolve_config
-
-CONFIGS = Path(__file__).parents[2] / "xtuner_configs"
 
 
 def test_lists_every_recipe_with_its_first_line_and_its_row() -> None:

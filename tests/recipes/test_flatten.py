@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from places import ROOT
 
 from moslora_xtuner.errors import ConfigError, OutputError, UsageError
 from moslora_xtuner.recipes.flatten import flat, write_flat
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "xtuner_configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
 VARIABLES = {v for path in CONFIGS.rglob("*.py") for v in re.findall(r"\{\{\$(\w+):", path.read_text(encoding="utf-8"))}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import CONFIGS
 
 from moslora_xtuner.errors import TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
@@ -169,7 +170,7 @@ def test_two_hosts(variables: dict[str, str], whole: dict[int, float], tmp_path:
             hosts.append(
                 subprocess.Popen(
                     [*command, "--cfg-options", *OPTIONS], stdout=log, stderr=log, env=environment,
-                    cwd=Path(__file__).parents[2] / "xtuner_configs", start_new_session=True,
+                    cwd=CONFIGS, start_new_session=True,
                 )
             )  # fmt: skip
     try:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from places import CONFIGS
 from torch.utils.data import DataLoader
 
 from moslora_xtuner.training.loader import loader_workers, usable_cores, without_workers
 
-RECIPE = Path(__file__).parents[2] / "xtuner_configs" / "llava_llama3_moslora.py"
+RECIPE = CONFIGS / "llava_llama3_moslora.py"
 
 
 @pytest.fixture

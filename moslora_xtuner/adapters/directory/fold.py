@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...atomic import bring_to_disk
 from ...errors import AdapterError, OutputError
 from ..config import DISK_TYPE, MIXER_FIELDS, MIXERS
 from ..mixer import butterfly_matrix
@@ -121,18 +122,10 @@ def _write(config: Mapping[str, Any], state_dict: Mapping[str, Tensor], target: 
         tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
         save_file(tensors, staged / WEIGHTS_FILE, metadata={"format": "pt"})
         for path in (staged / CONFIG_FILE, staged / WEIGHTS_FILE, staged):
-            _flush(path)
+            bring_to_disk(path)
         if target.exists():
             os.replace(target, scratch / "old")
         os.replace(staged, target)
-        _flush(target.parent)
+        bring_to_disk(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

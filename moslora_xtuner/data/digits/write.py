@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
+from ...hashing import sha256
 from ...output import atomic_folder, claim, marker
-from ..hashing import sha256
 from ..instructions import yes_no
 from . import SCENES, TEST_QUESTIONS
 from .conversations import as_text_only, scene_and_turns, to_llava, with_image

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.templates import require_special_tokens
+from ...data.tokens.chat_templates import require_special_tokens
 from ...errors import ConfigError
 from ...llm.families import INTERNLM2, LLAMA, checkpoint_file, read_config
 from ...llm.load import load_tokenizer
@@ -184,7 +184,7 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
     Raises:
         DataError: it is missing, or made with another tokenizer or template, or its images are.
     """
-    from ...data.store import open_store
+    from ...data.tokens.store import open_store
 
     _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
     pictures = table.column("image_count")

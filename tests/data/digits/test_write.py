@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from moslora_xtuner.data.check import check
+from moslora_xtuner.data.checking.check import check
+from moslora_xtuner.data.checking.worker import Rules
 from moslora_xtuner.data.digits import write as writing
 from moslora_xtuner.data.digits.write import TEST_SETS, mmbench_rows, mme_rows, textvqa_rows, write_digits
-from moslora_xtuner.data.examine import Rules
-from moslora_xtuner.data.sources import open_sources
+from moslora_xtuner.data.reading.sources import open_sources
 from moslora_xtuner.errors import DataError, OutputError
 
 csv.field_size_limit(1 << 24)

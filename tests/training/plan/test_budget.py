@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moslora_xtuner.data.sampler import LengthGroupedSampler
-from moslora_xtuner.data.store import Table
+from moslora_xtuner.data.tokens.store import Table
 from moslora_xtuner.training.plan.outcome import Plan, text
 
 Make = Callable[..., Plan]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mmengine.config import Config
+from places import CONFIGS
 
 from moslora_xtuner.errors import ConfigError
 from moslora_xtuner.training.plan.keys import changed_variables, unknown_keys
 
-CONFIGS = Path(__file__).parents[3] / "xtuner_configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
 
 

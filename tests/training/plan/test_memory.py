@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from train_bench.shapes import CLIP_L_336, SHAPES
-from train_bench.variants import adapters
+from bench.training.shapes import CLIP_L_336, SHAPES
+from bench.training.variants import adapters
+from places import CONFIGS, ROOT, TESTS
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from moslora_xtuner.training.launch import train
@@ -21,9 +22,6 @@ from moslora_xtuner.training.plan.memory import NF4, Adapted, Batch, Memory, Par
 from moslora_xtuner.training.plan.outcome import Plan
 from moslora_xtuner.training.plan.shapes import part
 
-CONFIGS = Path(__file__).parents[3] / "xtuner_configs"
-TESTS = Path(__file__).parents[2]
-ROOT = TESTS.parent
 WITHIN = 0.15
 FAST = tuple(
     f"model.{way}=True" for way in ("fused_adapters", "lean_mlp", "chunked_loss", "skip_padding_mask")

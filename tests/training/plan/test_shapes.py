@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.utils.misc import get_object_from_string
+from places import CONFIGS
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
 
 from moslora_xtuner.training.plan.shapes import part
 from moslora_xtuner.training.targets import useful_layers
 
-CONFIGS = Path(__file__).parents[3] / "xtuner_configs"
 SIZES = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
 LLAMA3 = (167_772_160, 917_504)
 INTERNLM2 = (1_207_959_552, 41_943_040)

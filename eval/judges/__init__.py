@@ -1,0 +1,1 @@
+"""What reads open answers: a server, a model on disk, and who judges what."""

@@ -1,0 +1,1 @@
+"""What answers: a LLaVA on disk, in several processes, or behind a server."""

@@ -1,0 +1,123 @@
+"""What the report's page shows, as plain rows of text: scores with intervals, comparisons, samples, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..results import bootstrap, scores
+from ..results.bootstrap import Outcomes
+from ..results.scores import Run
+from . import paired_differences
+from .paired_differences import Gap
+from .score_table import Table
+
+
+def score_table(
+    table: Table, runs: Sequence[Run], baseline: str | None, outcomes: Mapping[str, Mapping[str, Outcomes]]
+) -> dict[str, Any]:
+    """Rows of cells {text, sort, interval, best}: the score of each run with its 95 % interval."""
+    best = table.best()
+    tops = [mean.value for mean in table.means if mean.value is not None]
+    rows = []
+    for run, values, mean in zip(runs, table.values, table.means, strict=True):
+        have = {name: outcomes[run.model][name] for name in table.datasets if name in outcomes[run.model]}
+        cells: list[dict[str, Any]] = []
+        for name, value, top in zip(table.datasets, values, best, strict=True):
+            shown = bootstrap.interval(have[name], name) if name in have else None
+            cells.append(_cell(value, shown, value is not None and value == top))
+        whole = mean.value is not None and set(have) == set(table.datasets)
+        last = _cell(
+            mean.value,
+            bootstrap.mean_interval(have) if whole else None,
+            mean.value == max(tops, default=-1),
+        )
+        if mean.value is None:
+            last["text"] = f"withheld: {mean.reason}"
+        rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
+    return {
+        "title": table.title,
+        "header": table.header,
+        "rows": rows,
+        "notes": [*table.notes, *_counts(table, runs)],
+    }
+
+
+def _cell(value: float | None, shown: bootstrap.Interval | None, best: bool) -> dict[str, Any]:
+    if value is None:
+        return {"text": "–", "sort": -1.0, "interval": "", "best": False}
+    interval = "" if shown is None else f"{shown.low:.1f} to {shown.high:.1f}"
+    return {"text": f"{value:.1f}", "sort": value, "interval": interval, "best": best}
+
+
+def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
+    """How many questions and units stand behind each column."""
+    sizes = []
+    for name in table.datasets:
+        entry = next((run.benchmarks[name] for run in runs if name in run.benchmarks), {})
+        if "units" in entry:
+            size = f"{entry['questions']}"
+            if entry["unit"] != "question":
+                size += f" in {entry['units']} {entry['unit']}{'' if entry['units'] == 1 else 's'}"
+            sizes.append(f"{scores.label(name)} {size}")
+    return [f"Questions asked: {'; '.join(sizes)}."] if sizes else []
+
+
+def comparison(table: Table, found: Mapping[str, Sequence[Gap]]) -> dict[str, Any]:
+    """Paired differences of every other run against the baseline, with intervals and p, or why not."""
+    rows = [{"model": model, "cells": [_difference(gap) for gap in row]} for model, row in found.items()]
+    return {
+        "title": table.title,
+        "header": table.header,
+        "rows": rows,
+        "method": paired_differences.METHOD,
+        "notes": paired_differences.reasons(found),
+    }
+
+
+def _difference(gap: Gap) -> dict[str, Any]:
+    if gap.found is None:
+        return {"text": gap.text, "detail": [], "sign": ""}
+    sign = "up" if gap.found.low > 0 else "down" if gap.found.high < 0 else ""
+    detail = [f"{gap.found.low:+.1f} to {gap.found.high:+.1f}", gap.p]
+    return {"text": f"{gap.found.estimate:+.1f}", "detail": detail, "sign": sign}
+
+
+def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What was run, for each run: model, times, versions, datasets with their sha256."""
+    found = []
+    for run in runs:
+        manifest = run.manifest
+        facts = [
+            (title, str(manifest[field]))
+            for title, field in (
+                ("model", "model_path"),
+                ("model sha256", "model_sha256"),
+                ("command", "command"),
+                ("started", "started"),
+                ("finished", "finished"),
+                ("judge", "judge"),
+                ("decoding", "decoding"),
+                ("precision", "precision"),
+                ("seed", "seed"),
+                ("batch size", "batch_size"),
+                ("limit", "limit"),
+                ("machine", "machine"),
+            )
+            if manifest.get(field) is not None
+        ]
+        facts += [(f"export: {name}", str(value)) for name, value in (manifest.get("export") or {}).items()]
+        facts += [(f"not scored: {name}", str(value)) for name, value in (manifest.get("unscored") or {}).items()]
+        if manifest.get("git"):
+            git = manifest["git"]
+            facts.append(("source", f"commit {git.get('commit')}, {git.get('changed_files')} changed files"))
+        if manifest.get("versions"):
+            versions = (f"{name} {text}" for name, text in manifest["versions"].items())
+            facts.append(("versions", ", ".join(versions)))
+        datasets = []
+        for name, record in (manifest.get("datasets") or {}).items():
+            seconds = record.get("seconds", {})
+            total = sum(float(seconds.get(part, 0)) for part in ("inference", "scoring"))
+            datasets.append([name, str(record.get("asked", "")), f"{total:.1f}", str(record.get("sha256", ""))])
+        found.append({"model": run.model, "facts": facts, "datasets": datasets})
+    return found

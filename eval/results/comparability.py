@@ -1,0 +1,165 @@
+"""Whether runs can be compared: hard reasons against it, remarks beside it, and when a mean may stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..tasks.registry import BENCHMARKS, EXACT
+from . import scores
+from .scores import Mean, Run
+
+NO_JUDGE = "exact matching, no judge"
+DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
+"""The packages whose version can change an answer or its score."""
+
+
+def unscored(run: Run, dataset: str) -> str | None:
+    """Why a run was asked a benchmark and has no score of it, or None."""
+    found = run.manifest.get("unscored")
+    reason = found.get(dataset) if isinstance(found, dict) else None
+    return None if reason is None else str(reason)
+
+
+def mean(run: Run, datasets: Sequence[str]) -> Mean:
+    """The mean over a named set, only where each of it is there, scored, and asked in the same way."""
+    lacking = {name: reason for name in datasets if (reason := unscored(run, name)) is not None}
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking.items():  # in short: the notes beneath a table say all of it
+        by_reason.setdefault(reason.partition(": ")[0], []).append(scores.label(name))
+    faults = [f"{', '.join(labels)}: {reason}" for reason, labels in by_reason.items()]
+    missing = [scores.label(name) for name in datasets if name not in run.benchmarks and name not in lacking]
+    if missing:
+        faults.insert(0, f"missing {', '.join(missing)}")
+    if faults:
+        return Mean(None, "; ".join(faults))
+    limits = {run.benchmarks[name].get("limit") for name in datasets}
+    if len(limits) > 1 and None not in limits:
+        return Mean(None, f"limits differ: {_listed(limits)}")
+    return scores.mean(run, datasets)
+
+
+def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
+    """Why the scores of these runs on one benchmark must not be compared; an empty list where they may.
+
+    What a run does not record (of data and prompts) is no reason against it.
+    """
+    have = [run for run in runs if dataset in run.benchmarks]
+    found = []
+    if len(_recorded(have, dataset, "sha256")) > 1:
+        found.append("the runs saw other versions of the data")
+    judges = {_judge(run, dataset) for run in have}
+    if len(judges) > 1:
+        found.append(f"other judges ({' and '.join(sorted(judges))})")
+    limits = {run.benchmarks[dataset].get("limit") for run in have}
+    if len(limits) > 1:
+        found.append(f"other limits ({_listed(limits)})")
+    elif len(_recorded(have, dataset, "prompts_sha256")) > 1:  # with another limit the prompts differ anyway
+        found.append("the runs saw other prompts")
+    return found
+
+
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """What differs between the runs and may have moved a score without making it another benchmark."""
+    found = []
+    for package in DECIDING_PACKAGES:
+        by_run = {run.model: _version(run, package) for run in runs}
+        found += _differing(f"the version of {package}", by_run)
+    for fact in ("precision", "decoding"):
+        by_run = {run.model: run.manifest.get(fact) for run in runs}
+        found += _differing(fact, by_run)
+    return found
+
+
+def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
+    """What a reader must know to trust a table: judges, limits, what has no score, what cannot be compared."""
+    found = _judges(runs, datasets)
+    for name in datasets:
+        title = scores.label(name)
+        limits = {run.benchmarks[name].get("limit") for run in runs if name in run.benchmarks}
+        if limits - {None}:
+            found.append(f"{title}: only a part was asked (limit {_listed(limits)}).")
+        if against := reasons(runs, name):
+            found.append(f"{title}: the runs cannot be compared: {'; '.join(against)}.")
+        lacking = {run.benchmarks[name].get("unanswerable") for run in runs if name in run.benchmarks} - {None, 0}
+        if lacking:
+            found.append(f"{title}: {_listed(lacking)} questions without an answer, or with one that is no option.")
+        for run in runs:
+            if (reason := unscored(run, name)) is not None:
+                found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
+    return (*found, *_unread(runs, datasets), *remarks(runs))
+
+
+UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
+LEFT_TO_JUDGE = "Answers that the rules cannot read, left to the judge"
+VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
+
+
+def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """How many answers and verdicts could not be read, by what was made of them."""
+    by_kind: dict[str, list[str]] = {}
+    for name in datasets:
+        counts: dict[str, list[str]] = {}
+        for run in runs:
+            entry = run.benchmarks.get(name, {})
+            unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
+            if "judge_failures" in entry:  # multiple choice: the judge is asked where the rules find no option
+                kind, verdicts = LEFT_TO_JUDGE if judged else UNREAD, entry["judge_failures"]
+            else:  # MME counts what is unknown in the end; of open answers the judge's verdicts are read
+                kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
+            for what, count in ((kind, unread), (VERDICTS, verdicts)):
+                if count:
+                    counts.setdefault(what, []).append(f"{run.model} {count}")
+        for what, found in counts.items():
+            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({', '.join(found)})")
+    return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
+
+
+def _judges(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """Who decided what is right, by judge; silent about exact matching where it is the benchmark's own rule."""
+    by_judge: dict[str, list[str]] = {}
+    for name in datasets:
+        none_needed = name in BENCHMARKS and BENCHMARKS[name].judge is None
+        for judge in dict.fromkeys(run.benchmarks[name].get("judge") for run in runs if name in run.benchmarks):
+            if judge is not None and not (judge == EXACT and none_needed):
+                by_judge.setdefault(str(judge), []).append(scores.label(name))
+    return [
+        f"{', '.join(labels)}: {NO_JUDGE if judge == EXACT else f'judged by {judge}'}."
+        for judge, labels in by_judge.items()
+    ]
+
+
+def _judge(run: Run, dataset: str) -> str:
+    judge = run.benchmarks[dataset].get("judge")
+    return NO_JUDGE if judge in (None, EXACT) else str(judge)
+
+
+def _recorded(runs: Sequence[Run], dataset: str, field: str) -> set[str]:
+    """The values of a fact of a benchmark in the runs' manifests, without the runs that do not say."""
+    found = set()
+    for run in runs:
+        datasets = run.manifest.get("datasets")
+        record = datasets.get(dataset) if isinstance(datasets, dict) else None
+        if isinstance(record, dict) and record.get(field) is not None:
+            found.add(str(record[field]))
+    return found
+
+
+def _version(run: Run, package: str) -> Any:
+    versions = run.manifest.get("versions")
+    return versions.get(package) if isinstance(versions, dict) else None
+
+
+def _differing(title: str, by_run: dict[str, Any]) -> list[str]:
+    by_value: dict[str, list[str]] = {}
+    for model, value in by_run.items():
+        if value is not None:
+            by_value.setdefault(str(value), []).append(model)
+    if len(by_value) < 2:
+        return []
+    said = (f"{value} in {' and '.join(models)}" for value, models in by_value.items())
+    return [f"The runs differ in {title}: {'; '.join(said)}."]
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join(sorted("all" if value is None else str(value) for value in values))

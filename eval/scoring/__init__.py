@@ -1,0 +1,1 @@
+"""From answers to scores: VLMEvalKit scores, this reads what it wrote."""

@@ -1,0 +1,70 @@
+"""What is changed in VLMEvalKit while it scores: its scratch file, its judge, its dice."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from ..judges.base import AnyJudge
+
+UNREADABLE = "Z"
+"""VLMEvalKit's letter for no option."""
+
+
+@contextmanager
+def scratch_table() -> Iterator[None]:
+    """Give the circular evaluation a scratch file of its own, and take it away again.
+
+    Work-around: ms-vlmeval 0.0.20 (dataset/utils/multiple_choice.py, mcq_circular_eval) writes /tmp/SECOND.xlsx,
+    reads it back and leaves it, so two evaluations in one second would read each other's table. It can go when
+    that path is no longer made from `timestr`.
+    """
+    from vlmeval.dataset.utils import multiple_choice
+
+    stock = multiple_choice.timestr
+    with tempfile.TemporaryDirectory(prefix="moslora-") as folder:
+        multiple_choice.timestr = lambda: f"..{folder}/circular"
+        try:
+            yield
+        finally:
+            multiple_choice.timestr = stock
+
+
+class _NoDice:
+    """Stands in for `random` where VLMEvalKit draws an option for a judge's answers that it cannot read."""
+
+    @staticmethod
+    def choice(options: object) -> str:
+        """No option, whatever there is to choose from."""
+        return UNREADABLE
+
+
+@contextmanager
+def judged_by(judge: AnyJudge | None) -> Iterator[None]:
+    """Let VLMEvalKit's scoring ask this judge wherever it would build one of its own.
+
+    WORK-AROUND vlmeval (dataset/utils/multiple_choice.py, extract_answer_from_item): after three answers of the judge
+    that name no option, one is drawn at random and scored. Here it is none, the same in every run, and counted. Can go
+    when it is no longer drawn.
+    """
+    with ExitStack() as stack:
+        if judge is not None:
+            modules = [m for name, m in list(sys.modules.items()) if name.startswith("vlmeval.dataset")]
+            for module in modules:
+                if "build_judge" in vars(module):
+                    stack.enter_context(_replaced(module, "build_judge", lambda **_: judge))
+            stack.enter_context(_replaced(sys.modules["vlmeval.dataset.utils.multiple_choice"], "rd", _NoDice))
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

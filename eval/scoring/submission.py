@@ -1,0 +1,22 @@
+"""Test sets whose answers are held back: the file to hand in, and the dev set that is scored beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..results.run_folder import folder_name
+from ..tasks.questions import Asked
+from .score import prediction_table, write_table
+
+
+def write(folder: Path, model: str, dataset: Any, asked: Sequence[Asked], answers: Sequence[str]) -> Path:
+    """Write VLMEvalKit's prediction table, which is what MMBench's evaluation server takes; returns its path.
+
+    FOLDER/submission/MODEL_DATASET.xlsx: index, question, options and prediction, a row for each rotation.
+    """
+    path = folder / "submission" / f"{folder_name(model)}_{dataset.dataset_name}.xlsx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(prediction_table(dataset, asked, answers), path)
+    return path

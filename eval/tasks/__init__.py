@@ -1,0 +1,1 @@
+"""What is asked: the benchmarks, their tables, their questions and prompts."""

@@ -1,0 +1,78 @@
+"""The benchmarks of an evaluation, read once for all models: tables found or fetched, and their questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner.progress import note
+
+from . import registry, tables
+from .checksums import Table, check
+from .download import obtain, source
+from .questions import Asked, ask_all
+from .registry import Benchmark
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark: VLMEvalKit's dataset object, its questions, and which file they were read from."""
+
+    benchmark: Benchmark
+    dataset: Any
+    asked: list[Asked]
+    tsv: Path
+    table: Table
+
+
+def load(
+    chosen: Sequence[Benchmark],
+    data_root: Path,
+    log: Path,
+    *,
+    limit: int | None = None,
+    download: bool = False,
+    quiet: bool = False,
+) -> list[Task]:
+    """The benchmarks' questions; beside a test set whose answers are held back, its dev set where that is there.
+
+    Args:
+        limit: only that many units (circular groups, image pairs, questions) of each.
+        download: fetch tables that are not here.
+        quiet: no notes.
+    """
+    tasks = []
+    queue = list(chosen)
+    for benchmark in queue:
+        table = _table(benchmark, data_root, log, download, quiet)
+        dataset = tables.build_dataset(benchmark, data_root, log)
+        asked = ask_all(benchmark, dataset, data_root, limit)
+        path = tables.tsv_path(benchmark, data_root)
+        tasks.append(Task(benchmark, dataset, asked, path, table))
+        beside = None if tables.has_answers(dataset) else registry.dev_of(benchmark)
+        if beside is not None and beside not in queue:
+            if download or (data_root / f"{beside.dataset}.tsv").is_file():
+                queue.append(beside)
+            else:
+                note(
+                    f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
+                    quiet,
+                )
+    foreign = [task.tsv.name for task in tasks if task.table.official is False]
+    if foreign:
+        what = "is not the file that VLMEvalKit registers" if len(foreign) == 1 else "are not VLMEvalKit's files"
+        note(f"{', '.join(foreign)}: {what} (by md5)", quiet)
+    return tasks
+
+
+def _table(benchmark: Benchmark, data_root: Path, log: Path, download: bool, quiet: bool) -> Table:
+    """Which file the benchmark's TSV is; fetched first where that is asked for."""
+    if download:
+        table = obtain(benchmark, data_root, log, quiet=quiet)
+    else:
+        table = check(data_root, benchmark.dataset, source(benchmark, log)[1])
+    if table.changed:
+        note(f"{benchmark.dataset}.tsv is another file than the last time: it is asked and scored anew", quiet)
+    return table

@@ -1,0 +1,142 @@
+"""The benchmarks as data: what VLMEvalKit calls them, how they are asked, where their score stands.
+
+Source: the run script and dataset classes of VLMEvalKit (ms-vlmeval 0.0.20); the splits of Table 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from moslora_xtuner.errors import UsageError
+
+Kind = Literal["mcq", "yesno", "vqa", "open"]
+Aggregate = Literal["mean", "subtask_sum"]
+
+EXACT = "exact_matching"
+"""VLMEvalKit's name for no judge: options, yes and no are read by its rules."""
+
+ABILITIES = ("AR", "CP", "FP-C", "FP-S", "LR", "RR")
+ABILITY_TITLES = {
+    "AR": "attribute reasoning",
+    "CP": "coarse perception",
+    "FP-C": "fine-grained perception, cross-instance",
+    "FP-S": "fine-grained perception, single instance",
+    "LR": "logical reasoning",
+    "RR": "relation reasoning",
+}
+MME_PERCEPTION = (
+    "OCR", "artwork", "celebrity", "color", "count", "existence", "landmark", "position", "posters", "scene",
+)  # fmt: skip
+MME_COGNITION = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
+OFFSET = 1_000_000  # rotation k of question i has the index i + k * OFFSET
+MME_POINTS = 200.0  # one subtask: accuracy (100) + accuracy+ (100)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One dataset of VLMEvalKit and all that a caller must know of it.
+
+    `scale` is the maximum of `overall` in scores.json; None: 200 points for each subtask present.
+    `judge` is what VLMEvalKit's own run script takes; `needs_judge`: no score exists without one.
+    `score_file` is the suffix of VLMEvalKit's file in which the overall score stands, `unit` what its
+    bootstrap resamples, `subtasks` those without which the score would be wrong.
+    """
+
+    dataset: str
+    title: str
+    label: str
+    group: str
+    kind: Kind
+    vlmeval_class: str
+    score_file: str
+    language: Literal["en", "cn"] = "en"
+    scale: float | None = 100.0
+    judge: str | None = None
+    needs_judge: bool = False
+    circular: bool = False
+    split: str | None = None
+    unit: str = "question"
+    aggregate: Aggregate = "mean"
+    subtasks: tuple[str, ...] = ()
+    max_new_tokens: int = 16
+
+
+def _mcq(
+    dataset: str, title: str, label: str, group: str = "paper", *, cn: bool = False, circular: bool = False
+) -> Benchmark:
+    return Benchmark(
+        dataset, title, label, group, "mcq", "ImageMCQDataset", "_acc.csv", language="cn" if cn else "en",
+        judge="gpt-4o-mini", circular=circular,
+        split=next((split.lower() for split in ("TEST", "DEV") if f"_{split}" in dataset), None),
+        unit="circular group" if circular else "question",
+    )  # fmt: skip
+
+
+def _mme(dataset: str, title: str, label: str, group: str, *, full: bool) -> Benchmark:
+    return Benchmark(
+        dataset, title, label, group, "yesno", "ImageYORNDataset", "_score.csv",
+        scale=2800.0 if full else None, judge="gpt-4o-mini", unit="image pair", aggregate="subtask_sum",
+        subtasks=MME_PERCEPTION + MME_COGNITION if full else (),
+    )  # fmt: skip
+
+
+_ALL = (
+    _mcq("MMBench_TEST_EN", "MMBench English, test", "MMB-EN", circular=True),
+    _mcq("MMBench_TEST_CN", "MMBench Chinese, test", "MMB-CN", cn=True, circular=True),
+    _mcq("MMBench_DEV_EN", "MMBench English, dev", "MMB-EN-dev", "other", circular=True),
+    _mcq("MMBench_DEV_CN", "MMBench Chinese, dev", "MMB-CN-dev", "other", cn=True, circular=True),
+    _mcq("SEEDBench_IMG", "SEED-Bench, images", "SEED-img"),
+    _mcq("AI2D_TEST", "AI2D, test", "AI2D"),
+    _mcq("ScienceQA_TEST", "ScienceQA, test", "SciQA"),
+    Benchmark("TextVQA_VAL", "TextVQA, validation", "TextVQA", "paper", "vqa", "ImageVQADataset", "_acc.csv",
+              max_new_tokens=32),
+    Benchmark("MathVista_MINI", "MathVista, testmini", "MathVista", "paper", "open", "MathVista",
+              "_{judge}_score.csv", judge="gpt-4o-mini", needs_judge=True, max_new_tokens=512),
+    Benchmark("MMVet", "MM-Vet", "MM-Vet", "paper", "open", "MMVet", "_{judge}_score.csv",
+              judge="gpt-4-turbo", needs_judge=True, max_new_tokens=512),
+    _mme("MME", "MME", "MME", "paper", full=True),
+    _mcq("DigitsMMBench_EN", "Digits, multiple choice, English", "Digits-EN", "digits", circular=True),
+    _mcq("DigitsMMBench_CN", "Digits, multiple choice, Chinese", "Digits-CN", "digits", cn=True,
+         circular=True),
+    _mme("DigitsMME", "Digits, yes or no", "Digits-MME", "digits", full=False),
+    Benchmark("DigitsTextVQA", "Digits, open answers", "Digits-VQA", "digits", "vqa", "ImageVQADataset",
+              "_acc.csv"),
+)  # fmt: skip
+
+BENCHMARKS: dict[str, Benchmark] = {item.dataset: item for item in _ALL}
+GROUPS: dict[str, tuple[str, ...]] = {
+    group: tuple(item.dataset for item in _ALL if item.group == group) for group in ("paper", "digits")
+}
+
+
+def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambda _: None) -> list[Benchmark]:
+    """Turn dataset names and group names (`paper`, `digits`) into benchmarks, each once, in order.
+
+    Args:
+        names: of datasets or groups.
+        further: finds a benchmark that is not in BENCHMARKS.
+
+    Raises:
+        UsageError: a name is neither.
+    """
+    found: dict[str, Benchmark] = {}
+    for name in names:
+        for dataset in GROUPS.get(name, (name,)):
+            benchmark = BENCHMARKS.get(dataset) or further(dataset)
+            if benchmark is None:
+                raise UsageError(
+                    f"There is no benchmark or group named {name!r}. "
+                    f"Groups: {', '.join(GROUPS)}. Benchmarks: {', '.join(BENCHMARKS)}. All that VLMEvalKit knows: "
+                    "--benchmarks all."
+                )
+            found[dataset] = benchmark
+    if not found:
+        raise UsageError(f"No benchmark was named. Name a group ({', '.join(GROUPS)}) or datasets.")
+    return list(found.values())
+
+
+def dev_of(benchmark: Benchmark) -> Benchmark | None:
+    """The dev set of a test set of MMBench, or None."""
+    return BENCHMARKS.get(benchmark.dataset.replace("_TEST_", "_DEV_")) if "_TEST_" in benchmark.dataset else None

@@ -1,0 +1,92 @@
+"""VLMEvalKit imported quietly: its chatter in a log, and nothing of this process changed by its import."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner.errors import SetupError
+
+INSTALL = 'Install it with `pip install "moslora-xtuner[eval]"` and then `pip install --no-deps ms-vlmeval==0.0.20`.'
+
+
+@contextmanager
+def captured(log: Path, *, streams: bool = True) -> Iterator[None]:
+    """Send all that this process and its children print into `log`.
+
+    At the level of file descriptors, and (`streams`) of sys.stdout and sys.stderr where these are not 1 and
+    2, as in a notebook. Not so around imports: log handlers made there would keep a file that is closed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    handle = log.open("a", encoding="utf-8", buffering=1)
+    os.dup2(handle.fileno(), 1)
+    os.dup2(handle.fileno(), 2)
+    try:
+        with ExitStack() as stack:
+            if streams:
+                stack.enter_context(redirect_stdout(handle))
+                stack.enter_context(redirect_stderr(handle))
+            yield
+    finally:
+        handle.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """VLMEvalKit's imports turn certificate checks and gradients off for the whole process and add a log handler."""
+    import ssl
+
+    import torch
+
+    context, handlers = ssl._create_default_https_context, list(logging.root.handlers)
+    gradients = torch.is_grad_enabled()
+    try:
+        yield
+    except ImportError as error:
+        raise SetupError(f"VLMEvalKit cannot be imported ({error}). {INSTALL}") from error
+    finally:
+        ssl._create_default_https_context = context
+        logging.root.handlers[:] = handlers
+        torch.set_grad_enabled(gradients)
+
+
+def import_datasets(log: Path) -> Any:
+    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    with _left_as_it_was(), captured(log, streams=False):
+        import vlmeval.dataset as datasets
+    return datasets
+
+
+def import_program() -> Any:
+    """Import VLMEvalKit's run.py, its chatter left to be seen. Raises SetupError when it is not installed."""
+    with _left_as_it_was():
+        import vlmeval.run as run
+    return run

@@ -1,0 +1,1 @@
+"""All records of a data set checked, reported, mended."""

@@ -1,0 +1,1 @@
+"""Image files: opened, looked at, made into pixels."""

@@ -1,0 +1,162 @@
+"""Opening images: inside their folder alone, whole, and as RGB."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import warnings
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from ...errors import DataError
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+"""What is tried, whatever the file's name: no format whose reader starts another program (EPS)."""
+SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "GIF": {".gif"},
+    "WEBP": {".webp"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+    "AVIF": {".avif"},
+}
+UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
+"""What Pillow's readers raise on broken bytes, beside their own types."""
+
+
+class ImageFault(DataError):
+    """An image that cannot be trained on.
+
+    Attributes:
+        kind: of `problems.FAULTS`.
+        detail: what was found.
+    """
+
+    def __init__(self, kind: str, name: str, detail: str) -> None:
+        super().__init__(f"{kind}: {name!r} {detail}")
+        self.kind, self.detail = kind, f"{name!r} {detail}"
+
+
+def locate(root: Path, name: str) -> tuple[str, os.stat_result]:
+    """Where an image really is, once it is sure to lie in its folder.
+
+    Raises:
+        ImageFault: it is missing, no plain file, empty, or it or a link on the way leads out of the folder.
+    """
+    try:
+        folder, file = os.path.split(os.path.join(root, name))
+        real = os.path.join(_real_folder(folder), file)
+        # Nothing outside is looked at, not even whether it is there.
+        if _within(real, _real_folder(str(root))) and stat.S_ISLNK(os.lstat(real).st_mode):
+            real = os.path.realpath(real)
+        if not _within(real, _real_folder(str(root))):
+            raise ImageFault("image outside the folder", name, f"is a link that leaves {root}")
+        found = os.stat(real)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageFault("missing image", name, f"is not in {root}{_other_extension(root, name)}") from None
+    except (OSError, ValueError) as fault:
+        raise ImageFault("unreadable image", name, f"cannot be opened ({_reason(fault)})") from fault
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        raise ImageFault("unreadable image", name, "is not a plain file")
+    if found.st_size == 0:
+        raise ImageFault("zero-size image", name, "has 0 bytes")
+    return real, found
+
+
+def open_image(root: Path, name: str) -> Image.Image:
+    """Decode one image to RGB: of several frames the first, without transparency.
+
+    Raises:
+        ImageFault: any of the image faults of `problems.FAULTS`; the message names the image.
+    """
+    real, _ = locate(root, name)
+    try:
+        with opened(real, name) as image:
+            return image.convert("RGB")
+    except UNDECODABLE as fault:
+        raise undecodable(name, fault) from fault
+
+
+def opened(real: str, name: str) -> Image.Image:
+    """The image with its header read, after a look at its size and depth.
+
+    Raises:
+        ImageFault: its header cannot be read, it has no pixel or too many, or more than 8 bits.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(real, formats=_formats())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
+        raise ImageFault("decompression bomb", name, f"would fill the memory ({_reason(fault)})") from fault
+    except UNDECODABLE as fault:
+        if _without_pixels(real):
+            raise ImageFault("zero-size image", name, "is 0 pixels wide or high") from fault
+        # Pillow's message would tell where the file really lies.
+        reason = "no image format that is known" if "cannot identify" in str(fault) else _reason(fault)
+        raise ImageFault("unreadable image", name, f"cannot be read ({reason})") from fault
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise ImageFault("16-bit image", name, f"has pixels of mode {image.mode}")
+    return image
+
+
+def undecodable(name: str, fault: BaseException) -> ImageFault:
+    """What Pillow's exception while decoding means."""
+    if isinstance(fault, ImageFault):
+        return fault
+    reason = _reason(fault)
+    kind = "truncated image" if "truncated" in reason or isinstance(fault, EOFError) else "unreadable image"
+    return ImageFault(kind, name, f"cannot be decoded ({reason})")
+
+
+@lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    """Where a folder really is. Kept, since one holds many images; the images themselves are looked at every time."""
+    return os.path.realpath(folder)
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _within(path: str, root: str) -> bool:
+    return path.startswith(root if root.endswith(os.sep) else root + os.sep)
+
+
+def _without_pixels(real: str) -> bool:
+    """Whether a header says so: to Pillow such a file is of no format at all."""
+    with suppress(OSError, struct.error), open(real, "rb") as file:
+        head = file.read(26)
+        for magic, layout, at in ((b"\x89PNG", ">II", 16), (b"GIF8", "<HH", 6), (b"BM", "<ii", 18)):
+            if head.startswith(magic):
+                return 0 in struct.unpack_from(layout, head, at)
+    return False
+
+
+def _other_extension(root: Path, name: str) -> str:
+    """Where the same picture lies under another extension: OCR-VQA's are named .jpg in the mix, whatever they are."""
+    found = sibling(root, name)
+    return f", but {found!r} is" if found else ""
+
+
+def sibling(root: Path, name: str) -> str | None:
+    """The name of a file beside a missing one that differs in its extension alone."""
+    stem, suffix = os.path.splitext(name)
+    if not os.path.isdir(os.path.join(root, os.path.dirname(name))):
+        return None
+    known = sorted({s for group in SUFFIXES.values() for s in group} - {suffix})
+    return next((stem + other for other in known if os.path.isfile(os.path.join(root, stem + other))), None)
+
+
+def _reason(fault: BaseException) -> str:
+    return getattr(fault, "strerror", None) or str(fault) or type(fault).__name__

@@ -1,0 +1,109 @@
+"""Chat templates: how a conversation becomes text, and where the loss is.
+
+The strings are facts about the models and equal those of `xtuner.utils.PROMPT_TEMPLATE` (a test compares them);
+they stand here so that data can be prepared and models evaluated without importing XTuner.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Template:
+    """The pieces around a turn.
+
+    Attributes:
+        instruction: around the human's words, up to where the assistant begins.
+        suffix: what the assistant's answer ends with; it carries a loss.
+        system: around a system prompt.
+        separator: between two turns, without a loss.
+        stop_words: at which generation ends.
+    """
+
+    instruction: str
+    suffix: str
+    system: str
+    separator: str = ""
+    stop_words: tuple[str, ...] = ()
+
+
+TEMPLATES = {
+    "llama3_chat": Template(
+        instruction=(
+            "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        ),
+        suffix="<|eot_id|>",
+        system="<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
+        stop_words=("<|eot_id|>",),
+    ),
+    "internlm2_chat": Template(
+        instruction="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        suffix="<|im_end|>",
+        system="<|im_start|>system\n{system}<|im_end|>\n",
+        separator="\n",
+        stop_words=("<|im_end|>",),
+    ),
+}
+
+
+def get_template(name: str) -> Template:
+    """The template of this name.
+
+    Raises:
+        UsageError: there is none; the message names those that exist.
+    """
+    try:
+        return TEMPLATES[name]
+    except KeyError:
+        raise UsageError(f"no chat template {name!r}: use one of {', '.join(sorted(TEMPLATES))}") from None
+
+
+_SPECIAL = re.compile(r"<\|\w+\|>")
+
+
+def missing_tokens(tokenizer: Any, name: str) -> list[str]:
+    """The special tokens of a template that a tokenizer would split.
+
+    Raises:
+        UsageError: there is no such template.
+    """
+    template = get_template(name)
+    wanted = sorted(set(_SPECIAL.findall(template.instruction + template.suffix + template.system)))
+    return [token for token in wanted if len(tokenizer.encode(token, add_special_tokens=False)) != 1]
+
+
+def require_special_tokens(tokenizer: Any, name: str) -> None:
+    """Stop when a tokenizer splits what the template needs as one token.
+
+    Raises:
+        DataError: names the tokens; a base model's tokenizer, or another family's, lacks them.
+        UsageError: there is no such template.
+    """
+    if missing := missing_tokens(tokenizer, name):
+        raise DataError(
+            f"{_where(tokenizer)} has no token {' or '.join(missing)}, which the template {name} needs: give the "
+            "instruct or chat model of the template's family"
+        )
+
+
+def fitting_template(tokenizer: Any) -> str:
+    """The template whose special tokens the tokenizer has.
+
+    Raises:
+        DataError: it has those of none, or of more than one.
+    """
+    fitting = [name for name in TEMPLATES if not missing_tokens(tokenizer, name)]
+    if len(fitting) != 1:
+        said = f"those of {' and '.join(fitting)}" if fitting else "the special tokens of no known chat template"
+        raise DataError(f"{_where(tokenizer)} has {said}: name one ({', '.join(TEMPLATES)})")
+    return fitting[0]
+
+
+def _where(tokenizer: Any) -> str:
+    return getattr(tokenizer, "name_or_path", "") or "the tokenizer"

@@ -1,0 +1,1 @@
+"""What the commands scripts/document_*.py are made of."""

@@ -1,0 +1,79 @@
+"""Run folders of models that do not exist: made-up answers to the stand-ins of the nine benchmarks, really scored."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+from moslora_xtuner.eval.judges.base import AnyJudge
+from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.scoring.samples import answer_records
+from moslora_xtuner.eval.scoring.score import score
+from moslora_xtuner.eval.tasks import tables as task_tables
+from moslora_xtuner.eval.tasks.checksums import check
+from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.tasks.registry import EXACT, resolve
+
+from moslora_xtuner.atomic import atomic_lines
+
+JUDGE = "a made-up judge"
+UNREADABLE = 0.02
+"""The part of answers that name no option."""
+
+
+class MadeUpJudge(AnyJudge):
+    """Grades MM-Vet by the mark at an answer's end; extracts nothing from what MathVista cannot read itself."""
+
+    def _ask(self, text: str, temperature: float, max_tokens: int | None) -> str:
+        mark = re.search(r"\[(right|wrong)\] \|\s*$", text)
+        return "" if mark is None else {"right": "1.0", "wrong": "0.0"}[mark[1]]
+
+
+def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share: float) -> Path:
+    """Write what `moslora eval` would of a model that is right in `share` of the questions; returns `folder`.
+
+    Which ones is drawn by the question, so that a model with a larger share is right where another one is, mostly.
+
+    Args:
+        folder: of the run.
+        tables: made by make_benchmarks_like.py.
+        key: its key.json.
+        model: the name in reports.
+        share: 0 to 1.
+    """
+    log, judge = folder / "vlmevalkit.log", MadeUpJudge("made up", folder / "verdicts.jsonl", workers=4)
+    entries: dict[str, Any] = {}
+    records: dict[str, Any] = {}
+    for benchmark in resolve(["paper"]):
+        name = benchmark.dataset
+        dataset = task_tables.build_dataset(benchmark, tables, log)
+        asked = ask_all(benchmark, dataset, tables, None)
+        answers = [
+            _answer(name, str(item.index), item.unit, key[name][str(item.index)], model, share) for item in asked
+        ]
+        judged = benchmark.needs_judge
+        result = score(
+            benchmark, dataset, asked, answers, folder=folder / "vlmeval" / name, name="model", data_root=tables,
+            judge=JUDGE if judged else EXACT, log=log, verdicts=judge if judged else None,
+        )  # fmt: skip
+        entries[name] = result.entry
+        atomic_lines(folder / "outcomes" / f"{name}.jsonl", result.outcomes)
+        rows = answer_records(benchmark, dataset, asked, answers, result.hits)
+        atomic_lines(folder / "answers" / f"{name}.jsonl", rows)
+        tsv = tables / f"{name}.tsv"
+        records[name] = {"sha256": check(tables, name, None).sha256, "tsv": str(tsv), "asked": len(asked)}
+    judge.close()
+    scores.write(folder, model, entries, {"judge": JUDGE, "decoding": "made up", "datasets": records})
+    return folder
+
+
+def _answer(dataset: str, index: str, unit: str, key: dict[str, Any], model: str, share: float) -> str:
+    ease, luck = (random.Random(f"{dataset} {text}").random() for text in (unit, f"{index} {model}"))
+    right = 0.6 * ease + 0.4 * luck < share
+    if dataset == "MMVet":
+        return f"{key['right' if right else 'wrong']} [{'right' if right else 'wrong'}]"
+    if luck > 1 - UNREADABLE and dataset != "MathVista_MINI":
+        return "hm"
+    return str(key["right" if right else "wrong"])

@@ -1,0 +1,1 @@
+"""Data, tables and models made from nothing."""

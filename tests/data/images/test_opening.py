@@ -1,0 +1,168 @@
+"""Images are opened inside their folder alone, and every broken one is named by what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from moslora_xtuner.data.images.check import examine
+from moslora_xtuner.data.images.opening import ImageFault, open_image
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    picture(8, 8).convert(mode).save(tmp_path / name)
+    assert open_image(tmp_path, name).mode == "RGB"
+
+
+def png(width: int, height: int) -> bytes:
+    """The head of a PNG of any size, without its pixels."""
+
+    def block(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = block(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + block(b"IDAT", zlib.compress(b"")) + block(b"IEND", b"")
+
+
+def jpeg(path: Path) -> bytes:
+    picture(64, 48).save(path, "JPEG")
+    return path.read_bytes()
+
+
+def write_bomb(path: Path) -> None:
+    path.write_bytes(png(20_000, 20_000))
+
+
+def write_large(path: Path) -> None:
+    """Pillow only warns of this size."""
+    path.write_bytes(png(10_000, 10_000))
+
+
+def write_link(path: Path) -> None:
+    outside = path.parent.parent / "outside.png"
+    picture(4, 4).save(outside)
+    path.symlink_to(outside)
+
+
+def write_link_folder(path: Path) -> None:
+    (path.parent.parent / "elsewhere").mkdir()
+    picture(4, 4).save(path.parent.parent / "elsewhere" / "a.png")
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+FAULTY: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "gone.png": ("missing image", lambda path: None),
+    "a.png/b.png": ("missing image", lambda path: None),
+    "dangling.png": ("missing image", lambda path: path.symlink_to(path.parent / "nowhere.png")),
+    "loop.png": ("unreadable image", lambda path: path.symlink_to(path)),
+    "text.png": ("unreadable image", lambda path: path.write_text("not a picture")),
+    "folder.png": ("unreadable image", lambda path: path.mkdir()),
+    "pipe.png": ("unreadable image", lambda path: os.mkfifo(path)),
+    "script.eps": (
+        "unreadable image",
+        lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"),
+    ),
+    ("x" * 300 + ".png"): ("unreadable image", lambda path: None),
+    "empty.jpg": ("zero-size image", lambda path: path.touch()),
+    "flat.bmp": ("zero-size image", lambda path: path.write_bytes(bmp(0, 4))),
+    "flat.png": ("zero-size image", lambda path: path.write_bytes(png(4, 0))),
+    "flat.gif": ("zero-size image", lambda path: path.write_bytes(b"GIF89a" + bytes(7))),
+    "cut.jpg": ("truncated image", lambda path: path.write_bytes(jpeg(path)[:-400])),
+    "bomb.png": ("decompression bomb", write_bomb),
+    "large.png": ("decompression bomb", write_large),
+    "deep.png": ("16-bit image", lambda path: Image.fromarray(np.full((4, 4), 9000, np.uint16)).save(path)),
+    "float.tif": ("16-bit image", lambda path: Image.fromarray(np.ones((4, 4), np.float32)).save(path)),
+    "link.png": ("image outside the folder", write_link),
+    "way/a.png": ("image outside the folder", lambda path: write_link_folder(path.parent)),
+}
+
+
+def bmp(width: int, height: int) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + head
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_names_what_cannot_be_trained_on(image_root: Path, name: str) -> None:
+    """Training's reader and the check's say the same of the same file."""
+    kind, write = FAULTY[name]
+    write(image_root / name)
+    with pytest.raises(ImageFault) as fault:
+        open_image(image_root, name)
+    assert fault.value.kind == kind
+    assert repr(name) in str(fault.value)
+    (finding,) = examine(image_root, name)
+    assert finding == (kind, finding[1])
+    assert repr(name) in finding[1]
+
+
+def test_a_picture_under_another_extension_is_pointed_at(image_root: Path) -> None:
+    ((kind, detail),) = examine(image_root, "deep/b.jpg")
+    assert (kind, "but 'deep/b.png' is" in detail) == ("missing image", True)
+
+
+def test_remarks(image_root: Path) -> None:
+    frames = [picture(8, 8, seed) for seed in range(3)]
+    frames[0].save(image_root / "film.jpg", "GIF", save_all=True, append_images=frames[1:])
+    picture(8, 8).save(image_root / "liar.jpg", "PNG")
+    picture(8, 8).convert("CMYK").save(image_root / "print.jpg")
+    picture(8, 8).convert("P").save(image_root / "palette.png")
+    picture(8, 8).convert("RGBA").save(image_root / "glass.png")
+    found = {
+        name: [kind for kind, _ in examine(image_root, name)]
+        for name in ("a.png", "film.jpg", "liar.jpg", "print.jpg", "palette.png", "glass.png")
+    }
+    assert found.pop("film.jpg")[:2] == ["wrong extension", "animated image"]
+    assert found == {
+        "a.png": [],
+        "liar.jpg": ["wrong extension"],
+        "print.jpg": ["CMYK image"],
+        "palette.png": ["palette image"],
+        "glass.png": ["image with transparency"],
+    }
+    # A film's first frame is what is trained on.
+    with Image.open(image_root / "film.jpg") as film:
+        assert np.array_equal(np.asarray(open_image(image_root, "film.jpg")), np.asarray(film.convert("RGB")))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_is_found_though_few_pixels_are_made(tmp_path: Path, progressive: bool) -> None:
+    picture(64, 48).save(tmp_path / "a.jpg", progressive=progressive)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    assert examine(tmp_path, "a.jpg") == []
+    for length in range(1, len(whole) - 64, 97):
+        (tmp_path / "a.jpg").write_bytes(whole[:length])
+        findings = [kind for kind, _ in examine(tmp_path, "a.jpg")]
+        assert findings in (["truncated image"], ["unreadable image"])
+        with pytest.raises(ImageFault):
+            open_image(tmp_path, "a.jpg")
+
+
+def test_a_link_inside_the_root_and_a_linked_root_are_fine(image_root: Path, tmp_path: Path) -> None:
+    (image_root / "link.png").symlink_to(image_root / "deep" / "b.png")
+    (tmp_path / "linked").symlink_to(image_root)
+    assert open_image(tmp_path / "linked", "link.png").size == (30, 40)
+    assert examine(tmp_path / "linked", "link.png") == []
+
+
+def test_a_folder_beside_the_root_is_outside(image_root: Path) -> None:
+    """`images-2` begins with the same letters as `images`."""
+    beside = image_root.with_name(image_root.name + "-2")
+    beside.mkdir()
+    picture(4, 4).save(beside / "a.png")
+    (image_root / "way").symlink_to(beside)
+    assert [kind for kind, _ in examine(image_root, "way/a.png")] == ["image outside the folder"]

@@ -1,0 +1,126 @@
+"""Hard reasons against a comparison, remarks beside it, notes, and when a mean may stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moslora_xtuner.eval.results import comparability
+from moslora_xtuner.eval.results.scores import Run
+from moslora_xtuner.eval.tasks.registry import GROUPS
+
+NAME = "AI2D_TEST"
+
+
+def a_run(
+    model: str, entry: dict[str, Any] | None = None, record: dict[str, Any] | None = None, **manifest: Any
+) -> Run:
+    """A run of AI2D alone."""
+    full = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", **(entry or {})}
+    return Run(model, Path(), {NAME: full}, {"datasets": {NAME: record or {}}, **manifest})
+
+
+def test_runs_that_say_the_same_or_nothing_can_be_compared() -> None:
+    facts = {"sha256": "1" * 64, "prompts_sha256": "2" * 64}
+    assert comparability.reasons([a_run("a", record=facts), a_run("b", record=facts), a_run("c")], NAME) == []
+    assert comparability.reasons([a_run("a"), Run("b", Path(), {}, {"datasets": None})], NAME) == []
+    assert comparability.reasons([a_run("a"), a_run("b", {"judge": None})], NAME) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "record", "said"),
+    [
+        ({}, {"sha256": "2" * 64}, ["the runs saw other versions of the data"]),
+        ({}, {"prompts_sha256": "2" * 64}, ["the runs saw other prompts"]),
+        ({"judge": "gpt-4o-mini"}, {}, ["other judges (exact matching, no judge and gpt-4o-mini)"]),
+        ({"limit": 5}, {}, ["other limits (5, all)"]),
+        ({"limit": 5}, {"prompts_sha256": "2" * 64}, ["other limits (5, all)"]),
+    ],
+)
+def test_each_hard_reason_is_found(entry: dict[str, Any], record: dict[str, Any], said: list[str]) -> None:
+    facts = {"sha256": "1" * 64, "prompts_sha256": "1" * 64}
+    assert comparability.reasons([a_run("a", record=facts), a_run("b", entry, facts | record)], NAME) == said
+
+
+def test_versions_precision_and_decoding_are_remarked_and_no_reason() -> None:
+    old, new = {"torch": "2.6.0", "numpy": "1"}, {"torch": "2.7.0", "numpy": "2"}
+    runs = [
+        a_run("a", versions=old, precision="bfloat16", decoding="greedy"),
+        a_run("b", versions=old, precision="float16", decoding="greedy"),
+        a_run("c", versions=new),
+    ]
+    assert comparability.reasons(runs, NAME) == []
+    assert comparability.remarks(runs) == [
+        "The runs differ in the version of torch: 2.6.0 in a and b; 2.7.0 in c.",
+        "The runs differ in precision: bfloat16 in a; float16 in b.",
+    ]
+    assert comparability.remarks(runs[:1]) == []
+
+
+def test_the_notes_name_judges_limits_gaps_and_reasons() -> None:
+    one = a_run("a", {"limit": 5}, unscored={"MathVista_MINI": "judge unavailable: no answer."})
+    one.benchmarks["MMVet"] = {"overall": 1.0, "scale": 100.0, "judge": "gpt-4-turbo"}
+    one.benchmarks["TextVQA_VAL"] = {"overall": 1.0, "scale": 100.0, "judge": "exact_matching"}
+    assert comparability.notes([one, a_run("b")], GROUPS["paper"]) == (
+        "AI2D: exact matching, no judge.",
+        "MM-Vet: judged by gpt-4-turbo.",
+        "AI2D: only a part was asked (limit 5, all).",
+        "AI2D: the runs cannot be compared: other limits (5, all).",
+        "a, MathVista: not scored: judge unavailable: no answer.",
+    )
+
+
+def whole(**manifest: Any) -> Run:
+    """All nine, each 50 of 100 except MME, which is 75 of 100."""
+    entries = {name: {"overall": 50.0, "scale": 100.0, "judge": None} for name in GROUPS["paper"]}
+    entries["MME"] = {"overall": 2100.0, "scale": 2800.0, "judge": None}
+    return Run("a", Path(), entries, manifest)
+
+
+def test_the_mean_needs_all_nine_asked_alike() -> None:
+    nine = GROUPS["paper"]
+    assert comparability.mean(whole(), nine).value == pytest.approx((8 * 50 + 75) / 9)
+    held_back = {
+        f"MMBench_TEST_{tag}": f"no answers in the table: {tag}.xlsx is to be submitted" for tag in ("EN", "CN")
+    }
+    run = whole(unscored=held_back | {"MME": "judge unavailable: refused"})
+    for name in ("MMBench_TEST_EN", "MMBench_TEST_CN", "MMVet", "MME"):
+        del run.benchmarks[name]
+    assert comparability.mean(run, nine) == comparability.Mean(
+        None, "missing MM-Vet; MMB-EN, MMB-CN: no answers in the table; MME: judge unavailable"
+    )
+    # a score that is left of an earlier judge does not count
+    run = whole(unscored={"MMVet": "judge unavailable"})
+    assert comparability.mean(run, nine) == comparability.Mean(None, "MM-Vet: judge unavailable")
+
+
+def test_limits_must_be_of_all_and_equal() -> None:
+    nine = GROUPS["paper"]
+    run = whole()
+    run.benchmarks["MME"]["limit"] = 5
+    assert comparability.mean(run, nine).reason == "only a part of MME was asked"
+    for entry in run.benchmarks.values():
+        entry["limit"] = 5
+    assert comparability.mean(run, nine).value == pytest.approx((8 * 50 + 75) / 9)
+    run.benchmarks["MME"]["limit"] = 6
+    assert comparability.mean(run, nine).reason == "limits differ: 5, 6"
+
+
+def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
+    """Multiple choice with and without a judge, MME, a judge's verdicts on open answers, and nothing."""
+    rules = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", "parse_failures": 3, "judge_failures": 0}
+    judged = rules | {"judge": "m", "parse_failures": 5, "judge_failures": 1}
+    mme = {"overall": 1.0, "scale": 2800.0, "judge": "m", "perception": 1.0, "parse_failures": 2}
+    grades = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 4}
+    clean = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 0}
+    runs = [
+        Run("a", Path(), {"AI2D_TEST": rules, "MME": mme, "MMVet": grades}),
+        Run("b", Path(), {"AI2D_TEST": judged, "MMVet": clean}),
+    ]
+    said = comparability.notes(runs, ("AI2D_TEST", "MME", "MMVet"))
+    assert [line for line in said if "read" in line or "name" in line] == [
+        "Answers that name no option, or neither yes nor no, counted as wrong: AI2D (a 3); MME (a 2).",
+        "Answers that the rules cannot read, left to the judge: AI2D (b 5).",
+        "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
+    ]

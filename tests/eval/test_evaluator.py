@@ -1,0 +1,176 @@
+"""From exports to run folders: what is written, continued, and never mixed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moslora_xtuner.eval import evaluator
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.models.llava import LlavaAnswerer
+from moslora_xtuner.eval.results import scores
+
+from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
+
+NAMES = ["DigitsMME", "DigitsTextVQA"]
+
+
+@pytest.fixture(scope="module")
+def first(export: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of all four benchmarks."""
+    return evaluate([export], ["digits"], data_root, tmp_path_factory.mktemp("runs"), quiet=True)[0]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many questions the model was asked, batch by batch."""
+    counts: list[int] = []
+    answer = LlavaAnswerer.answer_batch
+
+    def counting(self: LlavaAnswerer, questions: Any) -> list[str]:
+        counts.append(len(questions))
+        return answer(self, questions)
+
+    monkeypatch.setattr(LlavaAnswerer, "answer_batch", counting)
+    return counts
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """The scores without what differs from run to run."""
+    return scores.read(folder).benchmarks
+
+
+def copy(first: Path, out: Path) -> Path:
+    """A copy of a finished run, in a new output folder."""
+    shutil.copytree(first, out / first.name)
+    return out / first.name
+
+
+def test_a_run_folder_holds_all_that_a_report_needs(first: Path) -> None:
+    assert first.name == "tiny"
+    run = scores.read(first)
+    sizes = {name: (entry["questions"], entry["units"]) for name, entry in run.benchmarks.items()}
+    assert sizes == {
+        "DigitsMMBench_EN": (18, 6),
+        "DigitsMMBench_CN": (18, 6),
+        "DigitsMME": (12, 6),
+        "DigitsTextVQA": (4, 4),
+    }
+    for name, (questions, units) in sizes.items():
+        lines = (first / "predictions" / f"{name}.jsonl").read_text().splitlines()
+        assert len({json.loads(line)["index"] for line in lines}) == questions
+        assert len((first / "outcomes" / f"{name}.jsonl").read_text().splitlines()) == units
+        assert (first / "vlmeval" / name / f"tiny_{name}.xlsx").is_file()
+        assert len(run.manifest["datasets"][name]["sha256"]) == 64
+    manifest = json.loads((first / "manifest.json").read_text())
+    assert manifest == run.manifest
+    assert manifest["versions"]["transformers"] == "4.48.0"
+    assert manifest["judge"] == "exact_matching"
+    sample = json.loads((first / "samples" / "DigitsMMBench_EN.jsonl").read_text().splitlines()[0])
+    assert sample["image"].startswith("data:image/png;base64,")
+
+
+def test_the_same_again_elsewhere(first: Path, export: Path, data_root: Path, tmp_path: Path) -> None:
+    again = evaluate([export], ["digits"], data_root, tmp_path, batch_size=5, quiet=True)[0]
+    assert outcome(again) == outcome(first)
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    first: Path, export: Path, data_root: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    folder = copy(first, tmp_path)
+    (folder / "scores.json").unlink()
+    path = folder / "predictions" / "DigitsMME.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:7]) + lines[7][:20])
+    evaluate([export], NAMES, data_root, tmp_path, quiet=True)
+    assert asked == [12]  # the batch that was torn, as a whole; the other benchmark's answers are all there
+    assert outcome(folder) == {name: outcome(first)[name] for name in NAMES}
+
+
+def test_more_benchmarks_join_and_another_model_does_not(
+    export: Path, data_root: Path, tmp_path: Path, new_export: Callable[..., Path], asked: list[int]
+) -> None:
+    folder = evaluate([export], NAMES[:1], data_root, tmp_path, quiet=True)[0]
+    evaluate([export], NAMES[1:], data_root, tmp_path, quiet=True)
+    assert set(outcome(folder)) == set(NAMES)
+    assert asked == [12, 4]
+    other = new_export(tmp_path / "other", name="tiny", seed=5)
+    evaluate([other], NAMES[1:], data_root, tmp_path, quiet=True)
+    assert asked == [12, 4, 4]
+    assert set(outcome(folder)) == {"DigitsTextVQA"}
+
+
+def test_a_changed_question_is_asked_again(
+    first: Path, export: Path, data_root: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    root = tmp_path / "lmu"
+    root.mkdir()
+    text = (data_root / "DigitsTextVQA.tsv").read_text().replace("Question 2?", "Which number?")
+    (root / "DigitsTextVQA.tsv").write_text(text)
+    copy(first, tmp_path / "runs")
+    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", quiet=True, batch_size=1)
+    assert asked == [1]
+
+
+def test_two_models_are_told_apart(
+    export: Path, data_root: Path, tmp_path: Path, new_export: Callable[..., Path]
+) -> None:
+    other = new_export(tmp_path / "other", name="tiny", seed=5)
+    with pytest.raises(UsageError, match="named 'tiny'"):
+        evaluate([export, other], NAMES, data_root, tmp_path / "runs", quiet=True)
+    folders = evaluate(
+        [export, other], NAMES[1:], data_root, tmp_path / "runs", names=["a", "b (x)"], limit=2, quiet=True
+    )
+    assert [folder.name for folder in folders] == ["a", "b-x"]
+    assert [scores.read(folder).model for folder in folders] == ["a", "b (x)"]
+    assert outcome(folders[0])["DigitsTextVQA"]["limit"] == 2
+
+
+def test_bad_requests_stop_before_any_work(export: Path, data_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    with pytest.raises(UsageError, match="DigitsMME"):
+        evaluate([export], ["NoSuch"], data_root, out)
+    with pytest.raises(UsageError, match="No model"):
+        evaluate([], NAMES, data_root, out)
+    with pytest.raises(UsageError, match="cannot name"):
+        evaluate([export], NAMES, data_root, out, names=["../x"])
+    with pytest.raises(UsageError, match="at least 1"):
+        evaluate([export], NAMES, data_root, out, limit=0)
+    with pytest.raises(DataError, match="no folder"):
+        evaluate([export], NAMES, tmp_path / "none", out)
+    with pytest.raises(DataError, match=r"MMBench_TEST_EN\.tsv"):
+        evaluate([export], ["MMBench_TEST_EN"], data_root, out)
+    with pytest.raises(EvaluationError, match="MMVet"):
+        evaluate([export], ["MMVet"], data_root, out)
+    assert not out.exists()
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(export: Path, data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no evaluation run"):
+        evaluate([export], NAMES, data_root, tmp_path)
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
+
+
+def test_the_terminal_shows_progress_and_not_vlmevalkit(
+    first: Path, export: Path, data_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    evaluate([export], ["DigitsMMBench_EN"], data_root, tmp_path)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "tiny: DigitsMMBench_EN questions: 18/18" in shown.err
+    assert "vanilla" not in shown.err
+    assert (tmp_path / "tiny" / evaluator.LOG).is_file()
+
+
+def test_vlmevalkit_leaves_gradients_on(first: Path) -> None:
+    # vlmeval.vlm turns them off for the whole process on import.
+    import torch
+
+    assert torch.is_grad_enabled()
