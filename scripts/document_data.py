@@ -16,7 +16,7 @@ from docs.browser_pictures import take
 from docs.marked_tables import write_tables
 from make_mix_like import make_mix
 
-from moslora_xtuner.data.reading.problems import FAULTS, REMARKS
+from moslora_xtuner.data.problem_kinds import FAULTS, REMARKS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURE = DOCS / "results" / "check.png"

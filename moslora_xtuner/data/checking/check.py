@@ -11,7 +11,8 @@ from pathlib import Path
 from ...errors import DataError
 from ...parallel import cores, in_order
 from ..images.seen import LedgerWriter
-from ..reading.problems import FAULTS, Problem, Tally
+from ..problem_kinds import FAULTS, Kind
+from ..reading.problems import Problem, Tally
 from ..reading.sources import Chunk, Source
 from .worker import Examined, Examiner, Rules
 
@@ -179,4 +180,4 @@ class _Repeats:
             if first != here:
                 of, at = first if isinstance(first, tuple) else (0, first)
                 where = "" if of == made.source else f" of {self.sources[of].name}"
-                yield Problem("duplicate id", name, position, f"the same id as record {at}{where}", byte, source)
+                yield Problem(Kind.DUPLICATE_ID, name, position, f"the same id as record {at}{where}", byte, source)

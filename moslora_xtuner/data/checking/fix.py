@@ -6,6 +6,7 @@ import json
 import os
 import posixpath
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from ...atomic import atomic_file
 from ...errors import OutputError, UsageError
 from ..images.opening import sibling
 from ..instructions import IMAGE_TOKEN
-from ..reading.problems import Problem
 from ..reading.records import ROLES, role_and_text
 from ..reading.sources import Broken, Source
 from .check import CHUNK, Progress
@@ -76,15 +76,15 @@ def mend_all(source: Source, rules: Rules, out: Path, progress: Progress | None 
                     made.left_out += 1
                     faults = [problem for problem in problems if problem.fault]
                     made.kinds[f"left out: {faults[0].kind}"] += 1
-                    _log(log, faults, "left out")
+                    _log(log, "left out", (fault.as_json() for fault in faults))
                     continue
                 copy.write(("\n" if lines else ",\n") if made.records else ("" if lines else "\n"))
                 copy.write(json.dumps(raw, ensure_ascii=False))
                 made.records += 1
                 made.changed += bool(done)
                 made.kinds.update(done)
-                for kind in done:
-                    _log(log, [Problem(kind, record.id, entry.position, "", entry.byte, source.name)], "changed")
+                at = {"record": record.id, "position": entry.position, "byte": entry.byte, "source": source.name}
+                _log(log, "changed", ({"kind": kind, "detail": "", **at} for kind in done))
             if progress is not None:
                 progress(made.records + made.left_out, made.records + made.left_out)
         copy.write("\n" if lines else "\n]\n")
@@ -186,6 +186,6 @@ def _whole_characters(value: Any) -> Any:
     return value
 
 
-def _log(log: Any, problems: list[Problem], what: str) -> None:
-    for problem in problems:
-        log.write(json.dumps({"done": what, **problem.as_json()}, ensure_ascii=False) + "\n")
+def _log(log: Any, done: str, rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        log.write(json.dumps({"done": done, **row}, ensure_ascii=False) + "\n")

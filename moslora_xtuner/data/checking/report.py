@@ -12,7 +12,8 @@ from typing import Any
 
 from ...atomic import atomic_file, atomic_write
 from ...output import claim
-from ..reading.problems import FAULTS, REMARKS, Problem
+from ..problem_kinds import FAULTS, REMARKS
+from ..reading.problems import Problem
 from .check import CheckReport
 from .mix665k import source_table
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..images.check import examine
 from ..images.seen import Ledger, Row, ledger_file
-from ..reading.problems import FAULTS, Problem
+from ..problem_kinds import FAULTS, Kind
+from ..reading.problems import Problem
 from ..reading.records import Record, read_record, record_name
 from ..reading.sources import Broken, Chunk, Entry, Source
 from ..tokens.chat_templates import Template
@@ -128,7 +129,7 @@ class Examiner:
                     made.names.append((entry.position, entry.byte, name))
                 folder = first_folder(entry.raw)
                 made.by_folder[folder] += 1
-                made.missing[folder] += any(problem.kind == "missing image" for problem in problems)
+                made.missing[folder] += any(problem.kind == Kind.MISSING_IMAGE for problem in problems)
             if record is not None:
                 sound.append((entry, record))
             made.bad += entry.lost and any(problem.fault for problem in problems)
@@ -164,7 +165,7 @@ class Examiner:
                 characters = len(record.system) + sum(len(text) for turn in record.turns for text in turn)
                 if characters > CHARACTERS_PER_TOKEN * self.rules.max_length:
                     guess = f"{characters} characters, about {characters // CHARACTERS_PER_TOKEN} tokens"
-                    self._say(made, "over-long text", entry, record, source, f"{guess} (--model counts them)")
+                    self._say(made, Kind.OVER_LONG_TEXT, entry, record, source, f"{guess} (--model counts them)")
             return sound
         kept: list[tuple[Entry, Record, Tokens, bool]] = []
         for (entry, record), (ids, labels) in zip(
@@ -172,13 +173,15 @@ class Examiner:
         ):
             cut = len(ids) > how.max_length
             if cut:
-                self._say(made, "over-long text", entry, record, source, f"{len(ids)} tokens, cut at {how.max_length}")
+                self._say(
+                    made, Kind.OVER_LONG_TEXT, entry, record, source, f"{len(ids)} tokens, cut at {how.max_length}"
+                )
                 ids, labels = ids[: how.max_length], labels[: how.max_length]
             if ids.count(IMAGE_TOKEN_INDEX) < len(record.images):
-                self._say(made, "image cut off", entry, record, source, f"cut at {how.max_length} before its image")
+                self._say(made, Kind.IMAGE_CUT_OFF, entry, record, source, f"cut at {how.max_length} before its image")
             # A row's first token is never predicted; alone in a batch such a record's loss would be nan.
             elif all(label == IGNORE_INDEX for label in labels[1:]):
-                self._say(made, "no answer left", entry, record, source, f"nothing to learn in {len(ids)} tokens")
+                self._say(made, Kind.NO_ANSWER_LEFT, entry, record, source, f"nothing to learn in {len(ids)} tokens")
             else:
                 kept.append((entry, record, (ids, labels), cut))
         if how.keep and sound:
@@ -188,6 +191,6 @@ class Examiner:
             made.rows = encode_rows([(record, tokens) for _, record, tokens, _ in taken])
         return [(entry, record) for entry, record, *_ in kept]
 
-    def _say(self, made: Examined, kind: str, entry: Entry, record: Record, source: Source, detail: str) -> None:
+    def _say(self, made: Examined, kind: Kind, entry: Entry, record: Record, source: Source, detail: str) -> None:
         made.problems.append(Problem(kind, record.id, entry.position, detail, entry.byte, source.name))
         made.bad += kind in FAULTS

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..problem_kinds import Kind
 from .opening import SUFFIXES, UNDECODABLE, ImageFault, locate, opened, undecodable
 from .seen import Ledger
 
-Finding = tuple[str, str]
-"""A kind of `problems.py`, and its details."""
+Finding = tuple[Kind, str]
+"""What, and its details."""
 
 
 def examine(root: Path, name: str, ledger: Ledger | None = None) -> list[Finding]:
@@ -55,14 +56,14 @@ def _remarks(image: Image.Image, name: str) -> list[Finding]:
     kind = image.format or ""
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in SUFFIXES.get(kind, {suffix}):
-        found.append(("wrong extension", f"{name!r} is a {kind}"))
+        found.append((Kind.WRONG_EXTENSION, f"{name!r} is a {kind}"))
     # A camera's MPO holds one picture and its preview.
     if kind not in ("JPEG", "MPO") and getattr(image, "is_animated", False):
-        found.append(("animated image", f"{name!r} has {getattr(image, 'n_frames', 'several')} frames"))
+        found.append((Kind.ANIMATED_IMAGE, f"{name!r} has {getattr(image, 'n_frames', 'several')} frames"))
     if image.mode == "CMYK":
-        found.append(("CMYK image", f"{name!r} is CMYK"))
+        found.append((Kind.CMYK_IMAGE, f"{name!r} is CMYK"))
     if image.mode in ("P", "PA"):
-        found.append(("palette image", f"{name!r} has a palette"))
+        found.append((Kind.PALETTE_IMAGE, f"{name!r} has a palette"))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        found.append(("image with transparency", f"{name!r} has transparent places"))
+        found.append((Kind.IMAGE_WITH_TRANSPARENCY, f"{name!r} has transparent places"))
     return found

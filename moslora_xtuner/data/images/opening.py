@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...errors import DataError
+from ..problem_kinds import Kind
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 """What is tried, whatever the file's name: no format whose reader starts another program (EPS)."""
@@ -35,11 +36,10 @@ class ImageFault(DataError):
     """An image that cannot be trained on.
 
     Attributes:
-        kind: of `problems.FAULTS`.
         detail: what was found.
     """
 
-    def __init__(self, kind: str, name: str, detail: str) -> None:
+    def __init__(self, kind: Kind, name: str, detail: str) -> None:
         super().__init__(f"{kind}: {name!r} {detail}")
         self.kind, self.detail = kind, f"{name!r} {detail}"
 
@@ -57,16 +57,16 @@ def locate(root: Path, name: str) -> tuple[str, os.stat_result]:
         if _within(real, _real_folder(str(root))) and stat.S_ISLNK(os.lstat(real).st_mode):
             real = os.path.realpath(real)
         if not _within(real, _real_folder(str(root))):
-            raise ImageFault("image outside the folder", name, f"is a link that leaves {root}")
+            raise ImageFault(Kind.IMAGE_OUTSIDE_THE_FOLDER, name, f"is a link that leaves {root}")
         found = os.stat(real)
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageFault("missing image", name, f"is not in {root}{_other_extension(root, name)}") from None
+        raise ImageFault(Kind.MISSING_IMAGE, name, f"is not in {root}{_other_extension(root, name)}") from None
     except (OSError, ValueError) as fault:
-        raise ImageFault("unreadable image", name, f"cannot be opened ({_reason(fault)})") from fault
+        raise ImageFault(Kind.UNREADABLE_IMAGE, name, f"cannot be opened ({_reason(fault)})") from fault
     if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-        raise ImageFault("unreadable image", name, "is not a plain file")
+        raise ImageFault(Kind.UNREADABLE_IMAGE, name, "is not a plain file")
     if found.st_size == 0:
-        raise ImageFault("zero-size image", name, "has 0 bytes")
+        raise ImageFault(Kind.ZERO_SIZE_IMAGE, name, "has 0 bytes")
     return real, found
 
 
@@ -74,7 +74,7 @@ def open_image(root: Path, name: str) -> Image.Image:
     """Decode one image to RGB: of several frames the first, without transparency.
 
     Raises:
-        ImageFault: any of the image faults of `problems.FAULTS`; the message names the image.
+        ImageFault: the message names the image.
     """
     real, _ = locate(root, name)
     try:
@@ -96,15 +96,15 @@ def opened(real: str, name: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(real, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
-        raise ImageFault("decompression bomb", name, f"would fill the memory ({_reason(fault)})") from fault
+        raise ImageFault(Kind.DECOMPRESSION_BOMB, name, f"would fill the memory ({_reason(fault)})") from fault
     except UNDECODABLE as fault:
         if _without_pixels(real):
-            raise ImageFault("zero-size image", name, "is 0 pixels wide or high") from fault
+            raise ImageFault(Kind.ZERO_SIZE_IMAGE, name, "is 0 pixels wide or high") from fault
         # Pillow's message would tell where the file really lies.
         reason = "no image format that is known" if "cannot identify" in str(fault) else _reason(fault)
-        raise ImageFault("unreadable image", name, f"cannot be read ({reason})") from fault
+        raise ImageFault(Kind.UNREADABLE_IMAGE, name, f"cannot be read ({reason})") from fault
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise ImageFault("16-bit image", name, f"has pixels of mode {image.mode}")
+        raise ImageFault(Kind.SIXTEEN_BIT_IMAGE, name, f"has pixels of mode {image.mode}")
     return image
 
 
@@ -113,7 +113,7 @@ def undecodable(name: str, fault: BaseException) -> ImageFault:
     if isinstance(fault, ImageFault):
         return fault
     reason = _reason(fault)
-    kind = "truncated image" if "truncated" in reason or isinstance(fault, EOFError) else "unreadable image"
+    kind = Kind.TRUNCATED_IMAGE if "truncated" in reason or isinstance(fault, EOFError) else Kind.UNREADABLE_IMAGE
     return ImageFault(kind, name, f"cannot be decoded ({reason})")
 
 

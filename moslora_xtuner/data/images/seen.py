@@ -18,6 +18,7 @@ import PIL
 
 from ...paths import cache_folder
 from ...progress import note
+from ..problem_kinds import Kind
 
 VERSION = 1
 """Of what a look finds; a new number forgets the old looks."""
@@ -44,7 +45,7 @@ class Ledger:
         with suppress(sqlite3.Error):
             self.base = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)
 
-    def known(self, name: str, found: os.stat_result) -> list[tuple[str, str]] | None:
+    def known(self, name: str, found: os.stat_result) -> list[tuple[Kind, str]] | None:
         """What was found in this file, None if it was not looked at or has changed."""
         if self.base is None:
             return None
@@ -55,9 +56,12 @@ class Ledger:
             return None
         if row is None or row[:2] != (found.st_size, found.st_mtime_ns):
             return None
-        return [(str(kind), str(detail)) for kind, detail in json.loads(row[2])]
+        try:
+            return [(Kind(kind), str(detail)) for kind, detail in json.loads(row[2])]
+        except ValueError:  # a kind that another version finds
+            return None
 
-    def learn(self, name: str, found: os.stat_result, findings: list[tuple[str, str]]) -> None:
+    def learn(self, name: str, found: os.stat_result, findings: list[tuple[Kind, str]]) -> None:
         """Remember what was found, until `taken` hands it on."""
         self.new.append((name, found.st_size, found.st_mtime_ns, json.dumps(findings)))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..instructions import IMAGE_TOKEN
+from ..problem_kinds import Kind
 from .problems import Problem
 
 ROLES = {
@@ -20,7 +21,7 @@ ROLES = {
     "system": "system",
 }
 """Role names of LLaVA, of ShareGPT's exports and of chat APIs, by what they are here."""
-Complain = Callable[[str, str], None]
+Complain = Callable[[Kind, str], None]
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,23 @@ def read_record(
     name = record_name(raw)
     problems: list[Problem] = []
 
-    def complain(kind: str, detail: str) -> None:
+    def complain(kind: Kind, detail: str) -> None:
         problems.append(Problem(kind, name, position, detail, byte, source))
 
     if not isinstance(raw, dict):
-        complain("not an object", f"a {type(raw).__name__}, not a JSON object")
+        complain(Kind.NOT_AN_OBJECT, f"a {type(raw).__name__}, not a JSON object")
         return None, problems
     if raw.get("id") is None:
-        complain("missing id", "it has no id")
+        complain(Kind.MISSING_ID, "it has no id")
     images = _images(raw, complain, max_images)
     messages = raw["conversations"] if "conversations" in raw else raw.get("messages")
     system, turns = _turns(messages, complain)
     marks = sum(human.count(IMAGE_TOKEN) for human, _ in turns)
     if images is not None and turns and marks != len(images):
         what = f"{len(images)} image{'s' * (len(images) != 1)}" if images else "no image"
-        complain("image token", f"{what}, but {marks} times {IMAGE_TOKEN} in the human's words")
+        complain(Kind.IMAGE_TOKEN, f"{what}, but {marks} times {IMAGE_TOKEN} in the human's words")
     if not all(_encodable(text) for text in (name, system, *(images or ()), *(t for turn in turns for t in turn))):
-        complain("bad text", "a lone surrogate, which is no character")
+        complain(Kind.BAD_TEXT, "a lone surrogate, which is no character")
     if problems or images is None:
         return None, problems
     return Record(name, images, tuple(turns), system), []
@@ -85,24 +86,24 @@ def _images(raw: dict[str, Any], complain: Complain, most: int) -> tuple[str, ..
         return ()
     value = raw["image"]
     if value is None:
-        complain("image is null", "the image is null")
+        complain(Kind.IMAGE_IS_NULL, "the image is null")
         return None
     paths = value if isinstance(value, list) else [value]
     if not paths or not all(isinstance(path, str) for path in paths):
-        complain("bad image", f"the image is {_shown(value)}, not a path")
+        complain(Kind.BAD_IMAGE, f"the image is {_shown(value)}, not a path")
         return None
     if len(paths) > most:
-        complain("too many images", f"{len(paths)} images, at most {most} taken")
+        complain(Kind.TOO_MANY_IMAGES, f"{len(paths)} images, at most {most} taken")
     for path in paths:
         if not inside(path):
-            complain("image outside the folder", f"{path!r} must be relative and without '..'")
+            complain(Kind.IMAGE_OUTSIDE_THE_FOLDER, f"{path!r} must be relative and without '..'")
     return tuple(paths)
 
 
 def _turns(raw: Any, complain: Complain) -> tuple[str, list[tuple[str, str]]]:
     """The system prompt and the turns; no turns where anything is wrong with them."""
     if not isinstance(raw, list) or not raw:
-        complain("empty conversation", "it has no list of messages" if not isinstance(raw, list) else "no message")
+        complain(Kind.EMPTY_CONVERSATION, "it has no list of messages" if not isinstance(raw, list) else "no message")
         return "", []
     system = ""
     turns: list[tuple[str, str]] = []
@@ -110,16 +111,16 @@ def _turns(raw: Any, complain: Complain) -> tuple[str, list[tuple[str, str]]]:
     for place, message in enumerate(raw):
         given, value = role_and_text(message)
         if not isinstance(value, str):
-            complain("bad message", f"message {place} has no text")
+            complain(Kind.BAD_MESSAGE, f"message {place} has no text")
             return "", []
         role = ROLES.get(given.lower()) if isinstance(given, str) else None
         if role is None:
-            complain("unknown role", f"message {place} is from {_shown(given)}")
+            complain(Kind.UNKNOWN_ROLE, f"message {place} is from {_shown(given)}")
             return "", []
         if role == "system" and place == 0 and len(raw) > 1:
             system = value
         elif role == "system" or (role == "human") != (human is None):
-            complain("turn order", f"message {place} is from {given}: human and gpt must alternate, human first")
+            complain(Kind.TURN_ORDER, f"message {place} is from {given}: human and gpt must alternate, human first")
             return "", []
         elif role == "human":
             human = value
@@ -127,7 +128,7 @@ def _turns(raw: Any, complain: Complain) -> tuple[str, list[tuple[str, str]]]:
             turns.append((human or "", value))
             human = None
     if human is not None:
-        complain("turn order", "the last message is the human's: it has no answer to learn")
+        complain(Kind.TURN_ORDER, "the last message is the human's: it has no answer to learn")
         return "", []
     return system, turns
 

@@ -27,7 +27,8 @@ from moslora_xtuner.data.checking.check import CheckReport, check
 from moslora_xtuner.data.checking.worker import Rules
 from moslora_xtuner.data.images import check as image_check
 from moslora_xtuner.data.images.seen import ledger_file
-from moslora_xtuner.data.reading.problems import FAULTS, REMARKS, Problem
+from moslora_xtuner.data.problem_kinds import FAULTS, REMARKS
+from moslora_xtuner.data.reading.problems import Problem
 from moslora_xtuner.data.reading.sources import open_sources
 from moslora_xtuner.errors import DataError, MoSLoRAError
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from moslora_xtuner.data.images.check import examine
 from moslora_xtuner.data.images.opening import ImageFault, open_image
-from moslora_xtuner.data.reading.problems import FAULTS, REMARKS
+from moslora_xtuner.data.problem_kinds import FAULTS, REMARKS
 
 PARTS = ["..", ".", "a.png", "deep", "b.png", "way", "out.png", "", "~", "$HOME", "é", "\n"]
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"]

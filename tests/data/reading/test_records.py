@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moslora_xtuner.data.reading.problems import FAULTS
+from moslora_xtuner.data.problem_kinds import FAULTS
 from moslora_xtuner.data.reading.records import inside, read_record
 
 

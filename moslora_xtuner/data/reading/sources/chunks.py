@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...problem_kinds import Kind
 from .json_array import Span
 
 
@@ -23,9 +24,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Broken:
-    """What stands where a record should: a kind of `problems.FAULTS`, details, and the id if it can be read."""
+    """What stands where a record should: its kind, details, and the id if it can be read."""
 
-    kind: str
+    kind: Kind
     detail: str
     record: str = "?"
 

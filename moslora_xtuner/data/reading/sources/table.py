@@ -9,6 +9,7 @@ from typing import Any
 
 from ....errors import DataError
 from ....hashing import sha256
+from ...problem_kinds import Kind
 from .chunks import Broken, Chunk, Entry
 from .json_array import Span
 
@@ -75,7 +76,7 @@ class TableSource:
             try:
                 row = self.table[position]
             except Exception as fault:  # a row whose bytes are broken; pyarrow raises its own types
-                yield Entry(position, None, Broken("not an object", f"the row cannot be read ({fault})"))
+                yield Entry(position, None, Broken(Kind.NOT_AN_OBJECT, f"the row cannot be read ({fault})"))
                 continue
             yield Entry(position, None, {key: _plain(value) for key, value in row.items() if value is not None})
 

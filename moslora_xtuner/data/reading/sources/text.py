@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ....hashing import sha256
+from ...problem_kinds import Kind
 from . import json_array, json_lines
 from .chunks import Broken, Chunk, Entry
 
@@ -44,7 +45,7 @@ class TextSource:
                 if span.error:
                     file.seek(span.start)
                     name = _name(file.read(min(span.end - span.start, 1 << 16)))
-                    yield Entry(position, span.at, Broken("broken JSON", span.error, name), lost=not _point(span))
+                    yield Entry(position, span.at, Broken(Kind.BROKEN_JSON, span.error, name), lost=not _point(span))
                 else:
                     file.seek(span.start)
                     yield Entry(position, span.start, *_parse(file.read(span.end - span.start), span.start))
@@ -74,16 +75,16 @@ def _parse(raw: bytes, start: int) -> tuple[Any, int | None]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as fault:
         at = start + fault.start
-        return Broken("not UTF-8", f"a byte that is not UTF-8 at byte {at}", _name(raw)), at
+        return Broken(Kind.NOT_UTF_8, f"a byte that is not UTF-8 at byte {at}", _name(raw)), at
     try:
         return json.loads(text, object_pairs_hook=_no_repeats), None
     except _Repeated as fault:
-        return Broken("repeated key", str(fault), _name(raw)), None
+        return Broken(Kind.REPEATED_KEY, str(fault), _name(raw)), None
     except json.JSONDecodeError as fault:
         at = start + len(text[: fault.pos].encode("utf-8"))
-        return Broken("broken JSON", fault.msg, _name(raw)), at
+        return Broken(Kind.BROKEN_JSON, fault.msg, _name(raw)), at
     except (ValueError, RecursionError) as fault:
-        return Broken("broken JSON", str(fault).split(";")[0], _name(raw)), None
+        return Broken(Kind.BROKEN_JSON, str(fault).split(";")[0], _name(raw)), None
 
 
 _ID = re.compile(rb'"id"\s*:\s*(?:"((?:[^"\\\n]|\\.){1,200})"|(\d{1,200}))')
