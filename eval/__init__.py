@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from .evaluator import evaluate
     from .report.page import write_report
     from .report.score_table import table
+    from .settings import Settings
 
-__all__ = ["evaluate", "table", "write_report"]
+__all__ = ["Settings", "evaluate", "table", "write_report"]
 
-_HOME = {"evaluate": "evaluator", "table": "report.score_table", "write_report": "report.page"}
+_HOME = {"Settings": "settings", "evaluate": "evaluator", "table": "report.score_table", "write_report": "report.page"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A picture small enough to stand in a page: as a data URI, so that the page loads nothing from elsewhere."""
+"""Pictures as data URIs: whole for a server, small for a page, which then loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import base64
 from io import BytesIO
 
 LONGEST_SIDE = 320
+_SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp"}
 
 
-def data_uri(content: bytes | None, longest: int = LONGEST_SIDE) -> str:
+def data_uri(image: bytes) -> str:
+    """An image file's bytes inside an address. Raises ValueError for a format that servers do not read."""
+    kind = next((kind for mark, kind in _SIGNATURES.items() if image.startswith(mark)), None)
+    if kind is None:
+        raise ValueError("neither PNG, JPEG, GIF, WebP nor BMP")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def thumbnail(content: bytes | None, longest: int = LONGEST_SIDE) -> str:
     """The picture as a data URI, at most `longest` pixels wide and high; "" for no picture.
 
     Raises OSError or ValueError (as Pillow does) when the bytes are no picture.
@@ -22,5 +31,4 @@ def data_uri(content: bytes | None, longest: int = LONGEST_SIDE) -> str:
     image.thumbnail((longest, longest))
     target = BytesIO()
     image.save(target, "PNG" if small else "JPEG")
-    text = base64.b64encode(target.getvalue()).decode()
-    return f"data:image/{'png' if small else 'jpeg'};base64,{text}"
+    return data_uri(target.getvalue())

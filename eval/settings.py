@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from moslora_xtuner.errors import UsageError
+
 from .judges.assignment import Judging
 from .judges.base import AnyJudge
 from .judges.local_judge import LocalJudge
@@ -19,7 +21,23 @@ from .tasks.registry import EXACT, Benchmark
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are asked and judged; see `bridge.evaluate`."""
+    """How models are asked and judged.
+
+    Attributes:
+        judge: a word of `--judge`, or several: who reads free answers.
+        judge_workers: requests that a served judge gets at a time.
+        judge_retries: how often a failed request is repeated.
+        judge_timeout: seconds that one verdict may take.
+        batch_size: questions answered at a time in each process.
+        processes: that answer.
+        limit: only that many units (circular groups, image pairs, questions) of each benchmark.
+        precision: of the weights; bf16 on a GPU and fp32 on a CPU by default.
+        download: whether models and tables that are not here are fetched.
+        quiet: no progress.
+
+    Raises:
+        UsageError: a number is below 1.
+    """
 
     judge: str | Sequence[str] = EXACT
     judge_workers: int = WORKERS
@@ -31,6 +49,12 @@ class Settings:
     precision: Precision | None = None
     download: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("judge_workers", "batch_size", "processes", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, is {value}.")
 
     @cached_property
     def judging(self) -> Judging:
@@ -53,3 +77,6 @@ class Settings:
             retries=self.judge_retries,
             timeout=self.judge_timeout,
         )
+
+
+DEFAULT = Settings()

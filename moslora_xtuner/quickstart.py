@@ -80,9 +80,8 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
     Raises:
         MoSLoRAError: a step failed; the message says which, where and what to do.
     """
-    from moslora_xtuner.eval.evaluator import evaluate
-    from moslora_xtuner.eval.report.page import table, write_report
-
+    from .eval.evaluator import evaluate
+    from .eval.report.page import table, write_report
     from .export.merge import export
     from .training import launch
     from .training.artifacts import ADAPTERS as ADAPTER_FOLDER

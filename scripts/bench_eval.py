@@ -31,6 +31,7 @@ from bench.eval.titles import WAYS
 from bench.training.shapes import SHAPES
 from docs.marked_tables import write_tables
 from gpu.machine import described, machine
+
 from moslora_xtuner.eval import vlmeval_imports
 from moslora_xtuner.eval.answering import answer
 from moslora_xtuner.eval.models.resolve import find

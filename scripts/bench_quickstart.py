@@ -22,8 +22,8 @@ from datetime import date
 from pathlib import Path
 
 import psutil
-from moslora_xtuner.eval.results import scores
 
+from moslora_xtuner.eval.results import scores
 from moslora_xtuner.versions import installed_versions
 
 

@@ -14,6 +14,7 @@ from docs.browser_pictures import take
 from docs.eval_demo.runs import make_run
 from docs.marked_tables import write_tables
 from make_benchmarks_like import make_benchmarks
+
 from moslora_xtuner.eval.report.page import write_report
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 

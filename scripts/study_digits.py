@@ -21,7 +21,6 @@ from typing import Any
 
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.results import scores
-
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.output import MARKER, claim
 from moslora_xtuner.quickstart import FAST, FULL, Size, base_model, make_data

@@ -9,7 +9,7 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError
 
 from ..tasks.prompts import Question
-from .chat_format import ExportForm
+from .chat_format import chat_format
 
 
 class PromptIds:
@@ -21,7 +21,7 @@ class PromptIds:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
 
-        self.form = ExportForm.read(folder)
+        self.form = chat_format(folder)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections import deque
@@ -14,11 +13,11 @@ from typing import Any
 
 from moslora_xtuner.errors import EvaluationError, UsageError
 
+from ..images import data_uri
 from ..openai_client import Away, Client
 from ..tasks.prompts import Question
 
 SERVED = "openai:"
-_SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,10 @@ class ServedModel:
         """One: each answer is kept as it comes."""
         return 1
 
+    def conditions(self, batch_size: int) -> str:
+        """None that could be seen from here."""
+        return ""
+
     def pool(self, processes: int, batch_size: int) -> ServedPool:
         """`processes` times `batch_size` requests at a time."""
         return ServedPool(self, processes * batch_size)
@@ -118,7 +121,7 @@ class ServedPool:
         for question in questions:
             content: list[dict[str, Any]] = [{"type": "text", "text": question.text}]
             if question.image is not None:
-                content.insert(0, {"type": "image_url", "image_url": {"url": data_uri(question.image)}})
+                content.insert(0, {"type": "image_url", "image_url": {"url": _address(question.image)}})
             text = self.client.complete(
                 model=self.model.model,
                 messages=[{"role": "user", "content": content}],
@@ -133,9 +136,8 @@ class ServedPool:
         """Nothing to end."""
 
 
-def data_uri(image: bytes) -> str:
-    """An image file's bytes inside an address. Raises EvaluationError for a format that no server reads."""
-    kind = next((kind for mark, kind in _SIGNATURES.items() if image.startswith(mark)), None)
-    if kind is None:
-        raise EvaluationError("An image of the benchmark is neither PNG, JPEG, GIF, WebP nor BMP.")
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+def _address(image: bytes) -> str:
+    try:
+        return data_uri(image)
+    except ValueError as fault:
+        raise EvaluationError(f"An image of the benchmark is {fault}: no server reads it.") from fault

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from moslora_xtuner.errors import EvaluationError, ExportError, UsageError
+from moslora_xtuner.export.form import FILE_NAME, ExportForm
 from moslora_xtuner.parallel import cores
 from moslora_xtuner.paths import cache_folder
 from moslora_xtuner.progress import note
 
 from ..fingerprint import fingerprint
 from ..tasks.prompts import Question
-from .chat_format import FILE_NAME, LLAVA, ExportForm, written_form
+from .chat_format import CONFIG, chat_format
 from .encoding import PromptIds
 from .llava import LlavaAnswerer
 from .openai_server import SERVED, ServedModel
@@ -52,6 +53,10 @@ class Model(Protocol):
         """Questions that one call of the pool's answerer gets."""
         ...
 
+    def conditions(self, batch_size: int) -> str:
+        """What the numbers behind an answer depend on beside weights, prompt and picture."""
+        ...
+
     def pool(self, processes: int, batch_size: int) -> Pool:
         """What answers: the model in this process, or in several."""
         ...
@@ -72,8 +77,8 @@ class LocalModel:
     @classmethod
     def read(cls, folder: Path, precision: Precision, source: str, name: str | None = None) -> LocalModel:
         """Raises EvaluationError when the folder is no such model."""
-        form = ExportForm.read(folder)
-        facts = {"precision": precision.value, **written_form(folder)}
+        form = chat_format(folder)
+        facts = {"precision": precision.value, **({"export": {"source": dict(form.source)}} if form.source else {})}
         sha256 = hashlib.sha256(f"{fingerprint(folder)} {precision.value}".encode()).hexdigest()
         return cls(name or form.name, source, folder, form, sha256, precision, facts)
 
@@ -92,6 +97,14 @@ class LocalModel:
     def batch_size(self, wanted: int) -> int:
         """As wanted."""
         return wanted
+
+    def conditions(self, batch_size: int) -> str:
+        """The batch, the device and the libraries: each may round otherwise."""
+        import torch
+        import transformers
+
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return f"batch {batch_size} {device} torch {torch.__version__} transformers {transformers.__version__}"
 
     def pool(self, processes: int, batch_size: int) -> Pool:
         """One process is this one."""
@@ -141,7 +154,7 @@ def find(
     folder, called = Path(word), Path(word).resolve().name  # of the hub's OWNER/NAME too
     if not folder.is_dir():
         folder = _from_hub(word, download)
-    if not (folder / LLAVA).is_file() or not _is_llava(folder):
+    if not (folder / CONFIG).is_file() or not _is_llava(folder):
         made = _exported(folder, called, quiet)
         return LocalModel.read(made, precision, word, name or (None if called == "adapters" else called))
     return LocalModel.read(folder, precision, word, name or (None if (folder / FILE_NAME).is_file() else called))
@@ -151,9 +164,9 @@ def _is_llava(folder: Path) -> bool:
     if (folder / FILE_NAME).is_file():
         return True
     try:
-        return bool(json.loads((folder / LLAVA).read_text(encoding="utf-8")).get("model_type") == "llava")
+        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type") == "llava")
     except (OSError, ValueError, AttributeError) as fault:
-        raise EvaluationError(f"{folder / LLAVA} cannot be read ({fault}): make or fetch the model again.") from fault
+        raise EvaluationError(f"{folder / CONFIG} cannot be read ({fault}): make or fetch the model again.") from fault
 
 
 def _from_hub(word: str, download: bool) -> Path:
@@ -188,7 +201,7 @@ def _exported(folder: Path, called: str, quiet: bool) -> Path:
     except ExportError as fault:
         raise UsageError(
             f"{folder} is no model that can be evaluated: it holds no export ({FILE_NAME}), no LLaVA as published "
-            f"({LLAVA} of the type llava) and no finished run ({fault})."
+            f"({CONFIG} of the type llava) and no finished run ({fault})."
         ) from fault
     pieces = (parts.llm, parts.visual_encoder, parts.projector, parts.llm_adapter, parts.visual_encoder_adapter)
     digest = hashlib.sha256(json.dumps(parts.facts, sort_keys=True).encode())

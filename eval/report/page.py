@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from io import BytesIO
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from moslora_xtuner.atomic import atomic_write
 from moslora_xtuner.errors import OutputError, UsageError
 
+from ..images import data_uri
 from ..results import bootstrap, changed_answers, scores
 from ..results.scores import Run
 from . import ability_tables, changed, formats, loss_curves, paired_differences, radar, samples, score_table, sections
@@ -135,7 +135,7 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
         shown = radar.panels(runs, item.group)
         for absolute in (False, True) if shown else ():
             pictures = [
-                {"image": _data_uri(radar.draw_for_page(panel, shown, absolute=absolute)), "title": panel.title}
+                {"image": _figure(radar.draw_for_page(panel, shown, absolute=absolute)), "title": panel.title}
                 for panel in shown
             ]
             name = (
@@ -146,14 +146,14 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
     return found
 
 
-def _data_uri(figure: Figure) -> str:
+def _figure(figure: Figure) -> str:
     """A figure as a PNG inside a data URI; closes the figure."""
     import matplotlib.pyplot as plt
 
     target = BytesIO()
     figure.savefig(target, format="png", dpi=180, facecolor="white", metadata={"Software": None})
     plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+    return data_uri(target.getvalue())
 
 
 def _losses(logs: Sequence[loss_curves.Curve], names: Sequence[str]) -> dict[str, Any] | None:
@@ -165,4 +165,4 @@ def _losses(logs: Sequence[loss_curves.Curve], names: Sequence[str]) -> dict[str
     for curve in logs:
         first, end = curve.ends()
         rows.append([curve.name, str(curve.steps[-1]), f"{first:.3f}", f"{end:.3f}", f"{end / first:.2f}"])
-    return {"picture": _data_uri(loss_curves.draw(logs, places)), "rows": rows}
+    return {"picture": _figure(loss_curves.draw(logs, places)), "rows": rows}

@@ -11,7 +11,7 @@ from typing import Any
 
 from moslora_xtuner.hashing import sha256
 
-from ..images import data_uri
+from ..images import thumbnail
 from ..results.scores import Run
 
 LONGEST_SIDE = 256
@@ -76,15 +76,14 @@ def _table(runs: Sequence[Run], dataset: str) -> tuple[Path | None, str]:
     """The TSV that the runs were asked from, or why it cannot be used."""
     reason = "the runs do not record the table of questions"
     for run in runs:
-        datasets = run.manifest.get("datasets")
-        record = datasets.get(dataset) if isinstance(datasets, dict) else None
-        if not isinstance(record, dict) or not record.get("tsv"):
+        record = run.manifest.datasets.get(dataset)
+        if record is None or record.tsv is None:
             continue
-        path = Path(str(record["tsv"]))
+        path = Path(record.tsv)
         try:
             if not path.is_file():
                 reason = f"{path} is no longer there"
-            elif sha256(path) != record.get("sha256"):
+            elif sha256(path) != record.sha256:
                 reason = f"{path} is not the file that was asked (another sha256)"
             else:
                 return path, ""
@@ -133,7 +132,7 @@ def _thumbnail(cell: _Cell, cells: dict[str, _Cell], path: Path, seen: dict[str,
             cell = cells[cell.image]
     source = cell.image or cell.path
     if source not in seen:
-        seen[source] = data_uri(_content(cell, path), LONGEST_SIDE)
+        seen[source] = thumbnail(_content(cell, path), LONGEST_SIDE)
     return seen[source]
 
 

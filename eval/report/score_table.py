@@ -82,8 +82,7 @@ class Table:
 
 def _asked(run: Run) -> list[str]:
     """Every benchmark that a run was asked, scored or not."""
-    lacking = run.manifest.get("unscored")
-    return [*run.benchmarks, *(lacking if isinstance(lacking, dict) else ())]
+    return [*run.benchmarks, *run.manifest.unscored]
 
 
 def groups_of(runs: Sequence[Run]) -> list[str]:

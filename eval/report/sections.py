@@ -7,6 +7,7 @@ from typing import Any
 
 from ..results import bootstrap, scores
 from ..results.bootstrap import Outcomes
+from ..results.manifest import Made
 from ..results.scores import Run
 from . import paired_differences
 from .paired_differences import Gap
@@ -84,40 +85,34 @@ def _difference(gap: Gap) -> dict[str, Any]:
 
 
 def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What was run, for each run: model, times, versions, datasets with their sha256."""
+    """What was run, for each run: model, and of each benchmark its table, times, and with what where that differs."""
     found = []
     for run in runs:
         manifest = run.manifest
-        facts = [
-            (title, str(manifest[field]))
-            for title, field in (
-                ("model", "model_path"),
-                ("model sha256", "model_sha256"),
-                ("command", "command"),
-                ("started", "started"),
-                ("finished", "finished"),
-                ("judge", "judge"),
-                ("decoding", "decoding"),
-                ("precision", "precision"),
-                ("seed", "seed"),
-                ("batch size", "batch_size"),
-                ("limit", "limit"),
-                ("machine", "machine"),
-            )
-            if manifest.get(field) is not None
-        ]
-        facts += [(f"export: {name}", str(value)) for name, value in (manifest.get("export") or {}).items()]
-        facts += [(f"not scored: {name}", str(value)) for name, value in (manifest.get("unscored") or {}).items()]
-        if manifest.get("git"):
-            git = manifest["git"]
-            facts.append(("source", f"commit {git.get('commit')}, {git.get('changed_files')} changed files"))
-        if manifest.get("versions"):
-            versions = (f"{name} {text}" for name, text in manifest["versions"].items())
-            facts.append(("versions", ", ".join(versions)))
+        facts = [("model", manifest.model_path), ("model sha256", manifest.model_sha256)]
+        facts += [*_made_rows(manifest.made), ("finished", manifest.finished), ("seed", manifest.facts.get("seed"))]
+        facts += [(f"export: {name}", value) for name, value in (manifest.facts.get("export") or {}).items()]
+        facts += [(f"not scored: {name}", reason) for name, reason in manifest.unscored.items()]
         datasets = []
-        for name, record in (manifest.get("datasets") or {}).items():
-            seconds = record.get("seconds", {})
-            total = sum(float(seconds.get(part, 0)) for part in ("inference", "scoring"))
-            datasets.append([name, str(record.get("asked", "")), f"{total:.1f}", str(record.get("sha256", ""))])
-        found.append({"model": run.model, "facts": facts, "datasets": datasets})
+        for name, record in manifest.datasets.items():
+            total = sum(float(record.seconds.get(part, 0)) for part in ("inference", "scoring"))
+            asked = "" if record.asked is None else str(record.asked)
+            datasets.append([name, asked, f"{total:.1f}", record.sha256 or ""])
+            last = dict(_made_rows(manifest.made))
+            other = [f"{title} {text}" for title, text in _made_rows(record.made) if last.get(title) != text]
+            if other:
+                facts.append((f"otherwise: {name}", "; ".join(other)))
+        shown = [(title, str(value)) for title, value in facts if value is not None]
+        found.append({"model": run.model, "facts": shown, "datasets": datasets})
     return found
+
+
+def _made_rows(made: Made) -> list[tuple[str, str]]:
+    """With what answers were made, as titles and texts; what is not known is left out."""
+    names = ("command", "started", "judge", "decoding", "precision", "batch_size", "limit", "machine")
+    rows = [(name.replace("_", " "), getattr(made, name)) for name in names]
+    if made.git:
+        rows.append(("source", f"commit {made.git.get('commit')}, {made.git.get('changed_files')} changed files"))
+    if made.versions:
+        rows.append(("versions", ", ".join(f"{name} {text}" for name, text in made.versions.items())))
+    return [(title, str(value)) for title, value in rows if value is not None]

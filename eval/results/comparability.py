@@ -16,9 +16,7 @@ DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
 
 def unscored(run: Run, dataset: str) -> str | None:
     """Why a run was asked a benchmark and has no score of it, or None."""
-    found = run.manifest.get("unscored")
-    reason = found.get(dataset) if isinstance(found, dict) else None
-    return None if reason is None else str(reason)
+    return run.manifest.unscored.get(dataset)
 
 
 def mean(run: Run, datasets: Sequence[str]) -> Mean:
@@ -59,15 +57,16 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
     return found
 
 
-def remarks(runs: Sequence[Run]) -> list[str]:
-    """What differs between the runs and may have moved a score without making it another benchmark."""
+def remarks(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """What differs between the runs' answers to these benchmarks and may have moved a score, itself the same test."""
+    made = {run.model: [run.manifest.made_of(name) for name in datasets if name in run.benchmarks] for run in runs}
     found = []
     for package in DECIDING_PACKAGES:
-        by_run = {run.model: _version(run, package) for run in runs}
+        by_run = {model: {item.versions.get(package) for item in items} for model, items in made.items()}
         found += _differing(f"the version of {package}", by_run)
-    for fact in ("precision", "decoding"):
-        by_run = {run.model: run.manifest.get(fact) for run in runs}
-        found += _differing(fact, by_run)
+    for fact in ("precision", "decoding", "batch_size"):
+        by_run = {model: {getattr(item, fact) for item in items} for model, items in made.items()}
+        found += _differing(fact.replace("_", " "), by_run)
     return found
 
 
@@ -87,7 +86,7 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
-    return (*found, *_unread(runs, datasets), *remarks(runs))
+    return (*found, *_unread(runs, datasets), *remarks(runs, datasets))
 
 
 UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
@@ -138,23 +137,17 @@ def _recorded(runs: Sequence[Run], dataset: str, field: str) -> set[str]:
     """The values of a fact of a benchmark in the runs' manifests, without the runs that do not say."""
     found = set()
     for run in runs:
-        datasets = run.manifest.get("datasets")
-        record = datasets.get(dataset) if isinstance(datasets, dict) else None
-        if isinstance(record, dict) and record.get(field) is not None:
-            found.add(str(record[field]))
+        value = getattr(run.manifest.datasets.get(dataset), field, None)
+        if value is not None:
+            found.add(str(value))
     return found
 
 
-def _version(run: Run, package: str) -> Any:
-    versions = run.manifest.get("versions")
-    return versions.get(package) if isinstance(versions, dict) else None
-
-
-def _differing(title: str, by_run: dict[str, Any]) -> list[str]:
+def _differing(title: str, by_run: dict[str, set[Any]]) -> list[str]:
     by_value: dict[str, list[str]] = {}
-    for model, value in by_run.items():
-        if value is not None:
-            by_value.setdefault(str(value), []).append(model)
+    for model, values in by_run.items():
+        for value in sorted(map(str, values - {None})):
+            by_value.setdefault(value, []).append(model)
     if len(by_value) < 2:
         return []
     said = (f"{value} in {' and '.join(models)}" for value, models in by_value.items())

@@ -1,23 +1,154 @@
-"""The manifest of a run: what was evaluated, with what, when; and what an earlier start left behind."""
+"""The manifest of a run: what was evaluated, and for each benchmark with what and when."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..models.resolve import Model
+from moslora_xtuner.atomic import atomic_json
+from moslora_xtuner.formats import FORMAT, unreadable
 
+FILE_NAME = "manifest.json"
 PACKAGES = ("moslora-xtuner", "torch", "transformers", "peft", "xtuner", "numpy", "pandas", "pillow")
 VLMEVALKIT = ("ms-vlmeval", "vlmeval")
 """VLMEvalKit as PyPI has it, and as its repository calls itself."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """With what answers were made and scored. What a manifest does not say is None or empty."""
+
+    judge: str | None = None
+    decoding: str | None = None
+    precision: str | None = None
+    batch_size: int | None = None
+    processes: int | None = None
+    limit: int | None = None
+    command: str | None = None
+    started: str | None = None
+    machine: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git: Mapping[str, Any] | None = None
+
+    @classmethod
+    def now(cls, *, judge: str, precision: str | None, batch_size: int, processes: int, limit: int | None) -> Made:
+        """By this command, on this machine, with what is installed."""
+        return cls(
+            judge=judge,
+            decoding="greedy",
+            precision=precision,
+            batch_size=batch_size,
+            processes=processes,
+            limit=limit,
+            command=shlex.join(sys.argv),
+            started=now(),
+            machine=f"{platform.system()} {platform.machine()}",
+            versions=versions(),
+            git=git_state(),
+        )
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """One benchmark of a run: which table, how many questions, how long it took, and with what."""
+
+    sha256: str | None = None
+    is_vlmevalkits: bool | None = None
+    tsv: str | None = None
+    asked: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    prompts_sha256: str | None = None
+    made: Made = field(default_factory=Made)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What stands in manifest.json, and in scores.json under `manifest`.
+
+    `made` is of the last command; a benchmark that it did not ask keeps its own. `facts` are the model's own: its
+    export, the server that holds it.
+    """
+
+    model: str | None = None
+    model_path: str | None = None
+    model_sha256: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    made: Made = field(default_factory=Made)
+    finished: str | None = None
+    datasets: Mapping[str, DatasetRecord] = field(default_factory=dict)
+    unscored: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, content: Any) -> Manifest:
+        """From JSON. A benchmark of an older manifest, which says it once for all, has what the run had.
+
+        Raises ValueError, naming the field.
+        """
+        content = _object("manifest", content)
+        if (why := unreadable(content)) is not None:
+            raise ValueError(f"manifest: {why}")
+        made = _made("manifest", content)
+        records = {}
+        for name, record in _object("manifest.datasets", content.get("datasets")).items():
+            where = f"manifest.datasets.{name}"
+            record = _object(where, record)
+            own = _made(f"{where}.made", record["made"]) if "made" in record else made
+            records[name] = DatasetRecord(**_known(DatasetRecord, record) | {"made": own})
+        unscored = _object("manifest.unscored", content.get("unscored"))
+        facts = {name: value for name, value in content.items() if name not in _OWN}
+        plain = {name: content.get(name) for name in ("model", "model_path", "model_sha256", "finished")}
+        return cls(**plain, facts=facts, made=made, datasets=records, unscored=unscored)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        content = asdict(self)
+        facts, made = content.pop("facts"), content.pop("made")
+        model = {name: content.pop(name) for name in ("model", "model_path", "model_sha256")}
+        return {"format": FORMAT} | model | facts | made | content
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json whole or not at all. Raises OutputError."""
+        atomic_json(folder / FILE_NAME, self.as_json())
+
+    def made_of(self, dataset: str) -> Made:
+        """With what a benchmark was asked and scored."""
+        record = self.datasets.get(dataset)
+        return self.made if record is None else record.made
+
+    def with_datasets(self, datasets: Mapping[str, DatasetRecord], unscored: Mapping[str, str]) -> Manifest:
+        """The same at the end of a command."""
+        return replace(self, datasets=datasets, unscored=unscored, finished=now())
+
+
+_OWN = {"format", *(item.name for item in fields(Manifest)), *(item.name for item in fields(Made))}
+
+
+def _object(where: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object, is {type(value).__name__}")
+    return value
+
+
+def _known(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(kind)}
+    return {name: value for name, value in content.items() if name in names and value is not None}
+
+
+def _made(where: str, content: Any) -> Made:
+    content = _object(where, content)
+    for name in ("versions", "git"):
+        _object(f"{where}.{name}", content.get(name))
+    return Made(**_known(Made, content))
 
 
 def versions() -> dict[str, str]:
@@ -36,65 +167,19 @@ def _version(name: str) -> str | None:
 
 def git_state() -> dict[str, Any] | None:
     """Commit and dirtiness of the git checkout that this package runs from, or None."""
-    here = Path(__file__).resolve().parent
+    here = str(Path(__file__).resolve().parent)
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout
+
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        state = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no").splitlines()
+        return {"commit": git("rev-parse", "HEAD").strip(), "changed_files": len(changed)}
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": commit.stdout.strip(), "changed_files": len(state.stdout.splitlines())}
-
-
-def start(model: Model, judge: str, batch_size: int, processes: int, limit: int | None) -> dict[str, Any]:
-    """The manifest as it is known before the first answer."""
-    return {
-        "model": model.name,
-        "model_path": str(Path(model.source).resolve()) if Path(model.source).exists() else model.source,
-        "model_sha256": model.sha256,
-        **model.facts,
-        "judge": judge,
-        "decoding": "greedy",
-        "batch_size": batch_size,
-        "processes": processes,
-        "limit": limit,
-        "command": shlex.join(sys.argv),
-        "started": now(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": versions(),
-        "git": git_state(),
-        "datasets": {},
-    }
 
 
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def previous_entries(folder: Path, fingerprint: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Benchmark entries and dataset records of an earlier evaluation of the same model in this folder.
-
-    Another model's, or a broken file's, are left out: they would be mixed into this model's scores.
-    """
-    path = folder / "scores.json"
-    if not path.is_file():
-        return {}, {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["manifest"].get("model_sha256") != fingerprint:
-            return {}, {}
-        return dict(content["benchmarks"]), dict(content["manifest"].get("datasets", {}))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}, {}

@@ -11,8 +11,10 @@ from typing import Any
 
 from moslora_xtuner.atomic import atomic_json, make_folder
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.formats import FORMAT, unreadable
 
 from ..tasks.registry import BENCHMARKS
+from .manifest import Manifest
 
 FILE_NAME = "scores.json"
 
@@ -24,7 +26,7 @@ class Run:
     model: str
     folder: Path
     benchmarks: dict[str, dict[str, Any]]
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=Manifest)
 
     def normalised(self, dataset: str) -> float | None:
         """100 x overall / scale, or None when this run has no such benchmark."""
@@ -91,11 +93,15 @@ def check(content: Any) -> list[str]:
     """All faults of a scores.json content, each naming the field; an empty list where it is sound."""
     if not isinstance(content, dict):
         return [f"the top must be an object, is {type(content).__name__}"]
+    if (why := unreadable(content)) is not None:
+        return [why]
     faults = []
     if not isinstance(content.get("model"), str) or not content.get("model"):
         faults.append(f"model must be a name, is {content.get('model')!r}")
-    if not isinstance(content.get("manifest", {}), dict):
-        faults.append(f"manifest must be an object, is {type(content['manifest']).__name__}")
+    try:
+        Manifest.read(content.get("manifest"))
+    except ValueError as fault:
+        faults.append(str(fault))
     benchmarks = content.get("benchmarks")
     if not isinstance(benchmarks, dict):
         return [*faults, f"benchmarks must be an object of datasets, is {benchmarks!r}"]
@@ -119,12 +125,27 @@ def read(folder: Path) -> Run:
     faults = check(content)
     if faults:
         raise DataError(f"{path} is not a valid scores file: {'; '.join(faults)}.")
-    return Run(content["model"], path.parent, content["benchmarks"], content.get("manifest", {}))
+    return Run(content["model"], path.parent, content["benchmarks"], Manifest.read(content.get("manifest")))
 
 
-def write(folder: Path, model: str, benchmarks: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
+def earlier(folder: Path, model_sha256: str) -> Run:
+    """What an earlier evaluation of the same model left in its folder; empty where that was another model's.
+
+    Raises DataError for a file that cannot be read, or is of a newer version: it would be lost.
+    """
+    nothing = Run("", folder, {})
+    if not (folder / FILE_NAME).is_file():
+        return nothing
+    try:
+        found = read(folder)
+    except DataError as fault:
+        raise DataError(f"{fault} Or move it away: the answers beside it are kept.") from fault
+    return found if found.manifest.model_sha256 == model_sha256 else nothing
+
+
+def write(folder: Path, model: str, benchmarks: Mapping[str, Any], manifest: Manifest) -> Path:
     """Write scores.json whole or not at all; returns its path. Raises DataError for invalid content."""
-    content = {"model": model, "benchmarks": dict(benchmarks), "manifest": dict(manifest)}
+    content = {"format": FORMAT, "model": model, "benchmarks": dict(benchmarks), "manifest": manifest.as_json()}
     faults = check(content)
     if faults:
         raise DataError(f"The scores for {folder / FILE_NAME} are not valid: {'; '.join(faults)}.")

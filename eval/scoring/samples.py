@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..images import data_uri
+from ..images import thumbnail
 from ..tasks.prompts import is_blank, options
-from ..tasks.questions import Asked
+from ..tasks.questions import Asked, Task
 from ..tasks.registry import OFFSET, Benchmark
 
 PER_ABILITY = 3
@@ -29,39 +29,28 @@ def chosen(benchmark: Benchmark, asked: Sequence[Asked]) -> list[int]:
     return [place for name in sorted(groups) for _, place in sorted(groups[name])[:PER_ABILITY]]
 
 
-def sample_records(
-    benchmark: Benchmark,
-    dataset: Any,
-    asked: Sequence[Asked],
-    answers: Sequence[str],
-    hits: Mapping[str, float],
-) -> list[dict[str, Any]]:
+def sample_records(task: Task, answers: Sequence[str], hits: Mapping[str, float]) -> list[dict[str, Any]]:
     """The sampled questions as in `answer_records`, each with its picture (data URI)."""
-    places = chosen(benchmark, asked)
-    items, texts = [asked[place] for place in places], [answers[place] for place in places]
-    records = answer_records(benchmark, dataset, items, texts, hits)
-    return [{**record, "image": data_uri(item.question.image)} for record, item in zip(records, items, strict=True)]
+    records = answer_records(task, answers, hits)
+    return [
+        {**records[place], "image": thumbnail(task.asked[place].question.image)}
+        for place in chosen(task.benchmark, task.asked)
+    ]
 
 
-def answer_records(
-    benchmark: Benchmark,
-    dataset: Any,
-    asked: Sequence[Asked],
-    answers: Sequence[str],
-    hits: Mapping[str, float],
-) -> list[dict[str, Any]]:
+def answer_records(task: Task, answers: Sequence[str], hits: Mapping[str, float]) -> list[dict[str, Any]]:
     """Every question with its unit, ability, options, right answer, prediction and hit (0 to 1); no picture."""
-    rows = dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")
+    rows = task.rows()
     return [
         {
             "index": str(item.index),
             "unit": item.unit,
             "ability": item.ability,
             "question": str(rows[item.place]["question"]),
-            "options": options(rows[item.place]) if benchmark.kind == "mcq" else {},
+            "options": options(rows[item.place]) if task.benchmark.kind == "mcq" else {},
             "answer": "" if is_blank(rows[item.place].get("answer")) else str(rows[item.place]["answer"]),
             "prediction": text,
             "hit": hits.get(str(item.index)),
         }
-        for item, text in zip(asked, answers, strict=True)
+        for item, text in zip(task.asked, answers, strict=True)
     ]

@@ -16,8 +16,8 @@ from moslora_xtuner.errors import EvaluationError, MoSLoRAError
 
 from ..judges.base import AnyJudge
 from ..tasks.prompts import options
-from ..tasks.questions import Asked, ability_of
-from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
+from ..tasks.questions import Task, ability_of
+from ..tasks.registry import ABILITIES, EXACT, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
 from . import open_answers
 from .patches import judged_by, scratch_table
@@ -36,13 +36,13 @@ class Scored:
     hits: dict[str, float]
 
 
-def prediction_table(dataset: Any, asked: Sequence[Asked], answers: Sequence[str]) -> Any:
+def prediction_table(task: Task, answers: Sequence[str]) -> Any:
     """VLMEvalKit's prediction table: the asked rows of its data without images, with the answers.
 
     A character that no XML may hold stands as U+FFFD: an xlsx cannot hold half of a surrogate pair (nor can
     VLMEvalKit's own), and a control character would be read again as the text _x0001_.
     """
-    frame = dataset.data.iloc[[item.place for item in asked]].copy()
+    frame = task.dataset.data.iloc[[item.place for item in task.asked]].copy()
     frame = frame.drop(columns=[name for name in ("image",) if name in frame])
     frame["prediction"] = [_UNWRITABLE.sub("\ufffd", answer) for answer in answers]
     if 0 in set(frame["index"]) and "g_index" not in frame and OFFSET in set(frame["index"]):
@@ -60,49 +60,50 @@ def write_table(frame: Any, path: Path) -> None:
         frame.to_excel(writer, index=False)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where VLMEvalKit scores: a folder that is made anew, the name of its files, the tables, the log."""
+
+    folder: Path
+    name: str
+    data_root: Path
+    log: Path
+
+
 def score(
-    benchmark: Benchmark,
-    dataset: Any,
-    asked: Sequence[Asked],
-    answers: Sequence[str],
-    *,
-    folder: Path,
-    name: str,
-    data_root: Path,
-    judge: str,
-    log: Path,
-    verdicts: AnyJudge | None = None,
+    task: Task, answers: Sequence[str], place: Place, *, judge: str = EXACT, verdicts: AnyJudge | None = None
 ) -> Scored:
     """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
 
     Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
     """
+    benchmark, folder = task.benchmark, place.folder
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    table = folder / f"{name}_{benchmark.dataset}.xlsx"
-    frame = prediction_table(dataset, asked, answers)
+    table = folder / f"{place.name}_{benchmark.dataset}.xlsx"
+    frame = prediction_table(task, answers)
     write_table(frame, table)
     # Scored from a pickle of the same table: read back from xlsx, "7" is a number, and one empty answer in
     # the column turns every "7" into 7.0, which no longer equals the answer "7".
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
-    settings = {"LMUData": str(data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
+    settings = {"LMUData": str(place.data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
     workers = verdicts.workers if verdicts is not None else min(4, os.cpu_count() or 1)
     with (
         scratch_table(),
-        captured(log),
+        captured(place.log),
         environment(**settings),
         judged_by(verdicts),
     ):
         try:
-            dataset.evaluate(str(typed), model=judge, nproc=workers)
+            task.dataset.evaluate(str(typed), model=judge, nproc=workers)
         except MoSLoRAError:  # the judge is away, or its verdicts cannot be written
             raise
         except Exception as error:
             raise EvaluationError(
-                f"VLMEvalKit failed to score {benchmark.dataset} for {name}: "
-                f"{type(error).__name__}: {error}. Its own words stand in {log}."
+                f"VLMEvalKit failed to score {benchmark.dataset} for {place.name}: "
+                f"{type(error).__name__}: {error}. Its own words stand in {place.log}."
             ) from error
     reader = {"mcq": _multiple_choice, "yesno": _yes_no, "vqa": _short_answers, "open": _open}[benchmark.kind]
     entry, outcomes, hits = reader(benchmark, frame, table, judge)

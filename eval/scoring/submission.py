@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..results.run_folder import folder_name
-from ..tasks.questions import Asked
+from ..tasks.questions import Task
 from .score import prediction_table, write_table
 
 
-def write(folder: Path, model: str, dataset: Any, asked: Sequence[Asked], answers: Sequence[str]) -> Path:
+def write(folder: Path, model: str, task: Task, answers: Sequence[str]) -> Path:
     """Write VLMEvalKit's prediction table, which is what MMBench's evaluation server takes; returns its path.
 
     FOLDER/submission/MODEL_DATASET.xlsx: index, question, options and prediction, a row for each rotation.
     """
-    path = folder / "submission" / f"{folder_name(model)}_{dataset.dataset_name}.xlsx"
+    path = folder / "submission" / f"{folder_name(model)}_{task.dataset.dataset_name}.xlsx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(prediction_table(dataset, asked, answers), path)
+    write_table(prediction_table(task, answers), path)
     return path

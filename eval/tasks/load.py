@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from moslora_xtuner.progress import note
 
 from . import registry, tables
 from .checksums import Table, check
 from .download import obtain, source
-from .questions import Asked, ask_all
+from .questions import Task, ask_all
 from .registry import Benchmark
 
 
 @dataclass(frozen=True)
-class Task:
-    """One benchmark: VLMEvalKit's dataset object, its questions, and which file they were read from."""
+class LoadedTask(Task):
+    """A task, and which file it was read from."""
 
-    benchmark: Benchmark
-    dataset: Any
-    asked: list[Asked]
     tsv: Path
     table: Table
 
@@ -35,7 +31,7 @@ def load(
     limit: int | None = None,
     download: bool = False,
     quiet: bool = False,
-) -> list[Task]:
+) -> list[LoadedTask]:
     """The benchmarks' questions; beside a test set whose answers are held back, its dev set where that is there.
 
     Args:
@@ -43,14 +39,14 @@ def load(
         download: fetch tables that are not here.
         quiet: no notes.
     """
-    tasks = []
+    tasks: list[LoadedTask] = []
     queue = list(chosen)
     for benchmark in queue:
         table = _table(benchmark, data_root, log, download, quiet)
         dataset = tables.build_dataset(benchmark, data_root, log)
         asked = ask_all(benchmark, dataset, data_root, limit)
         path = tables.tsv_path(benchmark, data_root)
-        tasks.append(Task(benchmark, dataset, asked, path, table))
+        tasks.append(LoadedTask(benchmark, dataset, asked, path, table))
         beside = None if tables.has_answers(dataset) else registry.dev_of(benchmark)
         if beside is not None and beside not in queue:
             if download or (data_root / f"{beside.dataset}.tsv").is_file():

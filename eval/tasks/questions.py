@@ -36,6 +36,25 @@ class Asked:
     question: Question
 
 
+@dataclass(frozen=True)
+class Task:
+    """One benchmark, VLMEvalKit's dataset object of it, and its questions."""
+
+    benchmark: Benchmark
+    dataset: Any
+    asked: list[Asked]
+
+    @property
+    def name(self) -> str:
+        """VLMEvalKit's name of the benchmark."""
+        return self.benchmark.dataset
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table's rows by place, without pictures."""
+        found: list[dict[str, Any]] = self.dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")
+        return found
+
+
 def unit_of(benchmark: Benchmark, row: Any) -> str:
     """What the bootstrap resamples: the circular group, the image pair of a subtask, or the question."""
     if benchmark.circular:

@@ -65,7 +65,9 @@ def evaluate(
         Literal["fp32", "bf16", "fp16", "4bit"] | None,
         typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions a benchmark.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many circular groups, image pairs or questions a benchmark.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
@@ -81,22 +83,25 @@ def evaluate(
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
     from moslora_xtuner.eval.evaluator import evaluate as evaluate_models
     from moslora_xtuner.eval.models.precision import Precision
+    from moslora_xtuner.eval.settings import Settings
 
     runs = evaluate_models(
         models,
         [word.strip() for word in benchmarks.split(",") if word.strip()],
         data_root,
         out,
+        Settings(
+            judge=judge or (),
+            judge_workers=judge_workers,
+            judge_retries=judge_retries,
+            judge_timeout=judge_timeout,
+            processes=processes or _gpus(),
+            batch_size=batch_size,
+            precision=None if precision is None else Precision(precision),
+            limit=limit,
+            download=download,
+        ),
         names=name,
-        judge=judge or (),
-        judge_workers=judge_workers,
-        judge_retries=judge_retries,
-        judge_timeout=judge_timeout,
-        processes=processes or _gpus(),
-        batch_size=batch_size,
-        precision=None if precision is None else Precision(precision),
-        limit=limit,
-        download=download,
     )
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from ..output import atomic_folder
 from ..progress import quiet
 from ..projector import projector_weights
 from ..training.artifacts import PROJECTOR
-from .parts import ADAPTER_CONFIG, FORM, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER, Parts, find_parts
+from .form import LLAVA, LORA, ExportForm
+from .parts import ADAPTER_CONFIG, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER, Parts, find_parts
 
 TOLERANCE = 1e-3
 """Largest difference of the merged model's outputs from the tuned one's, relative to their largest value."""
@@ -68,7 +68,7 @@ def _export_lora(parts: Parts, out: Path, name: str) -> Path:
             if adapter is not None:
                 fold_adapter(adapter, folder / place)
         shutil.copytree(parts.projector, folder / PROJECTOR)
-        (folder / FORM).write_text(json.dumps({**_form(parts, name), "format": "lora"}, indent=2) + "\n")
+        _form(parts, LORA, name).write(folder)
     return out
 
 
@@ -97,26 +97,21 @@ def _export_hf(parts: Parts, out: Path, name: str) -> Path:
         with quiet():  # accelerate imports DeepSpeed here, which talks on standard output
             model.save_pretrained(folder)
         processor.save_pretrained(folder)
-        (folder / FORM).write_text(json.dumps(_form(parts, name), indent=2) + "\n")
+        _form(parts, LLAVA, name).write(folder)
     return out
 
 
-def _form(parts: Parts, name: str) -> dict[str, Any]:
+def _form(parts: Parts, kind: str, name: str) -> ExportForm:
     template = get_template(parts.template)
-    return {
-        "format": "hf-llava",
-        "name": name,
-        "template": {
-            "SYSTEM": template.system,
-            "INSTRUCTION": template.instruction,
-            "STOP_WORDS": list(template.stop_words),
-        },
-        "system": "",
-        "bos": True,
-        "pad_image_to_square": parts.pad_image_to_square,
-        "image_token": IMAGE_TOKEN,
-        "source": parts.facts,
-    }
+    return ExportForm(
+        kind=kind,
+        name=name,
+        system_template=template.system,
+        instruction=template.instruction,
+        stop_words=tuple(template.stop_words),
+        pad_image_to_square=parts.pad_image_to_square,
+        source=parts.facts,
+    )
 
 
 def _plain_tokenizer(checkpoint: str) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
-from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER
+from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER, TrainingRecord
+from .form import FILE_NAME, LORA, ExportForm
 
 BASE = "base.json"
 ADAPTER_CONFIG = "adapter_config.json"
-FORM = "moslora_export.json"
 LLM_ADAPTER, VISUAL_ENCODER_ADAPTER = "llm_adapter", "visual_encoder_adapter"
 """An exported adapter's folder; a run's own are named as what they tune."""
 
@@ -29,7 +30,7 @@ class Parts:
     template: str
     pad_image_to_square: bool
     visual_select_layer: int
-    facts: dict[str, Any]
+    facts: Mapping[str, Any]
 
 
 def find_parts(run: Path) -> Parts:
@@ -44,26 +45,28 @@ def find_parts(run: Path) -> Parts:
             str(run / LLM), str(run / VISUAL_ENCODER), run / PROJECTOR, None, None,
             facts["template"], facts["pad_image_to_square"], facts["visual_select_layer"], facts,
         )  # fmt: skip
-    if (run / FORM).is_file():
-        form = _read(run / FORM)
-        if form.get("format") == "lora":
-            return _parts(run, form["source"], LLM_ADAPTER, VISUAL_ENCODER_ADAPTER)
+    if (run / FILE_NAME).is_file():
+        form = ExportForm.read(run)
+        if form.kind == LORA:
+            record = TrainingRecord.of(form.source, run / FILE_NAME)
+            return _parts(run, record, form.source, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER)
     folder = run if (run / MANIFEST).is_file() else run / ADAPTERS
     if not (folder / MANIFEST).is_file():
         raise ExportError(
             f"{run} holds neither a finished run ({ADAPTERS}/{MANIFEST}) nor a base model ({BASE}): "
             "let the training end, or give another folder"
         )
-    return _parts(folder, _read(folder / MANIFEST), LLM, VISUAL_ENCODER)
+    record = TrainingRecord.read(folder)
+    return _parts(folder, record, record.as_json(), LLM, VISUAL_ENCODER)
 
 
-def _parts(folder: Path, facts: dict[str, Any], llm: str, visual_encoder: str) -> Parts:
+def _parts(folder: Path, record: TrainingRecord, facts: Mapping[str, Any], llm: str, visual_encoder: str) -> Parts:
     def adapter(name: str) -> Path | None:
         return folder / name if (folder / name / ADAPTER_CONFIG).is_file() else None
 
     return Parts(
-        facts["llm"], facts["visual_encoder"], folder / PROJECTOR, adapter(llm), adapter(visual_encoder),
-        facts["template"], facts["pad_image_to_square"], facts["visual_select_layer"], facts,
+        record.llm, record.visual_encoder, folder / PROJECTOR, adapter(llm), adapter(visual_encoder),
+        record.template, record.pad_image_to_square, record.visual_select_layer, facts,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from xtuner.model import LLaVAModel
 
-from .artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER
+from .artifacts import ADAPTERS, LLM, PROJECTOR, VISUAL_ENCODER, TrainingRecord
 from .precision import quantised_bits
 
 
@@ -53,31 +52,31 @@ class SaveAdapters(Hook):
             (folder / PROJECTOR).mkdir()
             weights = {n: w.detach().cpu().contiguous() for n, w in model.projector.state_dict().items()}
             save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
-            (folder / MANIFEST).write_text(json.dumps(self._facts(runner, model), indent=2) + "\n")
+            self._record(runner, model).write(folder)
 
-    def _facts(self, runner: Any, model: Any) -> dict[str, Any]:
+    def _record(self, runner: Any, model: Any) -> TrainingRecord:
         from mmengine.dist import get_world_size
 
         from ..versions import installed_versions
 
         config = runner.cfg
         parts = {LLM: model.llm, VISUAL_ENCODER: model.visual_encoder, PROJECTOR: model.projector}
-        return {
-            "steps": runner.iter,
-            "seconds": round(time.monotonic() - self.start, 1),
-            "seed": runner.seed,
-            "processes": get_world_size(),
-            "batch_size": config.train_dataloader.batch_size,
-            "max_tokens": config.train_cfg.get("max_tokens"),
-            "llm": config.llm_path,
-            "visual_encoder": config.visual_encoder_path,
-            "template": config.prompt_template,
-            "pad_image_to_square": config.train_dataloader.dataset.get("pad_image_to_square", True),
-            "visual_select_layer": model.visual_select_layer,
-            "bits": {n: quantised_bits(m) for n, m in parts.items()},
-            "trainable": {n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
-            "versions": installed_versions(),
-        }
+        return TrainingRecord(
+            steps=runner.iter,
+            seconds=round(time.monotonic() - self.start, 1),
+            seed=runner.seed,
+            processes=get_world_size(),
+            batch_size=config.train_dataloader.batch_size,
+            max_tokens=config.train_cfg.get("max_tokens"),
+            llm=config.llm_path,
+            visual_encoder=config.visual_encoder_path,
+            template=config.prompt_template,
+            pad_image_to_square=config.train_dataloader.dataset.get("pad_image_to_square", True),
+            visual_select_layer=model.visual_select_layer,
+            bits={n: quantised_bits(m) for n, m in parts.items()},
+            trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
+            versions=installed_versions(),
+        )
 
 
 def elements(parameter: Any) -> int:

@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import atomic_lines
 from moslora_xtuner.eval.judges.base import AnyJudge
 from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.results.manifest import DatasetRecord, Made, Manifest
 from moslora_xtuner.eval.scoring.samples import answer_records
-from moslora_xtuner.eval.scoring.score import score
+from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables as task_tables
 from moslora_xtuner.eval.tasks.checksums import check
-from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import EXACT, resolve
-
-from moslora_xtuner.atomic import atomic_lines
 
 JUDGE = "a made-up judge"
 UNREADABLE = 0.02
@@ -45,27 +45,26 @@ def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share:
     """
     log, judge = folder / "vlmevalkit.log", MadeUpJudge("made up", folder / "verdicts.jsonl", workers=4)
     entries: dict[str, Any] = {}
-    records: dict[str, Any] = {}
+    records: dict[str, DatasetRecord] = {}
     for benchmark in resolve(["paper"]):
         name = benchmark.dataset
         dataset = task_tables.build_dataset(benchmark, tables, log)
         asked = ask_all(benchmark, dataset, tables, None)
+        task = Task(benchmark, dataset, asked)
         answers = [
             _answer(name, str(item.index), item.unit, key[name][str(item.index)], model, share) for item in asked
         ]
         judged = benchmark.needs_judge
-        result = score(
-            benchmark, dataset, asked, answers, folder=folder / "vlmeval" / name, name="model", data_root=tables,
-            judge=JUDGE if judged else EXACT, log=log, verdicts=judge if judged else None,
-        )  # fmt: skip
+        place = Place(folder / "vlmeval" / name, "model", tables, log)
+        result = score(task, answers, place, judge=JUDGE if judged else EXACT, verdicts=judge if judged else None)
         entries[name] = result.entry
         atomic_lines(folder / "outcomes" / f"{name}.jsonl", result.outcomes)
-        rows = answer_records(benchmark, dataset, asked, answers, result.hits)
+        rows = answer_records(task, answers, result.hits)
         atomic_lines(folder / "answers" / f"{name}.jsonl", rows)
         tsv = tables / f"{name}.tsv"
-        records[name] = {"sha256": check(tables, name, None).sha256, "tsv": str(tsv), "asked": len(asked)}
+        records[name] = DatasetRecord(sha256=check(tables, name, None).sha256, tsv=str(tsv), asked=len(asked))
     judge.close()
-    scores.write(folder, model, entries, {"judge": JUDGE, "decoding": "made up", "datasets": records})
+    scores.write(folder, model, entries, Manifest(made=Made(judge=JUDGE, decoding="made up"), datasets=records))
     return folder
 
 

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from moslora_xtuner.eval.tasks.registry import resolve
-
 from moslora_xtuner.errors import MoSLoRAError, SetupError
+from moslora_xtuner.eval.tasks.registry import resolve
 from moslora_xtuner.training.plan.checkpoints import check_weights, local_config
 
 LLMS = {

@@ -87,7 +87,8 @@ def make_export(folder: Path, *, name: str = "tiny", seed: int = 0, width: int =
     crop = {"height": 48, "width": 48}
     CLIPImageProcessor(size={"shortest_edge": 48}, crop_size=crop).save_pretrained(folder)
     form = {
-        "format": "hf-llava",
+        "format": 1,
+        "kind": "hf-llava",
         "name": name,
         "system": "",
         "bos": True,

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
 from moslora_xtuner.eval import evaluator
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.models.llava import LlavaAnswerer
 from moslora_xtuner.eval.results import scores
-
-from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
+from moslora_xtuner.eval.results.manifest import Manifest
+from moslora_xtuner.eval.settings import Settings
 
 NAMES = ["DigitsMME", "DigitsTextVQA"]
 
@@ -22,7 +24,7 @@ NAMES = ["DigitsMME", "DigitsTextVQA"]
 @pytest.fixture(scope="module")
 def first(export: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of all four benchmarks."""
-    return evaluate([export], ["digits"], data_root, tmp_path_factory.mktemp("runs"), quiet=True)[0]
+    return evaluate([export], ["digits"], data_root, tmp_path_factory.mktemp("runs"), Settings(quiet=True))[0]
 
 
 @pytest.fixture
@@ -65,9 +67,9 @@ def test_a_run_folder_holds_all_that_a_report_needs(first: Path) -> None:
         assert len({json.loads(line)["index"] for line in lines}) == questions
         assert len((first / "outcomes" / f"{name}.jsonl").read_text().splitlines()) == units
         assert (first / "vlmeval" / name / f"tiny_{name}.xlsx").is_file()
-        assert len(run.manifest["datasets"][name]["sha256"]) == 64
+        assert len(str(run.manifest.datasets[name].sha256)) == 64
     manifest = json.loads((first / "manifest.json").read_text())
-    assert manifest == run.manifest
+    assert Manifest.read(manifest) == run.manifest
     assert manifest["versions"]["transformers"] == "4.48.0"
     assert manifest["judge"] == "exact_matching"
     sample = json.loads((first / "samples" / "DigitsMMBench_EN.jsonl").read_text().splitlines()[0])
@@ -75,7 +77,7 @@ def test_a_run_folder_holds_all_that_a_report_needs(first: Path) -> None:
 
 
 def test_the_same_again_elsewhere(first: Path, export: Path, data_root: Path, tmp_path: Path) -> None:
-    again = evaluate([export], ["digits"], data_root, tmp_path, batch_size=5, quiet=True)[0]
+    again = evaluate([export], ["digits"], data_root, tmp_path, Settings(batch_size=5, quiet=True))[0]
     assert outcome(again) == outcome(first)
 
 
@@ -87,7 +89,7 @@ def test_a_killed_run_goes_on_where_it_was(
     path = folder / "predictions" / "DigitsMME.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:7]) + lines[7][:20])
-    evaluate([export], NAMES, data_root, tmp_path, quiet=True)
+    evaluate([export], NAMES, data_root, tmp_path, Settings(quiet=True))
     assert asked == [12]  # the batch that was torn, as a whole; the other benchmark's answers are all there
     assert outcome(folder) == {name: outcome(first)[name] for name in NAMES}
 
@@ -95,12 +97,12 @@ def test_a_killed_run_goes_on_where_it_was(
 def test_more_benchmarks_join_and_another_model_does_not(
     export: Path, data_root: Path, tmp_path: Path, new_export: Callable[..., Path], asked: list[int]
 ) -> None:
-    folder = evaluate([export], NAMES[:1], data_root, tmp_path, quiet=True)[0]
-    evaluate([export], NAMES[1:], data_root, tmp_path, quiet=True)
+    folder = evaluate([export], NAMES[:1], data_root, tmp_path, Settings(quiet=True))[0]
+    evaluate([export], NAMES[1:], data_root, tmp_path, Settings(quiet=True))
     assert set(outcome(folder)) == set(NAMES)
     assert asked == [12, 4]
     other = new_export(tmp_path / "other", name="tiny", seed=5)
-    evaluate([other], NAMES[1:], data_root, tmp_path, quiet=True)
+    evaluate([other], NAMES[1:], data_root, tmp_path, Settings(quiet=True))
     assert asked == [12, 4, 4]
     assert set(outcome(folder)) == {"DigitsTextVQA"}
 
@@ -113,7 +115,7 @@ def test_a_changed_question_is_asked_again(
     text = (data_root / "DigitsTextVQA.tsv").read_text().replace("Question 2?", "Which number?")
     (root / "DigitsTextVQA.tsv").write_text(text)
     copy(first, tmp_path / "runs")
-    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", quiet=True, batch_size=1)
+    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", Settings(quiet=True, batch_size=1))
     assert asked == [1]
 
 
@@ -122,9 +124,9 @@ def test_two_models_are_told_apart(
 ) -> None:
     other = new_export(tmp_path / "other", name="tiny", seed=5)
     with pytest.raises(UsageError, match="named 'tiny'"):
-        evaluate([export, other], NAMES, data_root, tmp_path / "runs", quiet=True)
+        evaluate([export, other], NAMES, data_root, tmp_path / "runs", Settings(quiet=True))
     folders = evaluate(
-        [export, other], NAMES[1:], data_root, tmp_path / "runs", names=["a", "b (x)"], limit=2, quiet=True
+        [export, other], NAMES[1:], data_root, tmp_path / "runs", Settings(limit=2, quiet=True), names=["a", "b (x)"]
     )
     assert [folder.name for folder in folders] == ["a", "b-x"]
     assert [scores.read(folder).model for folder in folders] == ["a", "b (x)"]
@@ -140,7 +142,7 @@ def test_bad_requests_stop_before_any_work(export: Path, data_root: Path, tmp_pa
     with pytest.raises(UsageError, match="cannot name"):
         evaluate([export], NAMES, data_root, out, names=["../x"])
     with pytest.raises(UsageError, match="at least 1"):
-        evaluate([export], NAMES, data_root, out, limit=0)
+        evaluate([export], NAMES, data_root, out, Settings(limit=0))
     with pytest.raises(DataError, match="no folder"):
         evaluate([export], NAMES, tmp_path / "none", out)
     with pytest.raises(DataError, match=r"MMBench_TEST_EN\.tsv"):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from moslora_xtuner.eval.results import scores
 
 KILLS = int(os.environ.get("MOSLORA_KILLS", "4"))

@@ -18,14 +18,15 @@ import pytest
 from hand_scores import answer_all, read_table, says
 from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
+from pandas.testing import assert_frame_equal
+
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.scoring.patches import judged_by, scratch_table
-from moslora_xtuner.eval.scoring.score import Scored, score
-from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, GROUPS
 from moslora_xtuner.eval.tasks.tables import build_dataset
 from moslora_xtuner.eval.vlmeval_imports import captured, environment
-from pandas.testing import assert_frame_equal
 
 NINE = GROUPS["paper"]
 SEED = 5
@@ -39,10 +40,9 @@ def scored_here(name: str, root: Path, work: Path, said: Said, server: Server | 
     dataset = build_dataset(benchmark, root, log)
     asked = ask_all(benchmark, dataset, root, None)
     judge = None if server is None else Judge("m", work / "here.jsonl", url=server.url, timeout=5, retries=1)
-    return score(
-        benchmark, dataset, asked, [said[str(item.index)] for item in asked], folder=work / "here", name="stub",
-        data_root=root, judge="m" if judge else EXACT, log=log, verdicts=judge,
-    )  # fmt: skip
+    answers = [said[str(item.index)] for item in asked]
+    place = Place(work / "here", "stub", root, log)
+    return score(Task(benchmark, dataset, asked), answers, place, judge="m" if judge else EXACT, verdicts=judge)
 
 
 def scored_there(

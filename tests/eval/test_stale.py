@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas
 import pytest
+
+from moslora_xtuner.errors import OutputError
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.models.llava import LlavaAnswerer
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.results.run_folder import held
-
-from moslora_xtuner.errors import OutputError
+from moslora_xtuner.eval.settings import Settings
 
 MCQ, MME = "DigitsMMBench_EN", "DigitsMME"
 
@@ -23,7 +24,7 @@ MCQ, MME = "DigitsMMBench_EN", "DigitsMME"
 @pytest.fixture(scope="module")
 def first(export: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a random model, which knows nothing: 0 in every rotation, "Unknown" on MME."""
-    return evaluate([export], [MCQ, MME], data_root, tmp_path_factory.mktemp("runs"), quiet=True)[0]
+    return evaluate([export], [MCQ, MME], data_root, tmp_path_factory.mktemp("runs"), Settings(quiet=True))[0]
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_changed_answers_are_scored_anew(run: Path, export: Path, root: Path, as
     for record in records:
         record["prediction"] = "Yes" if int(record["index"]) % 2 == 0 else "No"  # right, see mme_rows
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    evaluate([export], [MME], root, run.parent, quiet=True)
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True))
     assert overall(run, MME) == 600.0
     assert asked == []
 
@@ -78,14 +79,14 @@ def test_a_changed_key_is_scored_anew_and_nothing_asked(run: Path, export: Path,
     file = run / "predictions" / f"{MME}.jsonl"
     records = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**record, "prediction": "Yes"}) + "\n" for record in records))
-    before = scores.read(run).manifest["datasets"][MME]["sha256"]
-    evaluate([export], [MME], root, run.parent, quiet=True)
+    before = scores.read(run).manifest.datasets[MME].sha256
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True))
     assert overall(run, MME) == 150.0
     change(root / f"{MME}.tsv", "answer", lambda row: "Yes")
-    evaluate([export], [MME], root, run.parent, quiet=True)
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True))
     assert overall(run, MME) == 600.0
     assert asked == []
-    assert scores.read(run).manifest["datasets"][MME]["sha256"] != before
+    assert scores.read(run).manifest.datasets[MME].sha256 != before
 
 
 def test_a_changed_question_or_picture_is_asked_again(
@@ -95,12 +96,12 @@ def test_a_changed_question_or_picture_is_asked_again(
 
     new = base64.b64encode(picture(999)).decode()
     change(root / f"{MME}.tsv", "image", lambda row: new if row["index"] == "3" else row["image"])
-    evaluate([export], [MME], root, run.parent, quiet=True, batch_size=1)
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True, batch_size=1))
     assert len(asked) == 1
     assert "(No)" in asked[0]
     change(root / f"{MCQ}.tsv", "B", lambda row: f"{row['B']}!" if row["index"] == "1" else row["B"])
     asked.clear()
-    evaluate([export], [MCQ], root, run.parent, quiet=True, batch_size=1)
+    evaluate([export], [MCQ], root, run.parent, Settings(quiet=True, batch_size=1))
     assert len(asked) == 1
     assert "B. light!" in asked[0]
 
@@ -109,23 +110,23 @@ def test_another_model_in_the_same_folder_is_asked_everything(
     run: Path, root: Path, asked: list[str], new_export: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = new_export(tmp_path / "other", name="tiny", seed=7)
-    evaluate([other], [MME], root, run.parent, quiet=True)
+    evaluate([other], [MME], root, run.parent, Settings(quiet=True))
     assert len(asked) == 12
     found = scores.read(run)
     assert set(found.benchmarks) == {MME}  # the first model's multiple choice is not the second's
-    whole = evaluate([other], [MME], root, tmp_path / "fresh", quiet=True)[0]
+    whole = evaluate([other], [MME], root, tmp_path / "fresh", Settings(quiet=True))[0]
     assert found.benchmarks == scores.read(whole).benchmarks
 
 
 def test_another_number_format_is_another_model(run: Path, export: Path, root: Path, asked: list[str]) -> None:
     from moslora_xtuner.eval.models.precision import Precision
 
-    evaluate([export], [MME], root, run.parent, quiet=True, precision=Precision.bf16)
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True, precision=Precision.bf16))
     assert len(asked) == 12
     assert set(scores.read(run).benchmarks) == {MME}
 
 
 def test_two_at_once_in_one_folder_are_refused(run: Path, export: Path, root: Path) -> None:
     with held(run), pytest.raises(OutputError, match=r"another evaluation \(process \d+\)"):
-        evaluate([export], [MME], root, run.parent, quiet=True)
-    evaluate([export], [MME], root, run.parent, quiet=True)
+        evaluate([export], [MME], root, run.parent, Settings(quiet=True))
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True))

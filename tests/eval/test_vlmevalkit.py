@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pandas
 import pytest
-from moslora_xtuner.eval.evaluator import evaluate
-from moslora_xtuner.eval.vlmevalkit import register
 
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.settings import Settings
+from moslora_xtuner.eval.vlmevalkit import register
 
 TABLES = ["DigitsMMBench_EN", "DigitsMME", "DigitsTextVQA"]
 
 
 @pytest.fixture(scope="module")
 def ours(export: Path, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return evaluate([export], TABLES, data_root, tmp_path_factory.mktemp("runs"), batch_size=1, quiet=True)[0]
+    return evaluate([export], TABLES, data_root, tmp_path_factory.mktemp("runs"), Settings(batch_size=1, quiet=True))[0]
 
 
 def run_py(words: list[str], model: Path, data_root: Path, work: Path) -> None:

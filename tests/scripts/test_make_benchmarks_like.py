@@ -16,14 +16,14 @@ from typing import Any
 
 import make_benchmarks_like as script
 import pytest
-from moslora_xtuner.eval import vlmeval_imports
-from moslora_xtuner.eval.scoring.score import score
-from moslora_xtuner.eval.tasks import tables
-from moslora_xtuner.eval.tasks.questions import ask_all
-from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, Benchmark
 from PIL import Image
 
 from moslora_xtuner.errors import OutputError, UsageError
+from moslora_xtuner.eval import vlmeval_imports
+from moslora_xtuner.eval.scoring.score import Place, score
+from moslora_xtuner.eval.tasks import tables
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 
 # 24 questions. MMBench: options 4 4 3 4 4, then 3 4 2 4 over and over: 19 + 4 * 13 + 9. MME: a pair for each of 14.
 ROWS = {
@@ -245,10 +245,10 @@ def test_right_answers_score_all_and_wrong_ones_nothing(
     name: str, made: Path, dataset: Read, key: dict[str, Any], tmp_path: Path
 ) -> None:
     asked = ask_all(benchmark_of(name), dataset(name), made, None)
-    places: dict[str, Any] = {"name": "m", "data_root": made, "judge": EXACT, "log": tmp_path / "log"}
+    task = Task(benchmark_of(name), dataset(name), asked)
     for said, share in (("right", 1), ("wrong", 0)):
         given = [key[name][str(item.index)][said] for item in asked]
-        entry = score(benchmark_of(name), dataset(name), asked, given, folder=tmp_path / said, **places).entry
+        entry = score(task, given, Place(tmp_path / said, "m", made, tmp_path / "log")).entry
         assert entry["overall"] == pytest.approx(share * (2800 if name == "MME" else 100))
         assert entry["parse_failures"] == 0
         if name in MMBENCH:

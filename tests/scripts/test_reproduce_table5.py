@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 from judge_server import serving
-from moslora_xtuner.eval.tasks.registry import GROUPS
 from reproduce import hours
 from table5_world import BATCH, RECORDS, SCRIPT, World, make_world
+
+from moslora_xtuner.eval.tasks.registry import GROUPS
 
 ROWS = (
     "llava_llama3_lora", "llava_llama3_moslora", "llava_llama3_moslora_kaiming",

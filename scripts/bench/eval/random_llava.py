@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,6 +28,7 @@ def write_random_llava(shape: Shape, folder: Path) -> Path:
     )
 
     from moslora_xtuner.data.tokens.chat_templates import get_template
+    from moslora_xtuner.export.form import LLAVA, ExportForm
 
     gpu = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(str(files("moslora_xtuner") / "assets" / "digits_base" / "llm"))
@@ -61,15 +61,11 @@ def write_random_llava(shape: Shape, folder: Path) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     template = get_template("llama3_chat")
-    form = {
-        "format": "hf-llava",
-        "name": f"random {shape.name}, {shape.layers} layers",
-        "template": {
-            "SYSTEM": template.system,
-            "INSTRUCTION": template.instruction,
-            "STOP_WORDS": list(template.stop_words),
-        },
-        "image_token": IMAGE,
-    }
-    (folder / "moslora_export.json").write_text(json.dumps(form, indent=2) + "\n")
+    ExportForm(
+        kind=LLAVA,
+        name=f"random {shape.name}, {shape.layers} layers",
+        system_template=template.system,
+        instruction=template.instruction,
+        stop_words=tuple(template.stop_words),
+    ).write(folder)
     return folder

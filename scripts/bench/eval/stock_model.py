@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.eval.models.chat_format import ExportForm
+from moslora_xtuner.eval.models.chat_format import chat_format
 from moslora_xtuner.eval.tasks.prompts import build
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
@@ -27,7 +27,7 @@ def stock_class() -> Any:
             from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
             super().__init__()
-            self.form = ExportForm.read(folder)
+            self.form = chat_format(folder)
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
             dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
             model: Any = LlavaForConditionalGeneration.from_pretrained(folder, torch_dtype=dtype)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+from moslora_xtuner.errors import EvaluationError, UsageError
 from moslora_xtuner.eval.judges.assignment import Judging
 from moslora_xtuner.eval.judges.openai_judge import JudgeAddress
 from moslora_xtuner.eval.settings import Settings
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, resolve
-
-from moslora_xtuner.errors import EvaluationError, UsageError
 
 MINI, TURBO = JudgeAddress("gpt-4o-mini", None), JudgeAddress("gpt-4-turbo", None)
 PAPER = resolve(["paper"])

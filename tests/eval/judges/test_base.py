@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.judges.base import AnyJudge, VerdictLog, verdict_key
 
 from moslora_xtuner.errors import OutputError
+from moslora_xtuner.eval.judges.base import AnyJudge, VerdictLog, verdict_key
 
 
 def test_each_is_asked_for_once_by_all_threads_together(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from moslora_xtuner.eval.judges.local_judge import LocalJudge
-from moslora_xtuner.eval.judges.openai_judge import JudgeAddress, JudgeAway
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from moslora_xtuner.errors import EvaluationError, UsageError
+from moslora_xtuner.eval.judges.local_judge import LocalJudge
+from moslora_xtuner.eval.judges.openai_judge import JudgeAddress, JudgeAway
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<end>{% endfor %}"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from judge_server import Server, serving
-from moslora_xtuner.eval.judges.base import verdict_key
-from moslora_xtuner.eval.judges.openai_judge import Judge, JudgeAddress, JudgeAway
 
 from moslora_xtuner.errors import OutputError, UsageError
+from moslora_xtuner.eval.judges.base import verdict_key
+from moslora_xtuner.eval.judges.openai_judge import Judge, JudgeAddress, JudgeAway
 
 FAULTS = ("429", "500", "503", "slow", "nonsense", "half", "empty", "no choices", "cut")
 

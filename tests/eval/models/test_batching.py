@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from moslora_xtuner.eval.models.batching import plan
 from moslora_xtuner.eval.tasks.prompts import Question
 

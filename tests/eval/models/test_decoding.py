@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moslora_xtuner.eval.models.decoding import Prompt, decode
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from moslora_xtuner.eval.models.decoding import Prompt, decode
 
 END = 3
 

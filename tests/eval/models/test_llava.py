@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from moslora_xtuner.eval.fingerprint import fingerprint
-from moslora_xtuner.eval.models.chat_format import ExportForm
-from moslora_xtuner.eval.models.llava import LlavaAnswerer
-from moslora_xtuner.eval.tasks.prompts import Question
 from transformers import LlavaForConditionalGeneration
 
 from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.eval.fingerprint import fingerprint
+from moslora_xtuner.eval.models.chat_format import chat_format
+from moslora_xtuner.eval.models.llava import LlavaAnswerer
+from moslora_xtuner.eval.tasks.prompts import Question
 
 Picture = Callable[..., bytes]
 
@@ -100,7 +100,7 @@ def test_the_template_and_the_system_prompt_are_used(export: Path, tmp_path: Pat
     content = json.loads((export / "moslora_export.json").read_text())
     content["system"] = "Be brief {x}."
     (tmp_path / "moslora_export.json").write_text(json.dumps(content))
-    assert ExportForm.read(tmp_path).prompt("<image>\nWhy {y}?") == (
+    assert chat_format(tmp_path).prompt("<image>\nWhy {y}?") == (
         "<|start_header_id|>system<|end_header_id|>\n\nBe brief {x}.<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\n<image>\nWhy {y}?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -111,12 +111,12 @@ def test_what_is_no_export_is_refused(tmp_path: Path, export: Path, answerer: Ll
     with pytest.raises(EvaluationError, match="moslora export"):
         LlavaAnswerer(tmp_path)
     content = json.loads((export / "moslora_export.json").read_text())
-    (tmp_path / "moslora_export.json").write_text(json.dumps({**content, "format": "gguf"}))
-    with pytest.raises(EvaluationError, match="gguf"):
-        ExportForm.read(tmp_path)
+    (tmp_path / "moslora_export.json").write_text(json.dumps({**content, "kind": "lora"}))
+    with pytest.raises(EvaluationError, match="'lora' cannot be evaluated"):
+        chat_format(tmp_path)
     (tmp_path / "moslora_export.json").write_text("{")
     with pytest.raises(EvaluationError, match="cannot be used"):
-        ExportForm.read(tmp_path)
+        chat_format(tmp_path)
     with pytest.raises(EvaluationError, match="decoded"):
         answerer.answer([Question("?", b"no picture", 2)])
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import judge_server
 import pytest
-from moslora_xtuner.eval import openai_client
-from moslora_xtuner.eval.evaluator import evaluate
-from moslora_xtuner.eval.models.openai_server import ServedModel, data_uri
-from moslora_xtuner.eval.results import scores
-from moslora_xtuner.eval.tasks.prompts import Question
 
 from moslora_xtuner.errors import EvaluationError, UsageError
+from moslora_xtuner.eval import openai_client
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.images import data_uri
+from moslora_xtuner.eval.models.openai_server import ServedModel
+from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.settings import Settings
+from moslora_xtuner.eval.tasks.prompts import Question
 
 
 @pytest.fixture
@@ -87,11 +89,11 @@ def test_when_it_goes_away_the_answers_are_kept(
     server.says = says
     word = f"openai:{server.url}"
     with pytest.raises(EvaluationError, match="does not answer: it answered 503"):
-        evaluate([word], ["DigitsMME"], data_root, tmp_path, batch_size=1, quiet=True)
+        evaluate([word], ["DigitsMME"], data_root, tmp_path, Settings(batch_size=1, quiet=True))
     kept = (tmp_path / "m" / "predictions" / "DigitsMME.jsonl").read_text().splitlines()
     assert len(kept) == 7
     server.away = False
-    (folder,) = evaluate([word], ["DigitsMME"], data_root, tmp_path, batch_size=3, quiet=True)
+    (folder,) = evaluate([word], ["DigitsMME"], data_root, tmp_path, Settings(batch_size=3, quiet=True))
     assert asked == 12
     # Always Yes: half of each subtask's questions, no image with both.
     assert scores.read(folder).benchmarks["DigitsMME"]["overall"] == 150.0
@@ -103,4 +105,4 @@ def test_a_number_format_is_the_servers_affair(server: judge_server.Server, data
     from moslora_xtuner.eval.models.precision import Precision
 
     with pytest.raises(UsageError, match="leave --precision out"):
-        evaluate([f"openai:{server.url}"], ["DigitsMME"], data_root, tmp_path, precision=Precision.fp16)
+        evaluate([f"openai:{server.url}"], ["DigitsMME"], data_root, tmp_path, Settings(precision=Precision.fp16))

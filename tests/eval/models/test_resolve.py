@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moslora_xtuner.eval.models.chat_format import ExportForm
-from moslora_xtuner.eval.models.precision import Precision
-from moslora_xtuner.eval.models.resolve import LocalModel, find
-from moslora_xtuner.eval.tasks.prompts import Question
 from tuned_runs import tuned_model, write_run
 
 from moslora_xtuner.errors import EvaluationError, UsageError
+from moslora_xtuner.eval.models import resolve
+from moslora_xtuner.eval.models.chat_format import chat_format
+from moslora_xtuner.eval.models.precision import Precision
+from moslora_xtuner.eval.models.resolve import LocalModel, find
+from moslora_xtuner.eval.tasks.prompts import Question
 from moslora_xtuner.export.merge import export
 
 
@@ -116,8 +117,8 @@ def test_a_model_in_the_hubs_cache_is_found_by_its_name(
     assert (model.name, model.folder, model.source) == ("tiny", snapshot, "owner/exported")
     published = put("published", export)
     (published / "moslora_export.json").unlink()
-    form = dataclasses.replace(ExportForm.read(export), name=commit)  # as a chat template would be read there
-    monkeypatch.setattr(ExportForm, "read", lambda folder: form)
+    form = dataclasses.replace(chat_format(export), name=commit)  # as a chat template would be read there
+    monkeypatch.setattr(resolve, "chat_format", lambda folder: form)
     assert find("owner/published").name == "published"
     put("adapters-of-mine", run)
     assert find("owner/adapters-of-mine", quiet=True).name == "adapters-of-mine"

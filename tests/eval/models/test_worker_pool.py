@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.models.worker_pool import TRIES, Answerer, Batch, InProcess, Processes
-from moslora_xtuner.eval.tasks.prompts import Question
 
 from moslora_xtuner.errors import DataError, EvaluationError
+from moslora_xtuner.eval.models.worker_pool import TRIES, Answerer, Batch, InProcess, Processes
+from moslora_xtuner.eval.tasks.prompts import Question
 
 BATCHES = [[Question(f"{batch}.{row}", None) for row in range(3)] for batch in range(20)]
 WANTED = {number: [question.text.upper() + "!" for question in batch] for number, batch in enumerate(BATCHES)}

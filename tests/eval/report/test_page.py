@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from moslora_xtuner.errors import DataError, UsageError
 from moslora_xtuner.eval.report import loss_curves
 from moslora_xtuner.eval.report.page import write_report
 from moslora_xtuner.eval.report.paper_table5 import TABLE5
 from moslora_xtuner.eval.tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION
-
-from moslora_xtuner.errors import DataError, UsageError
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"

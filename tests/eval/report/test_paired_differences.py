@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moslora_xtuner.eval.report.score_table import table
-from moslora_xtuner.eval.tasks.registry import GROUPS
 
 from moslora_xtuner import cli
 from moslora_xtuner.errors import UsageError
+from moslora_xtuner.eval.report.score_table import table
+from moslora_xtuner.eval.tasks.registry import GROUPS
 
 NAME = "DigitsMMBench_EN"
 DIGITS = GROUPS["digits"]

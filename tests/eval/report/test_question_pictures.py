@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from moslora_xtuner.eval.report import question_pictures
-from moslora_xtuner.eval.results.scores import Run
 from PIL import Image
+
+from moslora_xtuner.eval.report import question_pictures
+from moslora_xtuner.eval.results.manifest import Manifest
+from moslora_xtuner.eval.results.scores import Run
 
 NAME = "AI2D_TEST"
 
@@ -35,7 +37,7 @@ def table_of(path: Path, rows: Sequence[tuple[str, ...]], header: str = "index\t
     """A TSV and a run that was asked it."""
     path.write_text("".join("\t".join(row) + "\n" for row in [tuple(header.split("\t")), *rows]))
     record = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "tsv": str(path)}
-    return Run("a", path.parent, {NAME: {}}, {"datasets": {NAME: record}})
+    return Run("a", path.parent, {NAME: {}}, Manifest.read({"datasets": {NAME: record}}))
 
 
 def test_pictures_come_from_the_row_or_the_row_it_refers_to(tmp_path: Path) -> None:

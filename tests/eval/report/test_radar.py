@@ -7,10 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+from PIL import Image
+
 from moslora_xtuner.eval.report import radar
 from moslora_xtuner.eval.results.scores import Run
 from moslora_xtuner.eval.tasks.registry import ABILITIES
-from PIL import Image
 
 LORA = (60.0, 70.0, 50.0, 80.0, 0.0, 66.0)
 MIXED = (75.0, 35.0, 50.0, 88.0, 0.0, 55.0)

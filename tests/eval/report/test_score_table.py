@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.report.paper_table5 import TABLE5
-from moslora_xtuner.eval.report.score_table import FORMATS, table
-from moslora_xtuner.eval.tasks.registry import GROUPS
 
 from moslora_xtuner import cli
 from moslora_xtuner.errors import UsageError
+from moslora_xtuner.eval.report.paper_table5 import TABLE5
+from moslora_xtuner.eval.report.score_table import FORMATS, table
+from moslora_xtuner.eval.tasks.registry import GROUPS
 
 # As printed in the paper, typed in here once more and not taken from eval/paper.py.
 PRINTED_MEANS = [56.8, 57.3, 57.1, 57.8, 58.8, 59.5]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moslora_xtuner.eval.results import bootstrap
-from moslora_xtuner.eval.results.bootstrap import Outcomes
 
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.eval.results import bootstrap
+from moslora_xtuner.eval.results.bootstrap import Outcomes
 
 
 def questions(scores: list[float], *, shift: int = 0) -> Outcomes:

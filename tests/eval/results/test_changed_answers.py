@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from moslora_xtuner.errors import DataError
 from moslora_xtuner.eval.report import changed
 from moslora_xtuner.eval.results import changed_answers
 from moslora_xtuner.eval.results.changed_answers import CHANGED, GAINED, LOST, SAME, Answered
 from moslora_xtuner.eval.results.scores import Run
-
-from moslora_xtuner.errors import DataError
 
 NAME = "AI2D_TEST"
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from moslora_xtuner.eval.results import comparability
+from moslora_xtuner.eval.results.manifest import Manifest
 from moslora_xtuner.eval.results.scores import Run
 from moslora_xtuner.eval.tasks.registry import GROUPS
 
@@ -18,13 +20,13 @@ def a_run(
 ) -> Run:
     """A run of AI2D alone."""
     full = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", **(entry or {})}
-    return Run(model, Path(), {NAME: full}, {"datasets": {NAME: record or {}}, **manifest})
+    return Run(model, Path(), {NAME: full}, Manifest.read({"datasets": {NAME: record or {}}, **manifest}))
 
 
 def test_runs_that_say_the_same_or_nothing_can_be_compared() -> None:
     facts = {"sha256": "1" * 64, "prompts_sha256": "2" * 64}
     assert comparability.reasons([a_run("a", record=facts), a_run("b", record=facts), a_run("c")], NAME) == []
-    assert comparability.reasons([a_run("a"), Run("b", Path(), {}, {"datasets": None})], NAME) == []
+    assert comparability.reasons([a_run("a"), Run("b", Path(), {}, Manifest.read({"datasets": None}))], NAME) == []
     assert comparability.reasons([a_run("a"), a_run("b", {"judge": None})], NAME) == []
 
 
@@ -51,11 +53,11 @@ def test_versions_precision_and_decoding_are_remarked_and_no_reason() -> None:
         a_run("c", versions=new),
     ]
     assert comparability.reasons(runs, NAME) == []
-    assert comparability.remarks(runs) == [
+    assert comparability.remarks(runs, [NAME]) == [
         "The runs differ in the version of torch: 2.6.0 in a and b; 2.7.0 in c.",
         "The runs differ in precision: bfloat16 in a; float16 in b.",
     ]
-    assert comparability.remarks(runs[:1]) == []
+    assert comparability.remarks(runs[:1], [NAME]) == []
 
 
 def test_the_notes_name_judges_limits_gaps_and_reasons() -> None:
@@ -75,7 +77,7 @@ def whole(**manifest: Any) -> Run:
     """All nine, each 50 of 100 except MME, which is 75 of 100."""
     entries = {name: {"overall": 50.0, "scale": 100.0, "judge": None} for name in GROUPS["paper"]}
     entries["MME"] = {"overall": 2100.0, "scale": 2800.0, "judge": None}
-    return Run("a", Path(), entries, manifest)
+    return Run("a", Path(), entries, Manifest.read(manifest))
 
 
 def test_the_mean_needs_all_nine_asked_alike() -> None:

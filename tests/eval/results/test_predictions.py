@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.results.predictions import PredictionLog, key
 
 from moslora_xtuner.errors import OutputError
+from moslora_xtuner.eval.results.predictions import PredictionLog, key
 
 
 def test_answers_come_back_by_index_and_key(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.results import scores
 
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.results.manifest import Manifest
 
 GOOD = {
     "model": "m",
@@ -84,11 +85,11 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
 
 def test_write_refuses_what_read_would(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"MME\.scale"):
-        scores.write(tmp_path, "m", {"MME": {"overall": 1, "judge": None}}, {})
+        scores.write(tmp_path, "m", {"MME": {"overall": 1, "judge": None}}, Manifest())
     assert not list(tmp_path.iterdir())
-    scores.write(tmp_path, "m", GOOD["benchmarks"], {"a": 1})  # type: ignore[arg-type]
+    scores.write(tmp_path, "m", GOOD["benchmarks"], Manifest(facts={"a": 1}))  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
-    assert scores.read(tmp_path).manifest == {"a": 1}
+    assert scores.read(tmp_path).manifest == Manifest(facts={"a": 1})
 
 
 def test_the_mean_needs_every_benchmark(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 from hand_scores import answer_all, hand_scores, read_table, says, shown
 from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
+
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.results.scores import Run
-from moslora_xtuner.eval.scoring.score import Scored, score
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.tasks import tables as task_tables
-from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, GROUPS
 
 NINE = GROUPS["paper"]
@@ -59,15 +60,13 @@ def server(tables: Any) -> Iterator[Server]:
 
 def ours(tables: Tables, name: str, work: Path, server: Server | None) -> Scored:
     """What the project makes of the answers; exact matching where there is no server."""
-    benchmark, log = BENCHMARKS[name], work / "log"
+    benchmark = BENCHMARKS[name]
     dataset = tables.dataset(name)
     asked = ask_all(benchmark, dataset, tables.folder, None)
     judge = None if server is None else Judge("m", work / "verdicts.jsonl", url=server.url, timeout=5, retries=1)
     said = [tables.answers[name][str(item.index)].text for item in asked]
-    return score(
-        benchmark, dataset, asked, said, folder=work / "vlmeval", name="stub", data_root=tables.folder,
-        judge=EXACT if judge is None else "m", log=log, verdicts=judge,
-    )  # fmt: skip
+    place = Place(work / "vlmeval", "stub", tables.folder, work / "log")
+    return score(Task(benchmark, dataset, asked), said, place, judge=EXACT if judge is None else "m", verdicts=judge)
 
 
 def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
+
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.judges.openai_judge import Judge, JudgeAway
 from moslora_xtuner.eval.results import scores
-from moslora_xtuner.eval.scoring.score import Scored, score
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
+from moslora_xtuner.eval.settings import Settings
 from moslora_xtuner.eval.tasks import tables
-from moslora_xtuner.eval.tasks.questions import ask_all
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
 
@@ -42,10 +44,8 @@ def judged(name: str, made: Path, folder: Path, server: Server, answers: list[st
     benchmark, log = BENCHMARKS[name], folder / "log"
     dataset = tables.build_dataset(benchmark, made, log)
     judge = Judge("m", folder / "verdicts.jsonl", url=server.url, timeout=2, **{"retries": 2, **options})
-    return score(
-        benchmark, dataset, ask_all(benchmark, dataset, made, None), answers,
-        folder=folder / "vlmeval", name="x", data_root=made, judge="m", log=log, verdicts=judge,
-    )  # fmt: skip
+    task = Task(benchmark, dataset, ask_all(benchmark, dataset, made, None))
+    return score(task, answers, Place(folder / "vlmeval", "x", made, log), judge="m", verdicts=judge)
 
 
 def test_mmvet_by_hand(made: Path, server: Server, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_each_benchmark_by_its_own_judge(made: Path, export: Path, server: Serve
         server.says, other.says = (lambda prompt: "A"), (lambda prompt: "0.25")
         words = [f"letters@{server.url}", f"MMVet=grades@{other.url}"]
         for _ in range(2):
-            evaluate([export], names, made, tmp_path, judge=words, quiet=True)
+            evaluate([export], names, made, tmp_path, Settings(judge=words, quiet=True))
             assert all("| " in prompt for prompt in other.requests)
             assert not any("Ground truth" in prompt for prompt in server.requests)
             assert {*server.requests.values(), *other.requests.values()} == {1}
@@ -126,7 +126,7 @@ def test_each_benchmark_by_its_own_judge(made: Path, export: Path, server: Serve
     judges = {name: entry["judge"] for name, entry in run.benchmarks.items()}
     assert judges == {"AI2D_TEST": "letters", "MMVet": "grades", "TextVQA_VAL": None}
     assert run.benchmarks["MMVet"]["overall"] == pytest.approx(25)
-    assert run.manifest["judge"] == ", ".join(words)
+    assert run.manifest.made.judge == ", ".join(words)
 
 
 @pytest.mark.slow
@@ -137,13 +137,13 @@ def test_a_judge_that_is_away_leaves_a_gap_and_comes_back(
     server.away, server.says = True, lambda prompt: "1.0"
     judge = f"m@{server.url}"
     with pytest.raises(JudgeAway, match="tiny: MMVet"):
-        evaluate([export], names, made, tmp_path, judge=judge, quiet=True)
+        evaluate([export], names, made, tmp_path, Settings(judge=judge, quiet=True))
     run = scores.read(tmp_path / "tiny")
     assert set(run.benchmarks) == {"TextVQA_VAL"}
-    assert run.manifest["unscored"]["MMVet"].startswith("judge unavailable")
+    assert run.manifest.unscored["MMVet"].startswith("judge unavailable")
     server.away = False
-    evaluate([export], names, made, tmp_path, judge=judge, quiet=True)
+    evaluate([export], names, made, tmp_path, Settings(judge=judge, quiet=True))
     assert scores.read(tmp_path / "tiny").benchmarks["MMVet"]["overall"] == pytest.approx(100)
     answered = sum(server.answered.values())
-    evaluate([export], names, made, tmp_path, judge=judge, quiet=True)
+    evaluate([export], names, made, tmp_path, Settings(judge=judge, quiet=True))
     assert sum(server.answered.values()) == answered

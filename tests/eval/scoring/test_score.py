@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas
 import pytest
-from moslora_xtuner.eval.scoring.score import Scored, score
-from moslora_xtuner.eval.tasks import registry, tables
-from moslora_xtuner.eval.tasks.prompts import build
-from moslora_xtuner.eval.tasks.questions import ask_all
-from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT
 
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
+from moslora_xtuner.eval.tasks import registry, tables
+from moslora_xtuner.eval.tasks.prompts import build
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
 Answer = Callable[[dict[str, Any]], str]
 
@@ -26,17 +26,7 @@ def run(name: str, root: Path, work: Path, answer: Answer, limit: int | None = N
     dataset = tables.build_dataset(benchmark, root, log)
     asked = ask_all(benchmark, dataset, root, limit)
     answers = [answer(dataset.data.iloc[item.place].to_dict()) for item in asked]
-    return score(
-        benchmark,
-        dataset,
-        asked,
-        answers,
-        folder=work / "vlmeval",
-        name="m",
-        data_root=root,
-        judge=EXACT,
-        log=log,
-    )
+    return score(Task(benchmark, dataset, asked), answers, Place(work / "vlmeval", "m", root, log))
 
 
 def mixed(row: dict[str, Any]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas
 import pytest
+from small_tables import MCQ, circular_rows, write_tsv
+
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, dev_of
-from small_tables import MCQ, circular_rows, write_tsv
 
 TEST, DEV = "MMBench_TEST_EN", "MMBench_DEV_EN"
 
@@ -34,7 +35,7 @@ def test_the_file_to_hand_in_and_the_dev_score(export: Path, tmp_path: Path, cap
     found = scores.read(run)
     assert set(found.benchmarks) == {DEV}
     assert found.benchmarks[DEV]["units"] == len(MCQ)
-    assert found.manifest["unscored"] == {
+    assert found.manifest.unscored == {
         TEST: f"no answers in the table: submission/tiny_{TEST}.xlsx is to be submitted ({TEST}.tsv)"
     }
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas
 import pytest
-from moslora_xtuner.eval.scoring.score import Scored, score
+
+from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.tasks import tables
 from moslora_xtuner.eval.tasks.catalogue import (
     CIRCULAR_CN,
@@ -21,10 +23,8 @@ from moslora_xtuner.eval.tasks.catalogue import (
     known,
     listing,
 )
-from moslora_xtuner.eval.tasks.questions import ask_all
-from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT
-
-from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
 Rows = list[dict[str, Any]]
 
@@ -47,9 +47,7 @@ def run(dataset: str, class_name: str, rows: Rows, answers: list[str], work: Pat
     log = work / "log"
     made = tables.build_dataset(benchmark, work, log)
     asked = ask_all(benchmark, made, work, None)
-    return score(
-        benchmark, made, asked, answers, folder=work / "vlmeval", name="m", data_root=work, judge=EXACT, log=log
-    )
+    return score(Task(benchmark, made, asked), answers, Place(work / "vlmeval", "m", work, log))
 
 
 def choice(index: int, answer: str, options: str = "one two three four", **more: Any) -> dict[str, Any]:

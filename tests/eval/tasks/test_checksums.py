@@ -11,10 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from moslora_xtuner.eval.tasks import checksums
-from moslora_xtuner.eval.tasks.checksums import FILE_NAME, Fetched, Table, check, hashes, record
 
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.eval.tasks import checksums
+from moslora_xtuner.eval.tasks.checksums import FILE_NAME, Fetched, Table, check, hashes, record
 
 ABC = hashlib.sha256(b"abc").hexdigest()
 ABC_MD5 = "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321, A.5
@@ -81,7 +81,7 @@ def test_a_data_root_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checksums, "write_whole", refuse)
+    monkeypatch.setattr(checksums, "atomic_json", refuse)
     assert check(tmp_path, "MME") == Table(ABC, None, False)
     assert os.listdir(tmp_path) == ["MME.tsv"]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moslora_xtuner.eval.scoring.score import Scored, score
+
+from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.tasks import tables
-from moslora_xtuner.eval.tasks.questions import ask_all
-from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT
+from moslora_xtuner.eval.tasks.questions import Task, ask_all
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
 TABLES = ("DigitsMMBench_EN", "DigitsMMBench_CN", "DigitsMME", "DigitsTextVQA")
 
@@ -25,10 +26,7 @@ def scored(tiny_data: Path, tmp_path: Path) -> Callable[[str, Callable[[dict[str
         dataset = tables.build_dataset(benchmark, root, log)
         asked = ask_all(benchmark, dataset, root, None)
         answers = [answer(dataset.data.iloc[item.place].to_dict()) for item in asked]
-        return score(
-            benchmark, dataset, asked, answers,
-            folder=tmp_path / "vlmeval", name="m", data_root=root, judge=EXACT, log=log,
-        )  # fmt: skip
+        return score(Task(benchmark, dataset, asked), answers, Place(tmp_path / "vlmeval", "m", root, log))
 
     return run
 

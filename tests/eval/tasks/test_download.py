@@ -18,12 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from moslora_xtuner.errors import DataError, OutputError
 from moslora_xtuner.eval import vlmeval_imports
 from moslora_xtuner.eval.tasks import download
 from moslora_xtuner.eval.tasks.download import Fetched, fetch, obtain, source
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS
-
-from moslora_xtuner.errors import DataError, OutputError
 
 FILE = bytes(range(256)) * 4000  # about a megabyte, no two neighbours alike
 OTHER = FILE[::-1]
