@@ -7,16 +7,17 @@ up and before it starts the process group, which is why all of this comes in tim
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import sys
-from importlib.resources import files
 from typing import Any
 
 import torch
 
 from . import adapters  # noqa: F401  (registers the adapter with PEFT)
 from .llm.quantise_on_cpu import quantise_on_cpu
+from .training.deepspeed import NAMES, deepspeed_file
 from .versions import check_versions
 
 
@@ -26,15 +27,11 @@ def has_gpu() -> bool:
 
 
 def register_deepspeed_names() -> None:
-    """Make `zero2` and `zero3` names that XTuner's `--deepspeed` finds; without a GPU the variants for gloo.
-
-    ZeRO on gloo wants `overlap_comm` off and no half precision (with overlap the loss stays flat, silently).
-    """
+    """Make `zero2` and `zero3` names that XTuner's `--deepspeed` finds; without a GPU the variants for gloo."""
     from xtuner.configs import cfgs_name_path
 
-    folder = files("moslora_xtuner.configs") / "deepspeed"
-    for name in ("zero2", "zero3"):
-        cfgs_name_path[name] = str(folder / (f"{name}.json" if has_gpu() else f"{name}_cpu.json"))
+    for name in NAMES:
+        cfgs_name_path[name] = str(deepspeed_file(name, has_gpu()))
 
 
 def train_on_cpu() -> None:
@@ -99,12 +96,26 @@ def resume_with_weights_only() -> None:
     torch.serialization.add_safe_globals([*plain, *dtypes, (method_of_history_buffer, "builtins.getattr")])
 
 
+def option(name: str) -> str | None:
+    """The value of an option of this process's command line, in each way that argparse takes; None without it.
+
+    `--deepspeed zero2`, `--deepspeed=zero2`, and a beginning of the name, `--deepsp zero2`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument(name, dest="value", nargs="?", const="")
+    try:
+        value: str | None = parser.parse_known_args(sys.argv[1:])[0].value
+    except argparse.ArgumentError:
+        return None
+    return value
+
+
 def describe_single_process() -> None:
     """WORK-AROUND deepspeed 0.17: one process without torchrun makes it look for mpi4py.
 
     Set what torchrun would set. Can go when DeepSpeed takes a single process as it is.
     """
-    if "--deepspeed" not in sys.argv or "WORLD_SIZE" in os.environ or "--launcher" in sys.argv:
+    if option("--deepspeed") is None or "WORLD_SIZE" in os.environ or option("--launcher") not in (None, "none"):
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

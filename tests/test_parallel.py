@@ -66,9 +66,9 @@ def test_cores_are_those_this_process_may_use() -> None:
 
 SCRIPT = """
 print("begun")
-from moslora_xtuner.data.check import check
-from moslora_xtuner.data.examine import Rules
-from moslora_xtuner.data.sources import open_sources
+from moslora_xtuner.data.checking.check import check
+from moslora_xtuner.data.checking.worker import Rules
+from moslora_xtuner.data.reading.sources import open_sources
 from pathlib import Path
 sources = open_sources({source!r})
 print(check(sources, Rules(tuple(sources), Path("."), decode=False), workers=2).records)

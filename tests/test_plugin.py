@@ -43,8 +43,18 @@ def test_zero_stages_are_names_that_xtuner_finds(
         assert not content.get("bf16", {}).get("enabled")
 
 
-def test_a_single_process_gets_what_torchrun_would_set(clean: pytest.MonkeyPatch) -> None:
-    clean.setattr(sys, "argv", ["train.py", "config.py", "--deepspeed", "zero2"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--deepspeed", "zero2"],
+        ["--deepspeed=zero2"],
+        ["--deepsp", "zero2"],
+        ["--deepspeed", "zero2", "--launcher", "none"],
+        ["--launcher=none", "--deepspeed=zero2"],
+    ],
+)
+def test_a_single_process_gets_what_torchrun_would_set(clean: pytest.MonkeyPatch, words: list[str]) -> None:
+    clean.setattr(sys, "argv", ["train.py", "config.py", *words])
     plugin.describe_single_process()
     assert [os.environ[name] for name in RANK_VARIABLES[:4]] == ["0", "0", "1", "127.0.0.1"]
     with socket.socket() as probe:  # the port is free
@@ -56,6 +66,8 @@ def test_a_single_process_gets_what_torchrun_would_set(clean: pytest.MonkeyPatch
     [
         (["train.py", "config.py"], None),
         (["train.py", "--deepspeed", "zero2", "--launcher", "slurm"], None),
+        (["train.py", "--deepspeed=zero2", "--launcher=slurm"], None),
+        (["train.py", "--launcher=pytorch", "--deepspeed", "zero2"], None),
         (["train.py", "--deepspeed", "zero2"], "4"),
     ],
 )

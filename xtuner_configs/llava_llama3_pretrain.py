@@ -3,19 +3,9 @@
 Leaves the projector that the stage 2 recipes start from, where they look for it:
     work_dirs/llava_llama3_pretrain/adapters/projector
 
-Needs: meta-llama/Meta-Llama-3-8B-Instruct and openai/clip-vit-large-patch14-336 (Hugging Face; the first asks you
-to accept its licence), and LLaVA's 558K captions:
-    blip_laion_cc_sbu_558k.json, images.zip     huggingface.co/datasets/liuhaotian/LLaVA-Pretrain
-Once:
-    moslora data prepare blip_laion_cc_sbu_558k.json --images $LLAVA_PRETRAIN_IMAGES --model $LLAMA3_8B \\
-        -o $LLAMA3_PRETRAIN_STORE
-One GPU, four, two machines of four, slurm:
-    xtuner train llava_llama3_pretrain.py --deepspeed zero2
+On four GPUs:
     NPROC_PER_NODE=4 xtuner train llava_llama3_pretrain.py --deepspeed zero2
-    NPROC_PER_NODE=4 NNODES=2 NODE_RANK=0 ADDR=HOST PORT=29500 \\
-        xtuner train llava_llama3_pretrain.py --deepspeed zero2
-    srun -p PARTITION --gres=gpu:4 --ntasks=8 --ntasks-per-node=4 \\
-        xtuner train llava_llama3_pretrain.py --deepspeed zero2 --launcher slurm
+What it needs, where to get it, and how it starts on other machines: docs/recipes.md.
 Where things are is said by environment variables: LLAMA3_PRETRAIN_STORE, LLAVA_PRETRAIN_IMAGES, and those that
 `_base_/llama3_8b.py` and `_base_/llava.py` name. Values: the first stage of LLaVA-1.5 (arXiv 2310.03744), as in
 XTuner's own config.

@@ -58,7 +58,7 @@ def generic(dataset: str, class_name: str) -> Benchmark | None:
     if class_name == "ImageMCQDataset" and dataset in CIRCULAR_EN + CIRCULAR_CN + PLAIN:
         return _multiple_choice(dataset)
     if class_name == "ImageVQADataset" and dataset in SHORT:
-        return Benchmark(dataset, dataset, dataset, "other", "vqa", class_name, "_acc.csv", max_new_tokens=32)
+        return Benchmark(dataset, dataset, dataset, "other", "vqa", class_name, max_new_tokens=32)
     return None
 
 
@@ -75,7 +75,7 @@ def find(dataset: str) -> Benchmark | None:
 def _multiple_choice(dataset: str) -> Benchmark:
     circular = dataset not in PLAIN
     return Benchmark(
-        dataset, dataset, dataset, "other", "mcq", "ImageMCQDataset", "_acc.csv",
+        dataset, dataset, dataset, "other", "mcq", "ImageMCQDataset",
         language="cn" if dataset in CIRCULAR_CN else "en",
         judge="gpt-4o-mini",
         circular=circular,

@@ -40,8 +40,7 @@ class Benchmark:
 
     `scale` is the maximum of `overall` in scores.json; None: 200 points for each subtask present.
     `judge` is what VLMEvalKit's own run script takes; `needs_judge`: no score exists without one.
-    `score_file` is the suffix of VLMEvalKit's file in which the overall score stands, `unit` what its
-    bootstrap resamples, `subtasks` those without which the score would be wrong.
+    `unit` is what the bootstrap resamples, `subtasks` those without which the score would be wrong.
     """
 
     dataset: str
@@ -50,7 +49,6 @@ class Benchmark:
     group: str
     kind: Kind
     vlmeval_class: str
-    score_file: str
     language: Literal["en", "cn"] = "en"
     scale: float | None = 100.0
     judge: str | None = None
@@ -67,7 +65,7 @@ def _mcq(
     dataset: str, title: str, label: str, group: str = "paper", *, cn: bool = False, circular: bool = False
 ) -> Benchmark:
     return Benchmark(
-        dataset, title, label, group, "mcq", "ImageMCQDataset", "_acc.csv", language="cn" if cn else "en",
+        dataset, title, label, group, "mcq", "ImageMCQDataset", language="cn" if cn else "en",
         judge="gpt-4o-mini", circular=circular,
         split=next((split.lower() for split in ("TEST", "DEV") if f"_{split}" in dataset), None),
         unit="circular group" if circular else "question",
@@ -76,7 +74,7 @@ def _mcq(
 
 def _mme(dataset: str, title: str, label: str, group: str, *, full: bool) -> Benchmark:
     return Benchmark(
-        dataset, title, label, group, "yesno", "ImageYORNDataset", "_score.csv",
+        dataset, title, label, group, "yesno", "ImageYORNDataset",
         scale=2800.0 if full else None, judge="gpt-4o-mini", unit="image pair", aggregate="subtask_sum",
         subtasks=MME_PERCEPTION + MME_COGNITION if full else (),
     )  # fmt: skip
@@ -90,19 +88,18 @@ _ALL = (
     _mcq("SEEDBench_IMG", "SEED-Bench, images", "SEED-img"),
     _mcq("AI2D_TEST", "AI2D, test", "AI2D"),
     _mcq("ScienceQA_TEST", "ScienceQA, test", "SciQA"),
-    Benchmark("TextVQA_VAL", "TextVQA, validation", "TextVQA", "paper", "vqa", "ImageVQADataset", "_acc.csv",
+    Benchmark("TextVQA_VAL", "TextVQA, validation", "TextVQA", "paper", "vqa", "ImageVQADataset",
               max_new_tokens=32),
     Benchmark("MathVista_MINI", "MathVista, testmini", "MathVista", "paper", "open", "MathVista",
-              "_{judge}_score.csv", judge="gpt-4o-mini", needs_judge=True, max_new_tokens=512),
-    Benchmark("MMVet", "MM-Vet", "MM-Vet", "paper", "open", "MMVet", "_{judge}_score.csv",
+              judge="gpt-4o-mini", needs_judge=True, max_new_tokens=512),
+    Benchmark("MMVet", "MM-Vet", "MM-Vet", "paper", "open", "MMVet",
               judge="gpt-4-turbo", needs_judge=True, max_new_tokens=512),
     _mme("MME", "MME", "MME", "paper", full=True),
     _mcq("DigitsMMBench_EN", "Digits, multiple choice, English", "Digits-EN", "digits", circular=True),
     _mcq("DigitsMMBench_CN", "Digits, multiple choice, Chinese", "Digits-CN", "digits", cn=True,
          circular=True),
     _mme("DigitsMME", "Digits, yes or no", "Digits-MME", "digits", full=False),
-    Benchmark("DigitsTextVQA", "Digits, open answers", "Digits-VQA", "digits", "vqa", "ImageVQADataset",
-              "_acc.csv"),
+    Benchmark("DigitsTextVQA", "Digits, open answers", "Digits-VQA", "digits", "vqa", "ImageVQADataset"),
 )  # fmt: skip
 
 BENCHMARKS: dict[str, Benchmark] = {item.dataset: item for item in _ALL}

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
 from peft import LoraConfig, LoraModel
 
 from ..errors import AdapterError
 from .settings import value_problems
 
-Mixer = Literal["learned", "butterfly", "identity"]
-MixerInit = Literal[
-    "kaiming_uniform", "xavier_uniform", "orthogonal", "identity", "normal", "normal_unit", "flora", "zero"
-]
-
 MIXERS = ("learned", "butterfly", "identity")
-MIXER_INITS = get_args(MixerInit)
+MIXER_INITS = (
+    "kaiming_uniform", "xavier_uniform", "orthogonal", "identity", "normal", "normal_unit", "flora", "zero",
+)  # fmt: skip
 DISK_TYPE = "MOSLORA"
 """The `peft_type` in adapter_config.json: stock PEFT does not know it and refuses the directory."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pyarrow import RecordBatchFileWriter
 
 from ..errors import DataError
 from ..hashing import tokenizer_hash
@@ -102,27 +105,19 @@ def prepare(
         claim(folder, KIND, settings)
         writer = stack.enter_context(writing(folder))
         log = stack.enter_context((folder / PROBLEMS).open("w", encoding="utf-8"))
-        counts = {"records": 0, "text_only": 0, "truncated": 0, "tokens": 0}
-
-        def keep(made: Examined) -> None:
-            if made.rows is not None:
-                batch = write_rows(writer, made.rows)
-                counts["records"] += batch.num_rows
-                counts["text_only"] += int((batch["image_count"].to_numpy() == 0).sum())
-                counts["tokens"] += int(batch["length"].to_numpy().sum())
-            counts["truncated"] += made.truncated
+        written = _Written(writer)
 
         def tell(problem: Problem) -> None:
             log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
 
-        report = check(inputs, rules, workers=workers, each=keep, problem=tell, progress=progress)
+        report = check(inputs, rules, workers=workers, each=written.add, problem=tell, progress=progress)
         if not report.within(skip_bad):
             raise DataError(f"{report.table()}\n{report.advice(skip_bad)}")
-        if counts["records"] == 0:
+        if written.records == 0:
             raise DataError(f"{report.table()}\nno record is left to learn from")
         manifest = {
             **settings,
-            **counts,
+            **written.counts(),
             "read": report.records,
             "left_out": report.bad,
             "remarks": dict(report.tally.kinds(fault=False)),
@@ -130,6 +125,30 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+@dataclass
+class _Written:
+    """What went into the table, counted."""
+
+    writer: RecordBatchFileWriter
+    records: int = 0
+    text_only: int = 0
+    truncated: int = 0
+    tokens: int = 0
+
+    def add(self, made: Examined) -> None:
+        """Write the rows of one chunk."""
+        if made.rows is not None:
+            batch = write_rows(self.writer, made.rows)
+            self.records += batch.num_rows
+            self.text_only += int((batch["image_count"].to_numpy() == 0).sum())
+            self.tokens += int(batch["length"].to_numpy().sum())
+        self.truncated += made.truncated
+
+    def counts(self) -> dict[str, int]:
+        """As they stand in the manifest."""
+        return {name: getattr(self, name) for name in ("records", "text_only", "truncated", "tokens")}
 
 
 def _made_before(out: Path, skip_bad: float) -> dict[str, Any]:

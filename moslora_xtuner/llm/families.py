@@ -10,7 +10,6 @@ from ..errors import ConfigError
 
 LLAMA = "llama"
 INTERNLM2 = "internlm2"
-FAMILIES = (LLAMA, INTERNLM2)
 CONFIG = "config.json"
 
 

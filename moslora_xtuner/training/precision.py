@@ -22,6 +22,17 @@ def compute_dtype() -> str:
     return "torch.bfloat16" if torch.cuda.is_bf16_supported() else "torch.float16"
 
 
+def nf4() -> dict[str, Any]:
+    """QLoRA's 4 bits for a config: NF4 with double quantisation, computed in `compute_dtype` (arXiv 2305.14314)."""
+    return {
+        "type": "transformers.BitsAndBytesConfig",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": compute_dtype().removeprefix("torch."),
+    }
+
+
 def quantised_bits(part: Any) -> int | None:
     """The bits that bitsandbytes quantised a model's weights to, or None."""
     if getattr(part, "is_loaded_in_4bit", False):

@@ -107,15 +107,15 @@ def test_more_benchmarks_join_and_another_model_does_not(
     assert set(outcome(folder)) == {"DigitsTextVQA"}
 
 
-def test_a_changed_question_is_asked_again(
-    first: Path, export: Path, data_root: Path, tmp_path: Path, asked: list[int]
-) -> None:
+def test_a_changed_question_is_asked_again(export: Path, data_root: Path, tmp_path: Path, asked: list[int]) -> None:
     root = tmp_path / "lmu"
     root.mkdir()
     text = (data_root / "DigitsTextVQA.tsv").read_text().replace("Question 2?", "Which number?")
     (root / "DigitsTextVQA.tsv").write_text(text)
-    copy(first, tmp_path / "runs")
-    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", Settings(quiet=True, batch_size=1))
+    one = Settings(quiet=True, batch_size=1)
+    evaluate([export], ["DigitsTextVQA"], data_root, tmp_path / "runs", one)
+    asked.clear()
+    evaluate([export], ["DigitsTextVQA"], root, tmp_path / "runs", one)
     assert asked == [1]
 
 

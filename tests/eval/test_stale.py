@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 import pytest
 
-from moslora_xtuner.errors import OutputError
+from moslora_xtuner.errors import DataError, OutputError
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.models.llava import LlavaAnswerer
 from moslora_xtuner.eval.results import scores
@@ -94,16 +94,55 @@ def test_a_changed_question_or_picture_is_asked_again(
 ) -> None:
     import base64
 
+    one = Settings(quiet=True, batch_size=1)
+    evaluate([export], [MME, MCQ], root, run.parent, one)
+    asked.clear()
     new = base64.b64encode(picture(999)).decode()
     change(root / f"{MME}.tsv", "image", lambda row: new if row["index"] == "3" else row["image"])
-    evaluate([export], [MME], root, run.parent, Settings(quiet=True, batch_size=1))
+    evaluate([export], [MME], root, run.parent, one)
     assert len(asked) == 1
     assert "(No)" in asked[0]
     change(root / f"{MCQ}.tsv", "B", lambda row: f"{row['B']}!" if row["index"] == "1" else row["B"])
     asked.clear()
-    evaluate([export], [MCQ], root, run.parent, Settings(quiet=True, batch_size=1))
+    evaluate([export], [MCQ], root, run.parent, one)
     assert len(asked) == 1
     assert "B. light!" in asked[0]
+
+
+def test_another_batch_size_or_library_is_asked_again_and_each_benchmark_keeps_its_own(
+    run: Path, export: Path, root: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an answer is rounded by is part of what it is filed under, and of the manifest's record of its benchmark."""
+    import transformers
+
+    from moslora_xtuner.eval.results import manifest
+
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True, batch_size=5))
+    assert len(asked) == 12
+    found = scores.read(run).manifest
+    assert (found.made_of(MME).batch_size, found.made_of(MCQ).batch_size) == (5, 64)
+    stock = manifest.versions()
+    monkeypatch.setattr(transformers, "__version__", "9.9")
+    monkeypatch.setattr(manifest, "versions", lambda: {**stock, "transformers": "9.9"})
+    asked.clear()
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True, batch_size=5))
+    assert len(asked) == 12
+    found = scores.read(run).manifest
+    assert found.made_of(MME).versions["transformers"] == "9.9"
+    assert found.made_of(MCQ).versions == stock
+    asked.clear()
+    evaluate([export], [MME], root, run.parent, Settings(quiet=True, batch_size=5, processes=1))
+    assert asked == []
+
+
+def test_a_spoilt_or_newer_score_file_stops_before_anything_is_written(run: Path, export: Path, root: Path) -> None:
+    content = json.loads((run / "scores.json").read_text())
+    for spoilt in ("{", json.dumps({**content, "format": 2})):
+        (run / "scores.json").write_text(spoilt)
+        before = (run / "manifest.json").read_bytes()
+        with pytest.raises(DataError, match=r"scores\.json .* Or move it away"):
+            evaluate([export], [MME], root, run.parent, Settings(quiet=True))
+        assert ((run / "scores.json").read_text(), (run / "manifest.json").read_bytes()) == (spoilt, before)
 
 
 def test_another_model_in_the_same_folder_is_asked_everything(

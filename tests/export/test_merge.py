@@ -87,7 +87,7 @@ def test_the_added_image_token_is_never_the_most_likely(hf_export: Path, llama3_
 
 def test_the_form_says_how_to_ask(hf_export: Path) -> None:
     form = json.loads((hf_export / "moslora_export.json").read_text())
-    assert (form["format"], form["name"], form["pad_image_to_square"]) == ("hf-llava", "tiny", True)
+    assert (form["format"], form["kind"], form["name"], form["pad_image_to_square"]) == (1, "hf-llava", "tiny", True)
     assert form["template"]["INSTRUCTION"].count("{input}") == 1
     assert form["template"]["STOP_WORDS"] == ["<|eot_id|>"]
     assert list(hf_export.glob("*.safetensors"))

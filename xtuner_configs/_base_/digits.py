@@ -5,11 +5,9 @@ Made here and kept in two folders, each of which an environment variable can mov
     DIGITS_BASE   the base model; the one in the package by default
 """
 
-_base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
+_base_ = ["./runtime.py"]
 
 import importlib.resources  # noqa: E402
-
-custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
 
 data_root = "{{$DIGITS_DATA:data/digits}}"
 base_root = "{{$DIGITS_BASE:package}}"
@@ -90,32 +88,5 @@ train_cfg = dict(
     max_tokens=None,  # or the most places of a micro-batch, with loss_mean="global_batch": docs/recipes.md
 )
 
-default_hooks = dict(
-    timer=dict(type="mmengine.hooks.IterTimerHook"),
-    logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False, interval=5),
-    param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
-    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=-1, save_last=False),
-    sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
-)
-custom_hooks = [
-    dict(type="moslora_xtuner.training.record.RecordRun"),
-    dict(type="moslora_xtuner.training.record.Throughput"),
-    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
-]
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
-)
-visualizer = dict(
-    type="mmengine.visualization.Visualizer",
-    vis_backends=[
-        dict(type="mmengine.visualization.LocalVisBackend"),
-        dict(type="mmengine.visualization.TensorboardVisBackend"),  # or WandbVisBackend
-    ],
-)
-log_level = "INFO"
-load_from = None
-resume = False
+default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=-1, save_last=False))
 randomness = dict(seed=seed, deterministic=True)
-log_processor = dict(by_epoch=False)

@@ -9,6 +9,7 @@ Environment variables, besides those of `llava.py`:
 _base_ = ["./llava.py"]
 
 from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
+from moslora_xtuner.training.precision import nf4 as _nf4  # noqa: E402
 
 llm_path = "{{$INTERNLM2_7B:internlm/internlm2-chat-7b}}"
 store = "{{$INTERNLM2_STORE:data/llava/store_internlm2}}"
@@ -32,13 +33,7 @@ model = dict(
         pretrained_model_name_or_path=llm_path,
         attn_implementation="sdpa",  # or flash_attention_2, where the package flash-attn is installed
         torch_dtype=_compute_dtype(),
-        quantization_config=dict(
-            type="transformers.BitsAndBytesConfig",
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=_compute_dtype().removeprefix("torch."),
-        ),
+        quantization_config=_nf4(),
     ),
 )
 

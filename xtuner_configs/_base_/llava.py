@@ -6,13 +6,11 @@ Environment variables that every recipe reads:
     CLIP_L_336     CLIP ViT-L/14 at 336 pixels: a folder or a hub id
 """
 
-_base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
+_base_ = ["./runtime.py"]
 
 from moslora_xtuner.training.loader import loader_workers as _loader_workers  # noqa: E402
 from moslora_xtuner.training.loader import pins_memory as _pins_memory  # noqa: E402
 from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  # noqa: E402
-
-custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
 
 image_folder = "{{$LLAVA_IMAGES:data/llava/images}}"
 visual_encoder_path = "{{$CLIP_L_336:openai/clip-vit-large-patch14-336}}"
@@ -69,32 +67,5 @@ train_cfg = dict(
     max_tokens=None,  # or the most places of a micro-batch, with loss_mean="global_batch": docs/recipes.md
 )
 
-default_hooks = dict(
-    timer=dict(type="mmengine.hooks.IterTimerHook"),
-    logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False, interval=10),
-    param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
-    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),
-    sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
-)
-custom_hooks = [
-    dict(type="moslora_xtuner.training.record.RecordRun"),
-    dict(type="moslora_xtuner.training.record.Throughput"),
-    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
-]
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
-)
-visualizer = dict(
-    type="mmengine.visualization.Visualizer",
-    vis_backends=[
-        dict(type="mmengine.visualization.LocalVisBackend"),
-        dict(type="mmengine.visualization.TensorboardVisBackend"),  # or WandbVisBackend
-    ],
-)
-log_level = "INFO"
-load_from = None
-resume = False
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=500, max_keep_ckpts=2))
 randomness = dict(seed=seed, deterministic=False)
-log_processor = dict(by_epoch=False)

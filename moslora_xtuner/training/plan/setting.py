@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import ConfigError
 from ...recipes.catalogue import resolve_config
 from ..checkpointing import BY_PLAN
+from ..deepspeed import deepspeed_file
 from .memory import Precision, Sharding, Ways
 
 DEFAULT_BUCKET = 500_000_000
@@ -188,15 +189,6 @@ def ways_of(model: dict[str, Any], supervised: float, blocks: int | None = None)
         masked=not model.get("skip_padding_mask", False),
         supervised=supervised if model.get("chunked_loss", False) else None,
     )
-
-
-def deepspeed_file(name: str, gpu: bool) -> Path:
-    """The file that `--deepspeed NAME` means."""
-    from importlib.resources import files
-
-    if name in ("zero2", "zero3"):
-        return Path(str(files("moslora_xtuner.configs"))) / "deepspeed" / f"{name}{'' if gpu else '_cpu'}.json"
-    return Path(name)
 
 
 def visible_gpus() -> int:

@@ -81,18 +81,18 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         def __getattr__(self, name: str) -> object:
             return getattr(self.handle, name)
 
-    sound, log.handle = log.handle, Full(log.handle)
-    with pytest.raises(OutputError, match=r"v\.jsonl.*cannot be written.*[Nn]o space"):
+    sound, log.log._handle = log.log._handle, Full(log.log._handle)  # type: ignore[assignment]
+    with pytest.raises(OutputError, match=r"no space left for .*v\.jsonl.*the verdicts in the file are kept"):
         log.once("b", lambda: "2")
     assert "b" not in log.kept
-    log.handle = sound
+    log.log._handle = sound
     log.once("c", lambda: "3")
     assert VerdictLog(tmp_path / "v.jsonl").kept == {"a": "1", "c": "3"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"v\.jsonl cannot be made"):
         VerdictLog(tmp_path / "file" / "v.jsonl").once("a", lambda: "1")
 
 

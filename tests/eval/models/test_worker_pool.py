@@ -121,7 +121,7 @@ def test_no_process_outlives_the_main_one(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from functools import partial; from pathlib import Path\n"
-        "from test_pool import BATCHES, shouting; from moslora_xtuner.eval.models.worker_pool import Processes\n"
+        "from test_worker_pool import BATCHES, shouting; from moslora_xtuner.eval.models.worker_pool import Processes\n"
         "pool = Processes(partial(shouting, Path(sys.argv[1]), '', 0), 2)\n"
         "for _ in range(1000): list(pool.run(BATCHES))\n"
     )

@@ -60,6 +60,19 @@ def test_versions_precision_and_decoding_are_remarked_and_no_reason() -> None:
     assert comparability.remarks(runs[:1], [NAME]) == []
 
 
+def test_what_differs_is_asked_of_the_benchmarks_own_record_and_not_of_the_last_command() -> None:
+    """A second command into a run's folder says with what it was made; the first one's answers were made otherwise."""
+    old, new = {"versions": {"torch": "2.6.0"}}, {"versions": {"torch": "2.7.0"}}
+    one = a_run("a", record={"made": old}, **new)
+    assert comparability.remarks([one, a_run("b", record={"made": old}, **old)], [NAME]) == []
+    assert comparability.remarks([one, a_run("b", record={"made": new}, **new)], [NAME]) == [
+        "The runs differ in the version of torch: 2.6.0 in a; 2.7.0 in b."
+    ]
+    assert comparability.remarks([one, a_run("b", record={"made": new}, **new)], ["MMVet"]) == []
+    sizes = [a_run(name, record={"made": {"batch_size": size}}) for name, size in (("a", 1), ("b", 64))]
+    assert comparability.remarks(sizes, [NAME]) == ["The runs differ in batch size: 1 in a; 64 in b."]
+
+
 def test_the_notes_name_judges_limits_gaps_and_reasons() -> None:
     one = a_run("a", {"limit": 5}, unscored={"MathVista_MINI": "judge unavailable: no answer."})
     one.benchmarks["MMVet"] = {"overall": 1.0, "scale": 100.0, "judge": "gpt-4-turbo"}

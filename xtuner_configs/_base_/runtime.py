@@ -1,0 +1,34 @@
+"""What every training has, whatever it trains: the plugin, hooks, logs, processes."""
+
+_base_ = []  # says that this is a text-style config, in which custom_imports runs; else imports make it lazy
+
+custom_imports = dict(imports=["moslora_xtuner.plugin"], allow_failed_imports=False)
+
+default_hooks = dict(
+    timer=dict(type="mmengine.hooks.IterTimerHook"),
+    logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False),
+    param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
+    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False),
+    sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
+)
+custom_hooks = [
+    dict(type="moslora_xtuner.training.record.RecordRun"),
+    dict(type="moslora_xtuner.training.record.Throughput"),
+    dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
+]
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),  # gloo on a machine without a GPU (moslora_xtuner.plugin)
+)
+visualizer = dict(
+    type="mmengine.visualization.Visualizer",
+    vis_backends=[
+        dict(type="mmengine.visualization.LocalVisBackend"),
+        dict(type="mmengine.visualization.TensorboardVisBackend"),  # or WandbVisBackend
+    ],
+)
+log_level = "INFO"
+load_from = None
+resume = False
+log_processor = dict(by_epoch=False)
