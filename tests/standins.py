@@ -143,19 +143,22 @@ def _make_sentencepiece(file: Path, prefix: bool) -> int:
     return len(proto.pieces)
 
 
-def make_clip(folder: Path) -> Path:
-    """A CLIPVisionModel with the real one's 336 pixels and patches of 14, so 576 features, and its processor."""
+def make_clip(folder: Path, edge: int = 336) -> Path:
+    """A CLIPVisionModel with the real one's 336 pixels and patches of 14, so 576 features, and its processor.
+
+    With another `edge` (in pixels, of 14 each) it has fewer, which a CPU is done with sooner.
+    """
     torch.manual_seed(1)
     config = CLIPVisionConfig(
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,
         num_hidden_layers=3,
         num_attention_heads=4,
-        image_size=336,
+        image_size=edge,
         patch_size=14,
     )
     CLIPVisionModel(config).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+    size = {"size": {"shortest_edge": edge}, "crop_size": {"height": edge, "width": edge}}
     CLIPImageProcessor(**size).save_pretrained(folder)
     return folder
 

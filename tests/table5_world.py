@@ -54,19 +54,6 @@ class World:
         )
 
 
-def make_small_clip(folder: Path) -> Path:
-    import torch
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
-
-    torch.manual_seed(1)
-    width = standins.WIDTH
-    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 3, "num_attention_heads": 4}
-    CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=PICTURE, patch_size=14)).save_pretrained(folder)
-    crop = {"height": PICTURE, "width": PICTURE}
-    CLIPImageProcessor(size={"shortest_edge": PICTURE}, crop_size=crop).save_pretrained(folder)
-    return folder
-
-
 def end_soon(llm: Path, head: str, stop: str) -> Path:
     """Make a random model say its stop word after a few words, not after the 512 that it may say."""
     from safetensors.torch import load_file, save_file
@@ -95,7 +82,7 @@ def make_world(root: Path, judge: str) -> World:
         "INTERNLM2_7B": str(end_soon(standins.make_internlm2(root / "internlm2"), "output.weight", "<|im_end|>")),
         "INTERNLM2_PROJECTOR": str(standins.make_projector(root / "projector_internlm2", standins.INTERNLM2_WIDTH)),
         "INTERNLM2_STORE": str(root / "store_internlm2"),
-        "CLIP_L_336": str(make_small_clip(root / "clip")),
+        "CLIP_L_336": str(standins.make_clip(root / "clip", PICTURE)),
         "LMUData": str(root / "LMUData"),
         "MOSLORA_DATA_OPTIONS": "--max-length 260",
         "MOSLORA_TRAIN_OPTIONS": " ".join(options),
