@@ -61,7 +61,10 @@ def environment(**values: str) -> Iterator[None]:
 
 @contextmanager
 def _left_as_it_was() -> Iterator[None]:
-    """VLMEvalKit's imports turn certificate checks and gradients off for the whole process and add a log handler."""
+    """WORK-AROUND ms-vlmeval 0.0.20 (vlmeval/__init__.py): its import turns certificate checks and gradients off.
+
+    For the whole process; and it adds a log handler. Can go when importing changes nothing.
+    """
     import ssl
 
     import torch

@@ -112,9 +112,9 @@ def main() -> None:
 
 
 def _gloo_without_gpu() -> None:
-    """WORK-AROUND vlmeval (run.py): under torchrun it asks for nccl, which a machine without a GPU does not have.
+    """WORK-AROUND ms-vlmeval 0.0.20 (run.py): under torchrun it asks for nccl.
 
-    Can go when run.py picks the backend by device.
+    Which a machine without a GPU does not have. Can go when run.py picks the backend by device.
     """
     import torch
 

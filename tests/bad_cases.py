@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from moslora_xtuner.data.checking.check import CheckReport, check
+from moslora_xtuner.data.checking.worker import Rules
+from moslora_xtuner.data.reading.problems import Problem
+from moslora_xtuner.data.reading.sources import open_sources
+
 
 def talk(*texts: str) -> list[dict[str, str]]:
     return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
@@ -118,3 +123,17 @@ def write_case(case: Case, folder: Path, suffix: str = ".json") -> tuple[Path, P
     images = image_folder(folder / "images")
     case.images(images)
     return write(folder / f"train{suffix}", [sound("first"), case.raw, sound("last", "a.png")]), images
+
+
+def check_all(source: Path | list[Path], images: Path, **options: Any) -> tuple[CheckReport, list[Problem]]:
+    """Check in this process unless told otherwise; the report and every problem."""
+    rules = {name: options.pop(name) for name in ("decode", "max_images", "max_length") if name in options}
+    found: list[Problem] = []
+    sources = open_sources(source)
+    report = check(
+        sources,
+        Rules(tuple(sources), images, **rules),
+        problem=found.append,
+        **{"workers": 1, **options},
+    )
+    return report, found

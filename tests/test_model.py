@@ -8,52 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from tiny_llava import PATCHES, adapters, build, parts
 from torch import nn
 
 from moslora_xtuner.data.dataset import TokenStore, collate
-from moslora_xtuner.errors import ConfigError, DataError
+from moslora_xtuner.errors import DataError
 from moslora_xtuner.model import padded_right
 from moslora_xtuner.training.loop import LOSS_DIVISOR
-
-PATCHES = 36
-
-
-def parts(base: Path) -> dict[str, Any]:
-    from transformers import AutoModelForCausalLM, CLIPVisionModel
-
-    return {
-        "llm": AutoModelForCausalLM.from_pretrained(base / "llm"),
-        "visual_encoder": CLIPVisionModel.from_pretrained(base / "visual_encoder"),
-    }
-
-
-def adapters() -> dict[str, Any]:
-    from moslora_xtuner.adapters import MosLoraConfig
-
-    return {
-        "llm_lora": MosLoraConfig(
-            r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "up_proj"], init_lora_weights=False
-        ),
-        "visual_encoder_lora": MosLoraConfig(
-            r=4, target_modules=["q_proj", "fc1"], layers_to_transform=[0, 1, 2], init_lora_weights=False
-        ),
-    }
-
-
-def build(base: Path, tuned: bool = True, **options: Any) -> Any:
-    from moslora_xtuner.model import MosLoraLLaVA
-
-    torch.manual_seed(1)
-    options = {"projector_weights": str(base / "projector"), **options}
-    return MosLoraLLaVA(
-        **parts(base),
-        freeze_llm=True,
-        freeze_visual_encoder=True,
-        use_activation_checkpointing=False,
-        **(adapters() if tuned else {}),
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -247,45 +208,6 @@ def test_a_wrong_number_of_image_tokens_is_refused(model: Any, store: TokenStore
 def test_an_unknown_mode_is_refused(model: Any, store: TokenStore) -> None:
     with pytest.raises(NotImplementedError, match="loss, predict and tensor"):
         model(collate([store[0]], PATCHES)["data"], mode="x")
-
-
-def test_pretrained_pth_is_refused(tiny_base: Path) -> None:
-    with pytest.raises(ConfigError, match="projector_weights"):
-        build(tiny_base, tuned=False, pretrained_pth="x.pth")
-
-
-def test_projector_weights_arrive(tiny_base: Path) -> None:
-    wanted = load_file(tiny_base / "projector" / "model.safetensors")
-    found = build(tiny_base, tuned=False).projector.state_dict()
-    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in wanted.items()}
-
-
-def test_reads_an_xtuner_pth(tiny_base: Path, tmp_path: Path) -> None:
-    """The released projectors are `.pth` files with the prefix `projector.`, bare or in `state_dict`."""
-    weights = {name: value + 1 for name, value in load_file(tiny_base / "projector" / "model.safetensors").items()}
-    content = {f"projector.{name}": value for name, value in weights.items()}
-    for form in (content, {"state_dict": {**content, "llm.other": torch.ones(1)}}):
-        torch.save(form, tmp_path / "p.pth")
-        found = build(tiny_base, tuned=False, projector_weights=str(tmp_path / "p.pth")).projector.state_dict()
-        assert all(torch.equal(found[name], value) for name, value in weights.items())
-
-
-def test_a_projector_that_does_not_fit_is_listed(tiny_base: Path, tmp_path: Path) -> None:
-    weights = load_file(tiny_base / "projector" / "model.safetensors")
-    cases = {
-        "missing.safetensors": ({n: v for n, v in weights.items() if n != "model.2.bias"}, "missing .*model.2.bias"),
-        "extra.safetensors": ({**weights, "model.4.bias": torch.ones(2)}, "unknown .*model.4.bias"),
-        "shape.safetensors": ({**weights, "model.0.bias": torch.ones(5)}, r"shapes .*model.0.bias \(5,\) for \(32,\)"),
-    }
-    for name, (content, message) in cases.items():
-        save_file(content, tmp_path / name)
-        with pytest.raises(ConfigError, match=message):
-            build(tiny_base, tuned=False, projector_weights=str(tmp_path / name))
-    torch.save({"llm.weight": torch.ones(2)}, tmp_path / "none.pth")
-    with pytest.raises(ConfigError, match=r"missing .*model.0.weight"):
-        build(tiny_base, tuned=False, projector_weights=str(tmp_path / "none.pth"))
-    with pytest.raises(ConfigError, match="no projector weights at"):
-        build(tiny_base, tuned=False, projector_weights=str(tmp_path))
 
 
 def test_only_adapters_and_projector_train(model: Any) -> None:

@@ -18,9 +18,9 @@ UNREADABLE = "Z"
 def scratch_table() -> Iterator[None]:
     """Give the circular evaluation a scratch file of its own, and take it away again.
 
-    Work-around: ms-vlmeval 0.0.20 (dataset/utils/multiple_choice.py, mcq_circular_eval) writes /tmp/SECOND.xlsx,
-    reads it back and leaves it, so two evaluations in one second would read each other's table. It can go when
-    that path is no longer made from `timestr`.
+    WORK-AROUND ms-vlmeval 0.0.20 (dataset/utils/multiple_choice.py, mcq_circular_eval): it writes /tmp/SECOND.xlsx,
+    reads it back and leaves it, so two evaluations in one second would read each other's table. Can go when that path
+    is no longer made from `timestr`.
     """
     from vlmeval.dataset.utils import multiple_choice
 
@@ -46,9 +46,9 @@ class _NoDice:
 def judged_by(judge: AnyJudge | None) -> Iterator[None]:
     """Let VLMEvalKit's scoring ask this judge wherever it would build one of its own.
 
-    WORK-AROUND vlmeval (dataset/utils/multiple_choice.py, extract_answer_from_item): after three answers of the judge
-    that name no option, one is drawn at random and scored. Here it is none, the same in every run, and counted. Can go
-    when it is no longer drawn.
+    WORK-AROUND ms-vlmeval 0.0.20 (dataset/utils/multiple_choice.py, extract_answer_from_item): after three answers of
+    the judge that name no option, one is drawn at random and scored. Here it is none, the same in every run, and
+    counted. Can go when it is no longer drawn.
     """
     with ExitStack() as stack:
         if judge is not None:

@@ -120,7 +120,8 @@ class MosLoraConfig(LoraConfig):
                 "use True, False or 'gaussian'"
             )
         if self.bias == "lora_only" and not hasattr(LoraModel, "_get_learnable_bias_state_dict"):
-            # Work-around, up to peft 0.18 at least: LoraModel looks for the bias beside lora_A, not in base_layer.
+            # WORK-AROUND peft 0.17, 0.18 (LoraModel): it looks for the bias beside lora_A, not in base_layer, and saves
+            # none. Can go when it finds it.
             problems.append("bias='lora_only' is trained and then not saved by this peft: use 'none' or 'all'")
         for option in fields(LoraConfig):
             if option.name not in _KEPT and getattr(self, option.name) != _default(option):

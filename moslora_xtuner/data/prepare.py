@@ -89,8 +89,7 @@ def prepare(
     settings = {
         "format": FORMAT,
         "sources": [
-            {"name": Path(source.name).name, "sha256": source.reader.sha256(), "weight": source.weight}
-            for source in inputs
+            {"name": Path(item.name).name, "sha256": item.reader.sha256(), "weight": item.weight} for item in inputs
         ],
         **facts,
         "max_images": max_images,

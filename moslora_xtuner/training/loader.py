@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..parallel import cores
@@ -63,3 +66,22 @@ def without_workers(dataloader: Any) -> Any:
     for key in ("persistent_workers", "prefetch_factor"):
         changed.pop(key, None)
     return changed
+
+
+@contextmanager
+def no_needless_pause(dataloader: Any) -> Iterator[None]:
+    """WORK-AROUND mmengine 0.10.6 (runner/loops.py): it sleeps two seconds between two epochs.
+
+    Against a deadlock of the loader's processes, also where the loader has none. Can go when it waits for those alone.
+    """
+    from mmengine.runner import loops
+
+    if dataloader.num_workers:
+        yield
+        return
+    stock = loops.time
+    loops.time = SimpleNamespace(sleep=lambda _: None)
+    try:
+        yield
+    finally:
+        loops.time = stock

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..errors import ConfigError
-from .loader import without_workers
+from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
@@ -79,7 +79,8 @@ class TrainLoop(XTunerLoop):
             if isinstance(scheduler, WarmUpCosineLR):
                 scheduler.set_accumulation(self.accumulation)
         self._skip_what_is_done()
-        return super().run()
+        with no_needless_pause(self.dataloader):
+            return super().run()
 
     def run_iter(self, data_batch: Any) -> None:
         """Train on one batch as mmengine does; with `max_tokens` on all micro-batches of a step."""

@@ -91,3 +91,19 @@ def saved(trained: Callable[..., PeftModel], tmp_path: Path) -> Callable[..., tu
         return model, tmp_path / "adapter"
 
     return save
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each fused branch that is computed."""
+    from moslora_xtuner.adapters.branch import LowRankBranch
+
+    made: list[int] = []
+    apply = LowRankBranch.apply
+
+    def count(*given: Any) -> Any:
+        made.append(1)
+        return apply(*given)
+
+    monkeypatch.setattr(LowRankBranch, "apply", count)
+    return made

@@ -8,71 +8,19 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import bitsandbytes as bnb
 import pytest
 import torch
+from fused_pairs import KINDS, assert_alike, pair, step, tuned
 from peft import LoraConfig, PeftModel, get_peft_model
-from small_llama import IDS, LLAMA_TARGETS, build_llama, randomise
+from small_llama import IDS, randomise
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from moslora_xtuner.adapters import MosLoraConfig, fuse, fused
-from moslora_xtuner.adapters.branch import LowRankBranch
-
-KINDS: dict[str, Any] = {
-    "LoRA": LoraConfig,
-    "learned": MosLoraConfig,
-    "frozen mixer": lambda **given: MosLoraConfig(freeze_mixer=True, **given),
-    "butterfly": lambda **given: MosLoraConfig(mixer="butterfly", **given),
-}
 
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_told", set())
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each fused branch that is computed."""
-    made: list[int] = []
-    apply = LowRankBranch.apply
-
-    def count(*given: Any) -> Any:
-        made.append(1)
-        return apply(*given)
-
-    monkeypatch.setattr(LowRankBranch, "apply", count)
-    return made
-
-
-def tuned(kind: str, dropout: float = 0.1, dtype: torch.dtype = torch.float32, **options: Any) -> PeftModel:
-    settings = {"r": 4, "lora_alpha": 6, "target_modules": LLAMA_TARGETS, "lora_dropout": dropout, **options}
-    return randomise(get_peft_model(build_llama(), KINDS[kind](**settings))).to(dtype).train()
-
-
-def pair(model: PeftModel) -> tuple[PeftModel, PeftModel]:
-    """The model in PEFT's way, and a fused copy."""
-    other = copy.deepcopy(model)
-    assert fuse(other) == sum("lora_A.default.weight" in name for name, _ in model.named_parameters())
-    return model, other
-
-
-def step(model: Any, **context: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    torch.manual_seed(3)
-    with torch.autocast("cpu", torch.bfloat16, enabled=context.get("autocast", False)):
-        loss = model(input_ids=IDS, labels=IDS).loss
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return loss.detach(), gradients
-
-
-def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor], within: float) -> None:
-    assert found.keys() == wanted.keys()
-    for name, right in wanted.items():
-        error = (found[name].double() - right.double()).norm() / right.double().norm()
-        assert error <= within, f"{name}: {error:.1e}"
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -134,52 +82,6 @@ def test_half_precision_is_as_near_to_float64_as_the_plain_way(kind: str, autoca
 
     plain, fast = pair(model)
     assert error(fast) <= 1.3 * error(plain)
-
-
-def quantised(bits: int, dtype: torch.dtype) -> nn.ModuleDict:
-    torch.manual_seed(0)
-    if bits == 4:
-        layer: Any = bnb.nn.Linear4bit(64, 96, compute_dtype=dtype, compress_statistics=True, quant_type="nf4")
-    else:
-        layer = bnb.nn.Linear8bitLt(64, 96, has_fp16_weights=False)
-    layer.load_state_dict(nn.Linear(64, 96).state_dict())
-    model = nn.ModuleDict({"proj": layer}).to("cpu")  # the move quantises
-    setattr(model, f"is_loaded_in_{bits}bit", True)
-    return model
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("kind", KINDS)
-def test_over_a_quantised_layer(kind: str, bits: int, dtype: torch.dtype, calls: list[int]) -> None:
-    config = KINDS[kind](r=8, lora_alpha=16, target_modules=["proj"], lora_dropout=0.2)
-    model = get_peft_model(quantised(bits, dtype), config)  # type: ignore[arg-type]
-    layer = randomise(model).base_model.model["proj"].train()
-    made = []
-    for on in (False, True):
-        assert fuse(model, on) == on
-        x = torch.linspace(-1, 1, 40 * 64).reshape(2, 20, 64).to(dtype).requires_grad_()
-        torch.manual_seed(1)
-        y = layer(x)
-        assert y.dtype == dtype
-        y.backward(torch.ones_like(y))
-        made.append([y.detach(), x.grad, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-        model.zero_grad()
-    assert len(calls) == 1
-    for found, wanted in zip(made[1], made[0], strict=True):
-        within = 1e-5 if dtype == torch.float32 else 2e-2
-        assert (found - wanted).float().norm() <= within * wanted.float().norm()
-
-
-def test_over_transformers_conv1d() -> None:
-    """GPT-2 keeps its weights the other way round."""
-    torch.manual_seed(0)
-    base = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=64, n_positions=16))
-    config = MosLoraConfig(r=4, target_modules=["c_attn", "c_proj"], fan_in_fan_out=True, lora_dropout=0.1)
-    plain, fast = pair(randomise(get_peft_model(base, config)).train())
-    wanted, found = step(plain), step(fast)
-    assert found[0] == pytest.approx(float(wanted[0]), rel=1e-6)
-    assert_alike(found[1], wanted[1], 2e-5)
 
 
 def in_dora(model: PeftModel) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from places import ROOT
         "document_evaluation.py",
         "document_recipes.py",
         "document_steps.py",
+        "document_workarounds.py",
         "real_size.py",
     ],
 )

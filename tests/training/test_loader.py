@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from places import CONFIGS
 from torch.utils.data import DataLoader
 
-from moslora_xtuner.training.loader import loader_workers, usable_cores, without_workers
+from moslora_xtuner.training.loader import loader_workers, no_needless_pause, usable_cores, without_workers
 
 RECIPE = CONFIGS / "llava_llama3_moslora.py"
 
@@ -109,3 +110,14 @@ def test_no_workers_by_one_option(machine: Any) -> None:
     assert options(changed) == {"num_workers": 0, "pin_memory": True}
     some = ConfigDict(num_workers=2, persistent_workers=True)
     assert without_workers(some) == some
+
+
+def test_between_epochs_nobody_waits_for_processes_that_are_not_there() -> None:
+    from mmengine.runner import loops
+
+    stock = loops.time
+    with no_needless_pause(SimpleNamespace(num_workers=2)):
+        assert loops.time is stock
+    with no_needless_pause(SimpleNamespace(num_workers=0)):
+        loops.time.sleep(3600)
+    assert loops.time is stock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,14 +92,6 @@ def loop(runner: Runner, rows: Rows, **options: Any) -> TrainLoop:
     return runner.train_loop
 
 
-@pytest.fixture
-def _no_waiting() -> Iterator[None]:
-    """mmengine sleeps two seconds between epochs."""
-    with patch("mmengine.runner.loops.time.sleep"):
-        yield
-
-
-@pytest.mark.usefixtures("_no_waiting")
 def test_goes_on_where_it_was() -> None:
     """From every step of three epochs, and the rows asked for are the remaining ones."""
     runner = Runner(2)

@@ -77,7 +77,7 @@ class Runner(SimpleNamespace):
 
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
-    """mmengine sleeps two seconds between epochs."""
+    """mmengine sleeps two seconds between epochs, where the loader has processes."""
     with patch("mmengine.runner.loops.time.sleep"):
         yield
 

@@ -1,0 +1,230 @@
+"""The plan of the house: every source has its test, files and functions are short, names say what is in them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+LINES, FUNCTION_LINES = 300, 80
+VAGUE = {"utils", "util", "helpers", "helper", "misc", "common"}
+COVERED = {
+    "moslora_xtuner/__main__.py": "tests/test_cli.py",
+    "moslora_xtuner/adapters/attach.py": "tests/adapters/test_model.py",
+    "moslora_xtuner/adapters/directory/contents.py": "tests/adapters/directory/test_directories.py",
+    "moslora_xtuner/adapters/directory/disk.py": "tests/adapters/directory/test_damaged.py",
+    "moslora_xtuner/adapters/directory/patterns.py": "tests/adapters/directory/test_directories.py",
+    "moslora_xtuner/adapters/directory/whole.py": "tests/adapters/directory/test_fold.py",
+    "moslora_xtuner/adapters/layer.py": "tests/adapters/test_formula.py",
+    "moslora_xtuner/adapters/loading/doors.py": "tests/adapters/loading/test_loading.py",
+    "moslora_xtuner/adapters/loading/incoming.py": "tests/adapters/loading/test_loading.py",
+    "moslora_xtuner/adapters/loading/rehearsal.py": "tests/adapters/loading/test_loading.py",
+    "moslora_xtuner/adapters/registration.py": "tests/adapters/test_guards.py",
+    "moslora_xtuner/adapters/settings.py": "tests/adapters/test_config.py",
+    "moslora_xtuner/adapters/variant.py": "tests/adapters/test_formula.py",
+    "moslora_xtuner/atomic.py": "tests/test_output.py",
+    "moslora_xtuner/cli/__init__.py": "tests/test_cli.py",
+    "moslora_xtuner/cli/app.py": "tests/test_cli.py",
+    "moslora_xtuner/cli/data.py": "tests/data/checking/test_report.py",
+    "moslora_xtuner/cli/evaluation.py": "tests/eval/report/test_score_table.py",
+    "moslora_xtuner/cli/quickstart.py": "tests/test_cli.py",
+    "moslora_xtuner/cli/recipes.py": "tests/test_cli.py",
+    "moslora_xtuner/cli/training.py": "tests/test_cli.py",
+    "moslora_xtuner/data/checking/mix665k.py": "tests/data/checking/test_report.py",
+    "moslora_xtuner/data/checking/worker.py": "tests/data/checking/test_check.py",
+    "moslora_xtuner/data/digits/captions.py": "tests/data/digits/test_write.py",
+    "moslora_xtuner/data/digits/conversations.py": "tests/data/digits/test_write.py",
+    "moslora_xtuner/data/images/check.py": "tests/data/images/test_opening.py",
+    "moslora_xtuner/data/instructions.py": "tests/eval/scoring/test_score.py",
+    "moslora_xtuner/data/problem_kinds.py": "tests/data/reading/test_records.py",
+    "moslora_xtuner/data/reading/problems.py": "tests/data/checking/test_check.py",
+    "moslora_xtuner/data/reading/sources/__init__.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/reading/sources/chunks.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/reading/sources/json_array.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/reading/sources/json_lines.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/reading/sources/table.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/reading/sources/text.py": "tests/data/reading/test_sources.py",
+    "moslora_xtuner/data/tokens/chat_templates.py": "tests/data/tokens/test_tokenise.py",
+    "moslora_xtuner/data/tokens/schema.py": "tests/data/tokens/test_store.py",
+    "moslora_xtuner/errors.py": "tests/test_cli.py",
+    "moslora_xtuner/export/form.py": "tests/test_formats.py",
+    "moslora_xtuner/export/parts.py": "tests/export/test_merge.py",
+    "moslora_xtuner/llm/families.py": "tests/llm/test_load.py",
+    "moslora_xtuner/llm/quantise_on_cpu.py": "tests/configs/test_llava_recipes.py",
+    "moslora_xtuner/paths.py": "tests/test_hashing.py",
+    "moslora_xtuner/recipes/merging.py": "tests/recipes/test_flatten.py",
+    "moslora_xtuner/recipes/source.py": "tests/recipes/test_flatten.py",
+    "moslora_xtuner/training/artifacts.py": "tests/test_formats.py",
+    "moslora_xtuner/training/deepspeed.py": "tests/test_plugin.py",
+    "moslora_xtuner/training/hooks.py": "tests/training/test_xtuner_train.py",
+    "moslora_xtuner/training/plan/checkpoints.py": "tests/training/plan/test_make.py",
+    "moslora_xtuner/training/plan/costs.py": "tests/training/plan/test_make.py",
+    "moslora_xtuner/training/plan/outcome.py": "tests/training/plan/test_make.py",
+    "moslora_xtuner/training/plan/setting.py": "tests/training/plan/test_make.py",
+    "moslora_xtuner/training/precision.py": "tests/configs/test_llava_recipes.py",
+    "moslora_xtuner/training/targets.py": "tests/training/plan/test_shapes.py",
+    "eval/answering.py": "tests/eval/test_evaluator.py",
+    "eval/fingerprint.py": "tests/eval/models/test_llava.py",
+    "eval/models/chat_format.py": "tests/eval/models/test_llava.py",
+    "eval/models/encoding.py": "tests/eval/models/test_llava.py",
+    "eval/models/precision.py": "tests/eval/models/test_resolve.py",
+    "eval/openai_client.py": "tests/eval/judges/test_openai_judge.py",
+    "eval/report/ability_tables.py": "tests/eval/report/test_page.py",
+    "eval/report/changed.py": "tests/eval/results/test_changed_answers.py",
+    "eval/report/formats.py": "tests/eval/report/test_score_table.py",
+    "eval/report/loss_curves.py": "tests/eval/report/test_page.py",
+    "eval/report/paper_table5.py": "tests/eval/report/test_score_table.py",
+    "eval/report/samples.py": "tests/eval/report/test_page.py",
+    "eval/report/sections.py": "tests/eval/report/test_page.py",
+    "eval/results/manifest.py": "tests/test_formats.py",
+    "eval/results/run_folder.py": "tests/eval/test_stale.py",
+    "eval/scoring/patches.py": "tests/eval/test_own_loop.py",
+    "eval/scoring/samples.py": "tests/eval/test_evaluator.py",
+    "eval/settings.py": "tests/eval/test_evaluator.py",
+    "eval/tasks/load.py": "tests/eval/test_evaluator.py",
+    "eval/tasks/prompts.py": "tests/eval/scoring/test_score.py",
+    "eval/tasks/questions.py": "tests/eval/scoring/test_score.py",
+    "eval/tasks/registry.py": "tests/eval/report/test_score_table.py",
+    "eval/tasks/tables.py": "tests/eval/scoring/test_score.py",
+    "eval/vlmeval_imports.py": "tests/eval/test_own_loop.py",
+}
+"""A source whose test does not stand at its own path, and where it stands."""
+
+
+@cache
+def files() -> list[str]:
+    """What git has, or would take, of Python."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [name for name in listed.stdout.split() if (ROOT / name).is_file()]
+
+
+def sources() -> list[str]:
+    """The package's files with code in them."""
+    found = [name for name in files() if name.startswith(("moslora_xtuner/", "eval/"))]
+    return [name for name in found if any(not _says(node) for node in ast.parse((ROOT / name).read_text()).body)]
+
+
+def _says(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring or an import: a package's front, with nothing to test."""
+    return isinstance(node, ast.Import | ast.ImportFrom) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
+
+
+def fronts() -> set[str]:
+    """Packages that only say what is in them: their names, and how they load on first use."""
+    return {"moslora_xtuner/__init__.py", "moslora_xtuner/adapters/__init__.py", "eval/__init__.py",
+            "moslora_xtuner/data/digits/__init__.py"}  # fmt: skip
+
+
+def own_test(source: str) -> str:
+    """The mirrored path."""
+    path = Path(source.removeprefix("moslora_xtuner/"))
+    return str(Path("tests") / path.with_name(f"test_{path.name}"))
+
+
+def module(name: str) -> str:
+    """The dotted name of a source."""
+    dotted = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return f"moslora_xtuner.{dotted}" if dotted.split(".")[0] == "eval" else dotted
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Every dotted name that a file imports, anywhere in it, its own relative ones made absolute."""
+    package = module(name).split(".")
+    package = package if name.endswith("__init__.py") else package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {whole, *(f"{whole}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and name.startswith("xtuner_configs/"):
+            said = str(node.value)
+            found |= {said, said.rpartition(".")[0]}
+    return frozenset(found)
+
+
+def reached_from(test: str) -> set[str]:
+    """The sources that a test loads, itself or through others, and through what its folders' conftests load."""
+    names = {module(name): name for name in files()}
+    names |= {Path(name).stem: name for name in files() if name.startswith("tests/")}
+    folders = [str(folder / "conftest.py") for folder in Path(test).parents]
+    todo, seen = [test, *(name for name in folders if name in files())], set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [names[found] for found in imports(name) if found in names]
+            if name == "moslora_xtuner/training/launch.py":  # what it starts is named in the configs
+                todo += [config for config in files() if config.startswith("xtuner_configs/")]
+    return seen
+
+
+@pytest.mark.parametrize("source", [name for name in sources() if name not in fronts()])
+def test_every_source_has_its_test(source: str) -> None:
+    own = (ROOT / own_test(source)).is_file()
+    assert own is not (source in COVERED), f"give it {own_test(source)}, or a line in COVERED, and not both"
+    if not own and source != "moslora_xtuner/__main__.py":  # which is run as a program there
+        assert (ROOT / COVERED[source]).is_file()
+        assert source in reached_from(COVERED[source]), f"{COVERED[source]} does not load it"
+
+
+def test_the_table_names_sources_that_are_there() -> None:
+    assert set(COVERED) <= set(sources())
+
+
+def allowed(line: str) -> bool:
+    """Whether a line says why what it begins is long: `# long: ...`."""
+    return "# long: " in line
+
+
+@pytest.mark.parametrize("name", files())
+def test_files_and_functions_are_short_and_named_for_what_is_in_them(name: str) -> None:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= LINES or allowed(lines[0])
+    assert not {Path(name).stem, *Path(name).parts} & VAGUE
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            long = (node.end_lineno or 0) - node.lineno + 1
+            assert long <= FUNCTION_LINES or allowed(lines[node.lineno - 1]), f"{node.name}: {long} lines"
+
+
+QUESTIONS = {
+    "where are answers parsed": "eval/scoring/score.py",
+    "where is a picture padded": "moslora_xtuner/data/images/preprocess.py",
+    "where does a judge's verdict get kept": "eval/judges/base.py",
+    "what does Table 5's row 5 train": "xtuner_configs/llava_internlm2_qmoslora.py",
+}
+
+
+def test_contributing_leads_a_newcomer_there_in_one_step() -> None:
+    """Each file is named in one row of the table, and it is the right one: it defines what is asked for."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for question, file in QUESTIONS.items():
+        assert any(Path(file).name in row for row in rows), question
+    said = {file: (ROOT / file).read_text(encoding="utf-8") for file in QUESTIONS.values()}
+    assert "dataset.evaluate(" in said["eval/scoring/score.py"]
+    assert "def pad_to_square" in said["moslora_xtuner/data/images/preprocess.py"]
+    assert "JsonLog" in said["eval/judges/base.py"]
+    assert "Table 5, row 5" in said["xtuner_configs/llava_internlm2_qmoslora.py"]
+
+
+def test_the_paths_that_contributing_names_are_there() -> None:
+    import re
+
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:moslora_xtuner|eval|scripts|tests|xtuner_configs|docs)/[\w/.]*)`", page))
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
