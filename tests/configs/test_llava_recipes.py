@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,8 +10,9 @@ from typing import Any
 import pytest
 import standins
 from mmengine.config import Config
-from places import CONFIGS, TESTS
+from places import CONFIGS
 from safetensors.torch import load_file
+from train_in_turn import Run, train_in_turn
 
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.training.launch import train
@@ -55,12 +53,10 @@ def runs(llava_environment: dict[str, str], tmp_path_factory: pytest.TempPathFac
         "optim_wrapper.accumulative_counts=1",
         *LOGGED,
     )
-    environment = {**os.environ, **llava_environment, "CLIP_L_336": str(few), "OMP_NUM_THREADS": "1"}
-    stage2 = [name for name in LLAVA if not name.endswith("pretrain")]
-    for names, more in ((stage2, options), (sorted({*LLAVA} - {*stage2}), (options[0], *options[2:]))):
-        command = [sys.executable, str(TESTS / "train_in_turn.py"), str(out), *names, "--", *more]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    # Stage 1 has another sampler, without records of a device.
+    stage1 = [option for option in options if "per_device_batch_size" not in option]
+    runs = [Run(name, out / name, stage1 if name.endswith("pretrain") else options) for name in LLAVA]
+    train_in_turn(runs, out, {**llava_environment, "CLIP_L_336": str(few)})
     return out
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from moslora_xtuner.eval.results import scores
 
-KILLS = int(os.environ.get("MOSLORA_KILLS", "4"))
+KILLS = int(os.environ.get("MOSLORA_KILLS", "2"))
 """Moments at which the evaluation is killed; 30 take about eight minutes."""
 BATCH = 4
 COUNTING = """

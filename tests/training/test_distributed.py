@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from train_in_turn import Run, train_in_turn
 
 from moslora_xtuner.errors import TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS
@@ -37,73 +40,93 @@ def digits(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[st
     return {"DIGITS_BASE": str(tiny_base), "DIGITS_DATA": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def run(
-    digits: dict[str, str], out: Path, processes: int, deepspeed: str | None, accumulation: int = 1,
-    mean: str = "global_batch", **more: str,
-) -> list[float]:  # fmt: skip
-    """The losses of the optimiser steps: means over a step's micro-batches."""
-    batch = GLOBAL_BATCH // processes // accumulation
-    options = {
-        "train_dataloader.batch_size": batch,
-        "train_dataloader.sampler.per_device_batch_size": batch * accumulation,
-        "optim_wrapper.accumulative_counts": accumulation,
-        "train_cfg.loss_mean": mean,
-        "model.llm_lora.lora_dropout": 0.0,
-        "model.visual_encoder_lora.lora_dropout": 0.0,
-        "default_hooks.logger.interval": 1,
-        "log_processor.window_size": 1,
-        "optim_wrapper.optimizer.lr": 5e-4,
-        **more,
-    }
-    train(
-        "digits_moslora",
-        processes=processes,
-        deepspeed=deepspeed,
-        work_dir=out,
-        cfg_options=[f"{key}={value}" for key, value in options.items()],
-        environment=digits,
-        progress=lambda *_: None,
-    )
-    (file,) = out.glob("*/vis_data/scalars.json")
-    rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
-    seen = [row["loss"] for row in rows if "loss" in row]
-    if "train_cfg.max_tokens" in more:
-        accumulation = 1  # an iteration is a step
-    assert len(seen) == STEPS * accumulation
-    return [sum(seen[i : i + accumulation]) / accumulation for i in range(0, len(seen), accumulation)]
-
-
-@pytest.fixture(scope="module")
-def one(digits: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Path]:
-    """One process with the whole batch: what the others are held to."""
-    out = tmp_path_factory.mktemp("one") / "run"
-    losses = run(digits, out, 1, "zero2")
-    assert losses[0] - min(losses) > 0.05  # it learns: equal losses would otherwise prove little
-    return losses, out
-
-
 PLAIN: dict[str, str] = {}
 FAST = {
     **dict.fromkeys(("model.fused_adapters", "model.lean_mlp", "model.chunked_loss"), "True"),
     "model.skip_padding_mask": "True", "model.use_activation_checkpointing": "True", "model.checkpointed_blocks": "1",
 }  # fmt: skip
+BUDGET = {"train_cfg.max_tokens": "1000"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one training is spread and cut."""
+
+    processes: int
+    deepspeed: str | None
+    accumulation: int = 1
+    more: Mapping[str, str] = field(default_factory=dict)
+    mean: str = "global_batch"
+
+    def options(self) -> list[str]:
+        """The global batch is always the same."""
+        batch = GLOBAL_BATCH // self.processes // self.accumulation
+        options = {
+            "train_dataloader.batch_size": batch,
+            "train_dataloader.sampler.per_device_batch_size": batch * self.accumulation,
+            "optim_wrapper.accumulative_counts": self.accumulation,
+            "train_cfg.loss_mean": self.mean,
+            "model.llm_lora.lora_dropout": 0.0,
+            "model.visual_encoder_lora.lora_dropout": 0.0,
+            "default_hooks.logger.interval": 1,
+            "log_processor.window_size": 1,
+            "optim_wrapper.optimizer.lr": 5e-4,
+            **self.more,
+        }
+        return [f"{key}={value}" for key, value in options.items()]
+
+    def losses(self, out: Path) -> list[float]:
+        """Of the optimiser steps: means over a step's micro-batches."""
+        (file,) = out.glob("*/vis_data/scalars.json")
+        rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
+        seen = [row["loss"] for row in rows if "loss" in row]
+        cut = 1 if "train_cfg.max_tokens" in self.more else self.accumulation  # then an iteration is a step
+        assert len(seen) == STEPS * cut
+        return [sum(seen[i : i + cut]) / cut for i in range(0, len(seen), cut)]
+
+
+CASES = {
+    "one": Case(1, "zero2"),
+    "accumulation": Case(1, "zero2", 4),
+    "zero2": Case(2, "zero2"),
+    "both, fast": Case(2, "zero2", 2, FAST),
+    "zero2, budget": Case(2, "zero2", 1, BUDGET),
+    "micro_batch": Case(2, "zero2", mean="micro_batch"),
+    "zero3": Case(2, "zero3"),
+    "zero3, fast": Case(2, "zero3", 1, FAST),
+    "zero3, budget": Case(2, "zero3", 2, BUDGET),
+    "plain": Case(1, None),
+    "plain, budget": Case(1, None, 2, BUDGET),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(digits: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case trained, those with the same processes and the same DeepSpeed in one start."""
+    out = tmp_path_factory.mktemp("trained")
+    families = {(case.processes, case.deepspeed) for case in CASES.values()}
+    for processes, deepspeed in sorted(families, key=str):
+        names = [name for name, case in CASES.items() if (case.processes, case.deepspeed) == (processes, deepspeed)]
+        runs = [Run("digits_moslora", out / name, CASES[name].options(), deepspeed) for name in names]
+        train_in_turn(runs, out / f"{processes} {deepspeed}", digits, processes)
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(trained: Path) -> list[float]:
+    """One process with the whole batch: what the others are held to."""
+    losses = CASES["one"].losses(trained / "one")
+    assert losses[0] - min(losses) > 0.05  # it learns: equal losses would otherwise prove little
+    return losses
 
 
 @pytest.mark.parametrize(
-    ("processes", "deepspeed", "accumulation", "options"),
-    [
-        (2, "zero2", 1, PLAIN), (2, "zero3", 1, PLAIN), (1, "zero2", 4, PLAIN), (2, "zero2", 2, FAST),
-        (2, "zero3", 1, FAST),
-    ],
-    ids=["zero2", "zero3", "accumulation", "both, fast", "zero3, fast"],
-)  # fmt: skip
-def test_the_same_losses_and_adapters(
-    processes: int, deepspeed: str, accumulation: int, options: dict[str, str], digits: dict[str, str],
-    one: tuple[list[float], Path], tmp_path: Path,
-) -> None:  # fmt: skip
-    losses = run(digits, tmp_path / "run", processes, deepspeed, accumulation, **options)
-    assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
-    require_equal_adapters(one[1], tmp_path / "run")
+    "name", ["zero2", "zero3", "accumulation", "both, fast", "zero3, fast", "zero2, budget", "zero3, budget"]
+)
+def test_the_same_losses_and_adapters(name: str, trained: Path, one: list[float]) -> None:
+    """Also cut by tokens into more or fewer micro-batches from step to step."""
+    assert CASES[name].losses(trained / name) == pytest.approx(one, rel=0, abs=1e-4)
+    require_equal_adapters(trained / "one", trained / name)
 
 
 def require_equal_adapters(one: Path, other: Path) -> None:
@@ -115,21 +138,18 @@ def require_equal_adapters(one: Path, other: Path) -> None:
             torch.testing.assert_close(found[key], value, rtol=0, atol=2e-3, msg=key)
 
 
-@pytest.mark.parametrize(("deepspeed", "accumulation"), [("zero2", 1), ("zero3", 2)])
-def test_the_same_with_a_budget_of_tokens(
-    deepspeed: str, accumulation: int, digits: dict[str, str], one: tuple[list[float], Path], tmp_path: Path
-) -> None:
-    """On two processes, cut by tokens into more or fewer micro-batches from step to step: the same steps."""
-    losses = run(digits, tmp_path / "run", 2, deepspeed, accumulation, **{"train_cfg.max_tokens": "1000"})
-    assert losses == pytest.approx(one[0], rel=0, abs=1e-4)
-    require_equal_adapters(one[1], tmp_path / "run")
-
-
-def test_the_same_with_a_budget_without_deepspeed(digits: dict[str, str], tmp_path: Path) -> None:
-    fixed = run(digits, tmp_path / "fixed", 1, None)
-    budget = run(digits, tmp_path / "budget", 1, None, 2, **{"train_cfg.max_tokens": "1000"})
+def test_the_same_with_a_budget_without_deepspeed(trained: Path) -> None:
+    fixed, budget = (CASES[name].losses(trained / name) for name in ("plain", "plain, budget"))
     assert budget == pytest.approx(fixed, rel=0, abs=1e-4)
-    require_equal_adapters(tmp_path / "fixed", tmp_path / "budget")
+    require_equal_adapters(trained / "plain", trained / "plain, budget")
+
+
+def refused(case: Case, digits: dict[str, str], out: Path, words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        train(
+            "digits_moslora", processes=case.processes, deepspeed=case.deepspeed, work_dir=out,
+            cfg_options=case.options(), environment=digits, progress=lambda *_: None,
+        )  # fmt: skip
 
 
 def test_a_quantised_model_is_not_cut_up(digits: dict[str, str], tmp_path: Path) -> None:
@@ -137,18 +157,16 @@ def test_a_quantised_model_is_not_cut_up(digits: dict[str, str], tmp_path: Path)
         "model.llm.quantization_config.type": "transformers.BitsAndBytesConfig",
         "model.llm.quantization_config.load_in_4bit": "True",
     }
-    with pytest.raises(TrainingError, match="ConfigError: a model in 4 bits cannot be cut up by ZeRO-3"):
-        run(digits, tmp_path / "run", 1, "zero3", **quantised)
+    words = "ConfigError: a model in 4 bits cannot be cut up by ZeRO-3"
+    refused(Case(1, "zero3", more=quantised), digits, tmp_path / "run", words)
 
 
 def test_an_unknown_mean_is_refused(digits: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="loss_mean is 'tokens': give micro_batch or global_batch"):
-        run(digits, tmp_path / "run", 1, "zero2", mean="tokens")
+    words = "loss_mean is 'tokens': give micro_batch or global_batch"
+    refused(Case(1, "zero2", mean="tokens"), digits, tmp_path / "run", words)
 
 
-def test_per_micro_batch_it_is_another_loss(
-    digits: dict[str, str], one: tuple[list[float], Path], tmp_path: Path
-) -> None:
+def test_per_micro_batch_it_is_another_loss(trained: Path, one: list[float]) -> None:
     """The default of the reproduction recipes weighs tokens by their micro-batch, so the cut matters."""
-    losses = run(digits, tmp_path / "run", 2, "zero2", mean="micro_batch")
-    assert max(abs(a - b) for a, b in zip(losses, one[0], strict=True)) > 1e-3
+    losses = CASES["micro_batch"].losses(trained / "micro_batch")
+    assert max(abs(a - b) for a, b in zip(losses, one, strict=True)) > 1e-3
