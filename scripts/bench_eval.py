@@ -36,8 +36,7 @@ from moslora_xtuner.eval import vlmeval_imports
 from moslora_xtuner.eval.answering import answer
 from moslora_xtuner.eval.models.resolve import find
 from moslora_xtuner.eval.models.worker_pool import Pool
-from moslora_xtuner.eval.settings import Settings
-from moslora_xtuner.eval.tasks.load import Task, read
+from moslora_xtuner.eval.tasks.load import LoadedTask, load
 from moslora_xtuner.eval.tasks.registry import GROUPS, resolve
 from moslora_xtuner.eval.vlmevalkit import DATA_ROOT, register
 
@@ -87,7 +86,7 @@ def measure(work: Path, model: str | None, questions: int, repeats: int, batch_s
     word = model or str(base_model())
     os.environ[DATA_ROOT] = str(root)
     log = work / "vlmevalkit.log"
-    tasks = read(resolve(["digits"]), root, log, Settings(quiet=True))
+    tasks = load(resolve(["digits"]), root, log, quiet=True)
     ours = find(word)
     # What loads the model, giving what is timed.
     ways: dict[str, Callable[[], Callable[[Path], Answers]]] = {
@@ -98,11 +97,11 @@ def measure(work: Path, model: str | None, questions: int, repeats: int, batch_s
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     given: dict[str, Answers] = {}
     for number in range(repeats):
-        for name, load in ways.items():
+        for name, ready in ways.items():
             out = work / "answers" / name
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
-            run = load()
+            run = ready()
             began = time.perf_counter()
             given[name] = run(out)
             seconds[name].append(time.perf_counter() - began)
@@ -129,7 +128,7 @@ def registered(word: str) -> Any:
     return supported_VLM["moslora"]()
 
 
-def own_loop(model: Any, tasks: list[Task], log: Path, out: Path) -> Answers:
+def own_loop(model: Any, tasks: list[LoadedTask], log: Path, out: Path) -> Answers:
     """VLMEvalKit's `infer_data_job` on each table."""
     from vlmeval.inference import infer_data_job
 
@@ -144,7 +143,7 @@ def own_loop(model: Any, tasks: list[Task], log: Path, out: Path) -> Answers:
     return found
 
 
-def batched(model: Any, pool: Pool, tasks: list[Task], batch_size: int, out: Path) -> Answers:
+def batched(model: Any, pool: Pool, tasks: list[LoadedTask], batch_size: int, out: Path) -> Answers:
     """Our way to the answers, with their files."""
     found: Answers = {}
     for task in tasks:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from docs.browser_pictures import take
-from docs.eval_demo.runs import make_run
+from docs.evaluated_runs import make_run
 from docs.marked_tables import write_tables
 from make_benchmarks_like import make_benchmarks
 

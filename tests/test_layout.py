@@ -200,6 +200,46 @@ def test_files_and_functions_are_short_and_named_for_what_is_in_them(name: str) 
             assert long <= FUNCTION_LINES or allowed(lines[node.lineno - 1]), f"{node.name}: {long} lines"
 
 
+@cache
+def defines(name: str) -> frozenset[str]:
+    """What a file's own statements bind outside functions and classes; `*` where it makes names itself."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse((ROOT / name).read_text(encoding="utf-8"))]
+    while todo:
+        for node in ast.iter_child_nodes(todo.pop()):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+                found |= {"*"} if node.name == "__getattr__" else {node.name}
+                continue
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            todo.append(node)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", files())
+def test_what_a_file_imports_of_ours_is_there(name: str) -> None:
+    """Of scripts and tests too, which no type checker reads: a module that moved, a function that was renamed."""
+    ours = {module(file): file for file in files()}
+    ours |= {module(file).removeprefix("scripts."): file for file in files() if file.startswith("scripts/")}
+    ours |= {Path(file).stem: file for file in files() if file.startswith("tests/") and file.count("/") == 1}
+    package = module(name).split(".")
+    package = package if name.endswith("__init__.py") else package[:-1]
+    for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *([node.module] if node.module else [])])
+        if source.split(".")[0] not in {"moslora_xtuner", "scripts", *(item.split(".")[0] for item in ours)}:
+            continue
+        where = f"{name}, line {node.lineno}"
+        assert source in ours or source == "moslora_xtuner.configs", f"{where}: there is no {source}"
+        for alias in node.names:
+            known = source in ours and {alias.name, "*"} & defines(ours[source])
+            assert known or f"{source}.{alias.name}" in ours, f"{where}: {source} has no {alias.name}"
+
+
 QUESTIONS = {
     "where are answers parsed": "eval/scoring/score.py",
     "where is a picture padded": "moslora_xtuner/data/images/preprocess.py",
