@@ -43,6 +43,8 @@ class _Job:
     answers: dict[str, list[str]] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
     away: bool = False
+    before: scores.Run = field(init=False)
+    """What an earlier evaluation left in the folder."""
 
 
 def evaluate(
@@ -60,7 +62,7 @@ def evaluate(
     already is continued: stored answers to the same questions of the same model are not asked again.
 
     Args:
-        models: see `models.find`.
+        models: see `models.resolve.find`.
         benchmarks: dataset names or groups (`paper`, `digits`).
         data_root: holds DATASET.tsv files.
         out: holds the run folders.
@@ -86,6 +88,7 @@ def evaluate(
     with ExitStack() as stack:
         for job in jobs:
             stack.enter_context(held(job.folder))
+            job.before = scores.earlier(job.folder, job.model.sha256)  # refused before the first model is asked
         note("Reading the benchmarks (VLMEvalKit takes a while to import)", settings.quiet)
         tasks = load(
             chosen,
@@ -144,7 +147,6 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], data_root: Path, settings: Sett
         facts=model.facts,
         made=made,
     )
-    before = scores.earlier(job.folder, model.sha256)
     records: dict[str, DatasetRecord] = {}
     manifest.write(job.folder)
     _answer_all(job, tasks, settings)
@@ -166,8 +168,8 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], data_root: Path, settings: Sett
     for judge in judges.values():
         judge.close()
     # An earlier score must not stand for answers that nobody has judged now.
-    kept = {name: entry for name, entry in before.benchmarks.items() if name not in job.unscored}
-    kept_records = {name: item for name, item in before.manifest.datasets.items() if name not in job.unscored}
+    kept = {name: entry for name, entry in job.before.benchmarks.items() if name not in job.unscored}
+    kept_records = {name: item for name, item in job.before.manifest.datasets.items() if name not in job.unscored}
     manifest = manifest.with_datasets(kept_records | records, job.unscored)
     manifest.write(job.folder)
     scores.write(job.folder, model.name, kept | job.entries, manifest)
