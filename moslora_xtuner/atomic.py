@@ -39,9 +39,9 @@ def atomic_write(path: Path, content: str | bytes) -> None:
             beside.unlink(missing_ok=True)
 
 
-def atomic_json(path: Path, content: Any) -> Path:
+def atomic_json(path: Path, content: Any, indent: int = 1) -> Path:
     """Write JSON as `atomic_write` does; returns the path. Raises OutputError."""
-    atomic_write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
     return Path(path)
 
 

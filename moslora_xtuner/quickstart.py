@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from .atomic import atomic_write
+from .atomic import atomic_json
 from .data.digits import SCENES, TEST_QUESTIONS
 from .errors import SetupError
 from .output import MARKER, claim, need_space
@@ -152,4 +152,4 @@ class _Clock:
         start = time.monotonic()
         work()
         self.seconds[step] = round(time.monotonic() - start, 1)
-        atomic_write(self.path, json.dumps(self.seconds, indent=2) + "\n")
+        atomic_json(self.path, self.seconds, indent=2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from .errors import SetupError
 
@@ -22,11 +24,11 @@ def version_problems() -> list[str]:
     """Each package that is missing or of another version than XTuner 0.2.0 works with, in words."""
     problems = []
     for name, wanted in EXACT.items():
-        found = _installed(name)
+        found = installed(name)
         if found != wanted:
             problems.append(f"{name} {found or 'is missing'}, {wanted} is needed")
     for name, (low, high) in RANGES.items():
-        found = _installed(name)
+        found = installed(name)
         if found is None or not _key(low) <= _key(found) < _key(high):
             problems.append(f"{name} {found or 'is missing'}, at least {low} and below {high} is needed")
     return problems
@@ -43,7 +45,8 @@ def check_versions() -> None:
         raise SetupError(f"packages do not fit together: {'; '.join(problems)}: {HOW}")
 
 
-def _installed(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """The version of a distribution, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -59,5 +62,23 @@ def installed_versions() -> dict[str, str]:
 
     from . import __version__
 
-    found = {name: text for name in RECORDED if (text := _installed(name)) is not None}
+    found = {name: text for name in RECORDED if (text := installed(name)) is not None}
     return {"moslora-xtuner": __version__, "python": platform.python_version(), **found}
+
+
+def git_changes(folder: Path, *, untracked: bool) -> tuple[str, int] | None:
+    """The commit of the checkout around a folder and how many files differ from it; None outside one.
+
+    Args:
+        untracked: whether files that git does not know count.
+    """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout
+
+    try:
+        changed = git("status", "--porcelain", *(() if untracked else ("--untracked-files=no",))).splitlines()
+        return git("rev-parse", "HEAD").strip(), len(changed)
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -13,7 +13,7 @@ GOOD = {"xtuner": "0.2.0", "mmengine": "0.10.6", "transformers": "4.48.0", "peft
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
-    monkeypatch.setattr(versions, "_installed", {**GOOD, **changes}.get)
+    monkeypatch.setattr(versions, "installed", {**GOOD, **changes}.get)
 
 
 def test_this_environment_fits() -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.atomic import atomic_json
 from moslora_xtuner.formats import FORMAT, unreadable
+from moslora_xtuner.versions import git_changes, installed
 
 FILE_NAME = "manifest.json"
 PACKAGES = ("moslora-xtuner", "torch", "transformers", "peft", "xtuner", "numpy", "pandas", "pillow")
@@ -153,31 +152,15 @@ def _made(where: str, content: Any) -> Made:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that the scores depend on."""
-    kit = next((name for name in VLMEVALKIT if _version(name)), VLMEVALKIT[0])
-    found = {name: _version(name) or "not installed" for name in (*PACKAGES, kit)}
+    kit = next((name for name in VLMEVALKIT if installed(name)), VLMEVALKIT[0])
+    found = {name: installed(name) or "not installed" for name in (*PACKAGES, kit)}
     return {"python": platform.python_version(), **found}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def git_state() -> dict[str, Any] | None:
     """Commit and dirtiness of the git checkout that this package runs from, or None."""
-    here = str(Path(__file__).resolve().parent)
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no").splitlines()
-        return {"commit": git("rev-parse", "HEAD").strip(), "changed_files": len(changed)}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    found = git_changes(Path(__file__).resolve().parent, untracked=False)
+    return None if found is None else {"commit": found[0], "changed_files": found[1]}
 
 
 def now() -> str:

@@ -44,11 +44,6 @@ class Task:
     dataset: Any
     asked: list[Asked]
 
-    @property
-    def name(self) -> str:
-        """VLMEvalKit's name of the benchmark."""
-        return self.benchmark.dataset
-
     def rows(self) -> list[dict[str, Any]]:
         """The table's rows by place, without pictures."""
         found: list[dict[str, Any]] = self.dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
+
+from ..versions import git_changes, installed_versions
 
 RUN = "run.json"
 
@@ -31,7 +32,6 @@ class RecordRun(Hook):
         if not is_main_process():
             return
         from ..atomic import atomic_write
-        from ..versions import installed_versions
 
         path = Path(runner.work_dir) / RUN
         facts = {
@@ -89,15 +89,8 @@ def peak_of_process() -> int:
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit and whether files differ from it; None outside a repository."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    found = git_changes(folder, untracked=True)
+    return None if found is None else {"commit": found[0], "changed": found[1] > 0}
 
 
 def hardware() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ...atomic import atomic_file, atomic_write
+from ...atomic import atomic_file, atomic_json, atomic_write
 from ...output import claim
 from ..problem_kinds import FAULTS, REMARKS
 from ..reading.problems import Problem
@@ -70,7 +70,7 @@ def write_report(report: CheckReport, folder: Path) -> None:
     import jinja2
 
     facts = as_json(report)
-    atomic_write(folder / "report.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    atomic_json(folder / "report.json", facts, indent=2)
     text = (files("moslora_xtuner") / "assets" / "check_report.html").read_text(encoding="utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     atomic_write(
