@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,35 @@ LLAMA3_SPECIALS = (
     "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>",
 )  # fmt: skip
 INTERNLM2_SPECIALS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
+
+
+WARM = Path(__file__).resolve().parent / "warm"
+_warm: list[Any] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests start may begin as a fork of one process that has imported the libraries: see tests/warm."""
+    if hasattr(config, "workerinput"):
+        return  # has it from the process that started it
+    folder = tempfile.TemporaryDirectory(prefix="moslora-warm-")
+    address = str(Path(folder.name) / "starts")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WARM), os.environ.get("PYTHONPATH")]))
+    server = subprocess.Popen(
+        [sys.executable, str(WARM / "server.py"), address, "-" * 16_000],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        stdin=subprocess.DEVNULL,
+    )
+    os.environ["MOSLORA_WARM_STARTS"] = address
+    _warm.extend([server, folder])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End it."""
+    if _warm:
+        server, folder = _warm
+        server.terminate()
+        server.wait()
+        folder.cleanup()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

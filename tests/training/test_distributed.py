@@ -18,7 +18,7 @@ from moslora_xtuner.training.artifacts import ADAPTERS
 from moslora_xtuner.training.launch import train
 
 pytestmark = pytest.mark.slow
-STEPS, GLOBAL_BATCH = 20, 8
+STEPS, GLOBAL_BATCH = 10, 8
 
 
 @pytest.fixture(scope="module")

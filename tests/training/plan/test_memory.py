@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,11 @@ def test_within_15_per_cent_of_a_real_training(
             *changes, "optim_wrapper.accumulative_counts=1", "train_dataloader.num_workers=0",
             "train_dataloader.persistent_workers=False", "train_cfg.max_epochs=None", "train_cfg.max_iters=6",
         ],
-        environment={**llava_environment, "PYTHONPATH": str(TESTS), "PEAK_MEMORY": str(tmp_path / "peak.json")},
+        environment={
+            **llava_environment,
+            "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TESTS)]),
+            "PEAK_MEMORY": str(tmp_path / "peak.json"),
+        },
         progress=lambda *_: None,
     )  # fmt: skip
     measured = json.loads((tmp_path / "peak.json").read_text())["peak"]
