@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """What tests start may begin as a fork of one process that has imported the libraries: see tests/warm."""
     if hasattr(config, "workerinput"):
         return  # has it from the process that started it
-    folder = tempfile.TemporaryDirectory(prefix="moslora-warm-")
+    if Path("/dev/nvidiactl").exists() or sys.platform != "linux":
+        return  # a process that looked for a GPU cannot be forked
+    folder = tempfile.TemporaryDirectory(prefix="moslora-warm-", dir="/tmp")  # a socket's name must be short
     address = str(Path(folder.name) / "starts")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WARM), os.environ.get("PYTHONPATH")]))
     server = subprocess.Popen(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 import standins
 from bad_cases import CASES, sound, talk, write, write_case
+from warm.forks import at_work
 
 from moslora_xtuner.data.prepare import prepare
 from moslora_xtuner.data.tokens.store import Table
@@ -195,7 +196,7 @@ def test_processes_write_the_same_file_as_one(image_root: Path, tiny_base: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("after", [0.0, 1.0])
 def test_a_kill_leaves_nothing_that_looks_finished(
     after: float, image_root: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -211,7 +212,8 @@ def test_a_kill_leaves_nothing_that_looks_finished(
             time.sleep(0.01)
         time.sleep(after)
         assert process.poll() is None  # it was still at work
-        workers = children(process.pid)
+        workers = children(at_work(process.pid))
+        assert workers or not after  # the first moment is before they are there
         process.kill()
         process.wait()
     assert not store.exists()

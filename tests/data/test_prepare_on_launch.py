@@ -14,6 +14,7 @@ import pytest
 import torch
 from bad_cases import CASES, image_folder, sound, write
 from places import TESTS
+from torch import distributed
 from transformers import CLIPImageProcessor
 
 from moslora_xtuner.data.dataset import TokenStore
@@ -83,23 +84,6 @@ def test_what_is_missing_is_said(tiny_base: Path, tmp_path: Path) -> None:
         train_on(tmp_path / "none.json", tmp_path, tiny_base)
 
 
-RANK = """
-import sys
-sys.path[:0] = [{tests!r}, {data!r}]
-from pathlib import Path
-from torch import distributed
-distributed.init_process_group("gloo")
-from test_prepare_on_launch import train_on
-from moslora_xtuner.errors import DataError
-try:
-    store = train_on(Path({source!r}), Path({images!r}), Path({base!r}))
-except DataError as fault:
-    print("refused:", str(fault).count("missing image: 1"))
-else:
-    print("records:", len(store))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("image", "wanted"), [("a.png", "records: 2"), ("gone.png", "refused: 1")])
 def test_every_process_has_the_store_or_stops(image: str, wanted: str, tiny_base: Path, tmp_path: Path) -> None:
@@ -108,13 +92,11 @@ def test_every_process_has_the_store_or_stops(image: str, wanted: str, tiny_base
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = RANK.format(
-        tests=str(TESTS), data=str(TESTS / "data"), source=str(source), images=str(images), base=str(tiny_base)
-    )
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    common["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TESTS)])
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", script],
+            [sys.executable, __file__, str(source), str(images), str(tiny_base)],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
@@ -122,3 +104,19 @@ def test_every_process_has_the_store_or_stops(image: str, wanted: str, tiny_base
         for rank in range(2)
     ]
     assert [rank.communicate(timeout=120)[0].strip().splitlines()[-1] for rank in ranks] == [wanted, wanted]
+
+
+def train_as_one_of_many() -> None:
+    """What each process of a launch does with its dataset, and says of it."""
+    distributed.init_process_group("gloo")
+    source, images, base = map(Path, sys.argv[1:])
+    try:
+        store = train_on(source, images, base)
+    except DataError as fault:
+        print("refused:", str(fault).count("missing image: 1"))
+    else:
+        print("records:", len(store))
+
+
+if __name__ == "__main__":
+    train_as_one_of_many()

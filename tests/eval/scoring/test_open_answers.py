@@ -131,8 +131,10 @@ def test_each_benchmark_by_its_own_judge(made: Path, export: Path, server: Serve
 
 @pytest.mark.slow
 def test_a_judge_that_is_away_leaves_a_gap_and_comes_back(
-    made: Path, export: Path, server: Server, tmp_path: Path
+    made: Path, export: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # as often as ever, but sooner
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
     names = ["MMVet", "TextVQA_VAL"]
     server.away, server.says = True, lambda prompt: "1.0"
     judge = f"m@{server.url}"
