@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 BEFORE = "torch" in sys.modules and "xtuner" in sys.modules
 
@@ -27,7 +28,7 @@ def facts() -> None:
         "parent": os.getppid(),
         "limit": resource.getrlimit(resource.RLIMIT_FSIZE)[0],
         "threads": torch.get_num_threads(),
-        "words": open("/proc/self/cmdline").read().rstrip("\0").split("\0"),
+        "words": Path("/proc/self/cmdline").read_text().rstrip("\0").split("\0"),
     }
     json.dump(given, sys.stdout)
 
@@ -59,7 +60,7 @@ def wait(there: str) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, leave)
-    open(there, "w").close()
+    Path(there).touch()
     while True:
         time.sleep(0.1)
 

@@ -30,6 +30,7 @@ LIBRARIES = (
 )  # fmt: skip
 """What the programs spend their start on; none of it is ours."""
 
+
 def main(address: str) -> dict[str, Any]:
     """Serve until the parent ends; returns in a fork alone, with what was asked of it."""
     parent = os.getppid()
@@ -128,9 +129,7 @@ def become(request: dict[str, Any]) -> list[str]:
     for name, limits in request["limits"].items():
         resource.setrlimit(getattr(resource, name), tuple(limits))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(
-            line_buffering=stream is sys.stderr or stream.isatty(), write_through=request["unbuffered"]
-        )
+        stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty(), write_through=request["unbuffered"])
     if said := os.environ.get("PYTHONWARNINGS"):
         warnings._processoptions(said.split(","))  # type: ignore[attr-defined]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

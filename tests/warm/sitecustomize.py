@@ -44,7 +44,7 @@ def is_ours(words: list[str]) -> bool:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     inside = path.startswith(tuple(os.path.join(root, name, "") for name in ("scripts", "tests")))
     tool = os.path.join("xtuner", "tools", "") in path
-    return path.endswith(".py") and (inside or tool) or os.path.basename(path) in PROGRAMS
+    return (path.endswith(".py") and (inside or tool)) or os.path.basename(path) in PROGRAMS
 
 
 def stand_for(address: str, words: list[str], unbuffered: bool) -> None:
