@@ -8,6 +8,7 @@ up and before it starts the process group, which is why all of this comes in tim
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import socket
 import sys
@@ -75,6 +76,19 @@ def finish_each_gather() -> None:
     deepspeed.comm.all_gather_into_tensor = gather_at_once
 
 
+def compile_nothing() -> None:
+    """WORK-AROUND deepspeed 0.17 on a CPU: at a start it compiles an extension that training never calls.
+
+    `TorchBackend.__init__` (comm/torch.py) builds deepspeed_shm_comm, which serves `inference_all_reduce` alone. That
+    takes both cores of a small machine for half a minute, needs a compiler, happens again whenever paths or flags
+    differ, and a start that is killed meanwhile leaves a lock for which all later ones wait without a word. Can go
+    when it is built at its first use.
+    """
+    # Not `import deepspeed.comm.torch`: under that name the package has torch itself.
+    backend = importlib.import_module("deepspeed.comm.torch")
+    backend.build_shm_op = lambda: None  # type: ignore[attr-defined]
+
+
 def resume_with_weights_only() -> None:
     """WORK-AROUND mmengine 0.10.6 (open-mmlab/mmengine#1655): torch refuses the classes in its own checkpoints.
 
@@ -131,3 +145,4 @@ if not has_gpu():
     train_on_cpu()
     quantise_on_cpu()
     finish_each_gather()
+    compile_nothing()

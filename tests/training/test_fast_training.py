@@ -1,4 +1,4 @@
-"""Sixty steps of a real digits training, with everything that makes a step cheaper and without."""
+"""Forty steps of a real digits training, with everything that makes a step cheaper and without."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from moslora_xtuner.training.launch import train
 
 pytestmark = pytest.mark.slow
-STEPS, BATCH = 60, 4
+STEPS, BATCH = 40, 4
 FAST = ("fused_adapters", "lean_mlp", "chunked_loss", "skip_padding_mask", "use_activation_checkpointing")
 
 
@@ -31,7 +31,7 @@ def losses(out: Path, data: Path, *options: str) -> list[float]:
     return [row["loss"] for row in map(json.loads, file.read_text().splitlines()) if "loss" in row]
 
 
-def test_over_sixty_steps_they_part_by_rounding_alone(tmp_path: Path) -> None:
+def test_over_forty_steps_they_part_by_rounding_alone(tmp_path: Path) -> None:
     """With the recipe's dropout and rate, on the digits base: float32 on a CPU."""
     import importlib.resources
 
@@ -45,7 +45,7 @@ def test_over_sixty_steps_they_part_by_rounding_alone(tmp_path: Path) -> None:
     plain = losses(tmp_path / "plain", data)
     fast = losses(tmp_path / "fast", data, *(f"model.{way}=True" for way in FAST), "model.checkpointed_blocks=1")
     assert len(plain) == STEPS
-    assert sum(plain[-20:]) < 0.8 * sum(plain[:20])  # it learns: else equal losses would prove little
+    assert sum(plain[-10:]) < 0.8 * sum(plain[:10])  # it learns: else equal losses would prove little
     # What rounding makes of a step grows from step to step, and some batches show it more than others.
     apart = [abs(one - other) for one, other in zip(plain, fast, strict=True)]
     assert apart[0] < 1e-5

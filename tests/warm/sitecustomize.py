@@ -20,7 +20,10 @@ ADDRESS = "MOSLORA_WARM_STARTS"
 COLD = "MOSLORA_COLD_STARTS"
 COLD_IF_OTHER = ("PYTHON", "HF_", "TRANSFORMERS_", "TORCH", "DS_", "XDG_", "HOME")
 """Libraries read variables that begin so when they are imported: with other values a start is cold."""
-NOT_READ = ("TORCHELASTIC_", "TORCHINDUCTOR_", "TORCH_NCCL_", "PYTHONUNBUFFERED", "PYTHONWARNINGS", "PYTHONPATH")
+NOT_READ = (
+    "TORCHELASTIC_", "TORCHINDUCTOR_", "TORCH_NCCL_", "TORCH_EXTENSIONS_", "PYTHONUNBUFFERED", "PYTHONWARNINGS",
+    "PYTHONPATH",
+)  # fmt: skip
 """Of those, what is read later, or done by the server for each fork."""
 PROGRAMS = ("xtuner", "torchrun", "moslora")
 MODULES = ("moslora_xtuner", "torch.distributed.run")
@@ -83,8 +86,7 @@ def stand_for(address: str, words: list[str], unbuffered: bool) -> None:
         if not started:
             return
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda number, _frame: os.kill(started, number))
+            signal.signal(number, lambda number, _frame: os.kill(started, number))
         for number in files:
             os.close(number)  # the fork holds them: who waits for the end of a pipe waits for the fork
         status = json.loads(answers.readline() or "9")

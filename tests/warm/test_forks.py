@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +74,34 @@ def test_a_file_limit_and_another_thread_count_arrive(tmp_path: Path) -> None:
     assert json.loads(start("facts").stdout)["limit"] != 1234
 
 
-def waiting(tmp_path: Path, **more: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program that waits for a signal."""
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM), "wait", str(tmp_path / "there")],
-        env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while not (tmp_path / "there").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    return process
+    yield process
+    process.kill()
+    process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_arrives(number: signal.Signals, tmp_path: Path) -> None:
-    process = waiting(tmp_path)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
-    assert (out, process.returncode) == (f"got {number.value}\n", 40)
+def test_a_signal_arrives(number: signal.Signals, waiting: subprocess.Popen[str]) -> None:
+    waiting.send_signal(number)
+    out, _ = waiting.communicate(timeout=20)
+    assert (out, waiting.returncode) == (f"got {number.value}\n", 40)
 
 
-def test_a_kill_ends_it(tmp_path: Path) -> None:
-    process = waiting(tmp_path)
-    fork = at_work(process.pid)
-    assert fork != process.pid
-    process.kill()
-    process.communicate(timeout=20)
-    assert process.returncode == -signal.SIGKILL
+def test_a_kill_ends_it(waiting: subprocess.Popen[str]) -> None:
+    fork = at_work(waiting.pid)
+    assert fork != waiting.pid
+    waiting.kill()
+    waiting.communicate(timeout=20)
+    assert waiting.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 10
     while Path(f"/proc/{fork}").exists():
         assert time.monotonic() < deadline

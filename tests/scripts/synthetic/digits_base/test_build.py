@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
 def build(folder: Path) -> str:
     command = [sys.executable, str(ROOT / "scripts" / "build_digits_base.py"), "-o", str(folder / "base")]
-    command += ["--state", str(folder / "state"), "--fast", "--sight-steps", "4", "--port", "29418"]
+    command += ["--state", str(folder / "state"), "--fast", "--sight-steps", "4", "--tokens", "300", "--port", "29418"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
