@@ -60,7 +60,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in ("seed", "processes", "tokens", "rate", "vocab", "sight_steps")}
     checkpoints = Checkpoints(args.state, str(settings))
     taken: dict[str, int] = {}
-    curriculum = [replace(stage, steps=3) for stage in CURRICULUM] if args.fast else CURRICULUM
+    curriculum = [replace(stage, steps=2) for stage in CURRICULUM] if args.fast else CURRICULUM
     stages = [(None, "sight"), *((stage, stage.name) for stage in curriculum)]
     for number, (stage, name) in enumerate(stages):
         path = checkpoints.place(repr(stage))
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1000, help="in a batch of each process")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--fast", action="store_true", help="three steps a stage, to see that it works")
+    parser.add_argument("--fast", action="store_true", help="two steps a stage, to see that it works")
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29417, help="on 127.0.0.1, for the processes to meet")

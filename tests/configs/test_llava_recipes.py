@@ -18,7 +18,7 @@ from moslora_xtuner.export.merge import export
 from moslora_xtuner.training.launch import train
 
 LLAVA = sorted(path.stem for path in CONFIGS.glob("llava_*.py"))
-STEPS = 30
+STEPS = 20
 PICTURE = 56
 """Pixels: 16 places of the language model instead of 576, which a CPU takes long for."""
 LOGGED = (
@@ -26,6 +26,8 @@ LOGGED = (
     "train_dataloader.persistent_workers=False",
     "default_hooks.logger.interval=1",
     "log_processor.window_size=1",
+    "train_cfg.max_epochs=None",
+    f"train_cfg.max_iters={STEPS}",
 )
 ADAPTERS = {"llm_lora", "visual_encoder_lora"}
 
@@ -43,7 +45,7 @@ def losses(run: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(llava_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every recipe trained for 30 steps by XTuner's own program, one after the other in one process."""
+    """Every recipe trained for 20 steps by XTuner's own program, one after the other in one process."""
     out = tmp_path_factory.mktemp("recipes")
     few = standins.make_clip(out / "clip", PICTURE)
     options = (
@@ -65,7 +67,7 @@ def check_run(name: str, run: Path, steps: int) -> None:
     config = load(name)
     seen = losses(run)
     assert len(seen) == steps
-    assert mean(seen[-10:]) < mean(seen[:10]) - 0.05, seen
+    assert mean(seen[-7:]) < mean(seen[:7]) - 0.05, seen
     facts = json.loads((run / "adapters" / "training.json").read_text())
     quantised = "quantization_config" in config["model"]["llm"]
     assert facts["bits"] == {"llm": 4 if quantised else None, "visual_encoder": None, "projector": None}
@@ -87,7 +89,7 @@ def check_run(name: str, run: Path, steps: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LLAVA)
-def test_trains_30_steps_and_exports(name: str, runs: Path, tmp_path: Path) -> None:
+def test_trains_20_steps_and_exports(name: str, runs: Path, tmp_path: Path) -> None:
     check_run(name, runs / name, STEPS)
     made = export(runs / name, tmp_path / "export")
     assert json.loads((made / "config.json").read_text())["architectures"] == ["LlavaForConditionalGeneration"]
@@ -98,7 +100,7 @@ def test_trains_30_steps_and_exports(name: str, runs: Path, tmp_path: Path) -> N
 def test_launched_on_two_processes_with_576_places_a_picture(
     name: str, accumulation: int, llava_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """`moslora train` with DeepSpeed, as it is typed: two processes with two records each, 120 records."""
+    """`moslora train` with DeepSpeed, as it is typed: two processes with two records each."""
     options = [
         "train_dataloader.batch_size=2",
         "train_dataloader.sampler.per_device_batch_size=4",

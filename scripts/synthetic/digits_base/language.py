@@ -48,7 +48,8 @@ def train_stage(model: Base, corpus: Corpus, rate: float) -> int:
     optimizers = Optimizers(model, rate)
     counts = Counts([corpus.tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "ABCD"])
     # Forked: a spawned worker would import torch and transformers again for every stage.
-    loader = DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=8, multiprocessing_context="fork")
+    ahead = min(8, stage.steps)
+    loader = DataLoader(corpus, batch_size=None, num_workers=1, prefetch_factor=ahead, multiprocessing_context="fork")
     batches = iter(loader)
     start = time.time()
     for step in range(1, stage.steps + 1):

@@ -1,4 +1,4 @@
-"""The script itself, three steps a stage."""
+"""The script itself, two steps a stage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def build(folder: Path) -> str:
 @pytest.mark.slow
 def test_a_build_leaves_a_whole_model_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first = build(tmp_path)
-    assert [stage.name for stage in CURRICULUM if f"{stage.name} 3/3" not in first] == []
+    assert [stage.name for stage in CURRICULUM if f"{stage.name} 2/2" not in first] == []
     facts = json.loads((tmp_path / "base" / "base.json").read_text())
-    assert facts["steps"] == {"sight": 4, **{stage.name: 3 for stage in CURRICULUM}}
+    assert facts["steps"] == {"sight": 4, **{stage.name: 2 for stage in CURRICULUM}}
     weights = (tmp_path / "base" / "llm" / "model.safetensors").read_bytes()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base" / "llm")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base" / "llm")
@@ -33,5 +33,5 @@ def test_a_build_leaves_a_whole_model_and_goes_on_where_it_stopped(tmp_path: Pat
     newest = max((tmp_path / "state").iterdir(), key=lambda path: path.stat().st_mtime)
     newest.unlink()
     again = build(tmp_path)
-    assert [stage.name for stage in CURRICULUM if f"{stage.name} 3/3" in again] == [CURRICULUM[-1].name]
+    assert [stage.name for stage in CURRICULUM if f"{stage.name} 2/2" in again] == [CURRICULUM[-1].name]
     assert (tmp_path / "base" / "llm" / "model.safetensors").read_bytes() == weights
