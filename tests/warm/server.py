@@ -2,6 +2,7 @@
 
 tests/warm/sitecustomize.py asks it, and says what that is for. It imports at the first request, and ends when its
 parent does. ROOM is any long word: the words of a fork are written over it, so that it is found under them.
+All forks share one seed of Python's hashes: what depends on the order of a set shows only in cold starts.
 """
 
 from __future__ import annotations
