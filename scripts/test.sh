@@ -15,8 +15,6 @@ bash "$ROOT/scripts/install.sh"
 checks=0 tests=0
 bash "$ROOT/scripts/check.sh" || checks=1 # the tests run all the same: one look shows all that is wrong
 cd "$ROOT"
-# One thread each: the processes that tests start are more than the cores, and threads that wait would hold these up.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Two processes, a file each: more would want more memory than a small machine has.
 "$VENV/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" || tests=$?
 if ((tests)); then

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# One thread each: the processes that tests start are more than the cores, and threads that wait would hold these up.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("machine", deadline=None, derandomize=True)
 settings.load_profile("machine")
 
@@ -38,14 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """What tests start may begin as a fork of one process that has imported the libraries: see tests/warm."""
     if hasattr(config, "workerinput"):
         return  # has it from the process that started it
-    if Path("/dev/nvidiactl").exists() or sys.platform != "linux":
+    if os.environ.get("MOSLORA_COLD_STARTS") or Path("/dev/nvidiactl").exists() or sys.platform != "linux":
         return  # a process that looked for a GPU cannot be forked
     folder = tempfile.TemporaryDirectory(prefix="moslora-warm-", dir="/tmp")  # a socket's name must be short
     address = str(Path(folder.name) / "starts")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WARM), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(WARM), *filter(None, [os.environ.get("PYTHONPATH")])])
     server = subprocess.Popen(
         [sys.executable, str(WARM / "server.py"), address, "-" * 16_000],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         stdin=subprocess.DEVNULL,
     )
     os.environ["MOSLORA_WARM_STARTS"] = address

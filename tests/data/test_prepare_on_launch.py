@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from bad_cases import CASES, image_folder, sound, write
-from places import TESTS
+from places import TESTS, python_path
 from torch import distributed
 from transformers import CLIPImageProcessor
 
@@ -93,7 +93,7 @@ def test_every_process_has_the_store_or_stops(image: str, wanted: str, tiny_base
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    common["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TESTS)])
+    common["PYTHONPATH"] = python_path(TESTS)
     ranks = [
         subprocess.Popen(
             [sys.executable, __file__, str(source), str(images), str(tiny_base)],

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import python_path
 
 from moslora_xtuner.eval.results import scores
 
@@ -82,8 +83,7 @@ def evaluation(export: Path, data_root: Path, out: Path, here: Path, *, processe
     """The command, as it is typed."""
     words = ["eval", str(export), "--benchmarks", ",".join(TABLES), "--data-root", str(data_root), "-o", str(out)]
     words += ["--batch-size", str(BATCH), "--processes", str(processes)]
-    paths = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(here)])
-    environment = {**os.environ, "PYTHONPATH": paths, "COUNTED": str(here / f"{out.name}.count")}
+    environment = {**os.environ, "PYTHONPATH": python_path(here), "COUNTED": str(here / f"{out.name}.count")}
     with (here / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "moslora_xtuner", *words], env=environment, stdout=log, stderr=log

@@ -7,7 +7,7 @@ from pathlib import Path
 BEFORE = "torch" in sys.modules and "xtuner" in sys.modules
 
 
-def facts() -> None:
+def facts(*_: str) -> None:
     """Print what this process was given."""
     import json
     import resource
@@ -66,4 +66,4 @@ def wait(there: str) -> None:
 
 
 if __name__ == "__main__":
-    {"facts": facts, "end": end, "wait": wait}[sys.argv[1]](*sys.argv[2:3] if sys.argv[1] != "facts" else ())
+    {"facts": facts, "end": end, "wait": wait}[sys.argv[1]](*sys.argv[2:])

@@ -17,6 +17,10 @@ from warm.forks import at_work
 
 PROGRAM = Path(__file__).parent / "program.py"
 COLD = {"MOSLORA_COLD_STARTS": "1"}
+PATH = os.environ.get("PYTHONPATH", "")
+pytestmark = pytest.mark.skipif(
+    "MOSLORA_WARM_STARTS" not in os.environ, reason="cold starts: asked for, a GPU, no Linux"
+)
 
 
 def start(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -24,9 +28,6 @@ def start(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(PROGRAM), *words], env=environment, capture_output=True, text=True, check=False, **more
     )
-
-
-pytestmark = pytest.mark.skipif("MOSLORA_WARM_STARTS" not in os.environ, reason="a GPU is here, or this is not Linux")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,9 +51,6 @@ def test_it_has_the_same_arguments_folder_files_and_settings(tmp_path: Path) -> 
         for name in ("LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"):
             made.pop(name, None)
     assert found == wanted
-
-
-PATH = os.environ.get("PYTHONPATH", "")
 
 
 @pytest.mark.parametrize("how", ["fine", "three", "words", "fault", "killed", "terminated"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from bench.training.shapes import CLIP_L_336, SHAPES
 from bench.training.variants import adapters
-from places import CONFIGS, ROOT, TESTS
+from places import CONFIGS, ROOT, TESTS, python_path
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from moslora_xtuner.training.launch import train
@@ -61,7 +60,7 @@ def test_within_15_per_cent_of_a_real_training(
         ],
         environment={
             **llava_environment,
-            "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TESTS)]),
+            "PYTHONPATH": python_path(TESTS),
             "PEAK_MEMORY": str(tmp_path / "peak.json"),
         },
         progress=lambda *_: None,
