@@ -17,6 +17,7 @@ from hypothesis import settings
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # One thread each: the processes that tests start are more than the cores, and threads that wait would hold these up.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("machine", deadline=None, derandomize=True)
 settings.load_profile("machine")
 

@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 SCRIPTS = ROOT / "scripts"
 CONFIGS = ROOT / "xtuner_configs"
+SCRIPT = TESTS / "warm" / "script.py"
+"""Runs its first word as Python."""
 
 
 def python_path(*folders: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from places import SCRIPT, python_path
 from small_llama import IDS, LLAMA_TARGETS, build_llama, randomise
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
@@ -64,13 +65,8 @@ def plain_python() -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Run a script in a process of its own, with this package to import."""
 
     def run(script: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", script]
-        root = str(Path(moslora_xtuner.__file__).parents[1])
-        environment = {
-            **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
-        }
+        command = [sys.executable, str(SCRIPT), script]
+        environment = {**os.environ, "PYTHONPATH": python_path(Path(moslora_xtuner.__file__).parents[1])}
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
     return run

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from places import SCRIPT
 from safetensors.torch import load_file, save_file
 
 from moslora_xtuner.errors import ExportError, OutputError, UsageError
@@ -129,7 +130,7 @@ def test_lora_export_is_exact_in_stock_peft(
         str(tmp_path / "in.safetensors"),
         str(tmp_path / "out.safetensors"),
     ]
-    done = subprocess.run([sys.executable, "-c", *script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(SCRIPT), *script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = load_file(tmp_path / "out.safetensors")
     with torch.no_grad():

@@ -26,7 +26,7 @@ NOT_READ = (
 )  # fmt: skip
 """Of those, what is read later, or done by the server for each fork."""
 PROGRAMS = ("xtuner", "torchrun", "moslora")
-MODULES = ("moslora_xtuner", "torch.distributed.run")
+MODULES = ("moslora_xtuner", "moslora_xtuner.eval.vlmevalkit", "torch.distributed.run")
 WORKER = "from multiprocessing.spawn import spawn_main"
 FILES = 250
 """How many open files can be passed on; SCM_RIGHTS takes 253."""
