@@ -26,7 +26,9 @@ def thumbnail(content: bytes | None, longest: int = LONGEST_SIDE) -> str:
         return ""
     from PIL import Image
 
-    image = Image.open(BytesIO(content)).convert("RGB")
+    from moslora_xtuner.data.images.opening import as_rgb
+
+    image = as_rgb(Image.open(BytesIO(content)))
     small = max(image.size) <= longest
     image.thumbnail((longest, longest))
     target = BytesIO()

@@ -85,8 +85,10 @@ class LlavaAnswerer:
         """Image bytes to (3, size, size), by the same steps as in training."""
         from PIL import Image as images
 
+        from moslora_xtuner.data.images.opening import as_rgb
+
         try:
-            image = images.open(BytesIO(content)).convert("RGB")
+            image = as_rgb(images.open(BytesIO(content)))
         except OSError as error:
             raise EvaluationError(f"An image of the benchmark cannot be decoded: {error}.") from error
         return self.to_pixels(image)

@@ -75,6 +75,11 @@ class TokenStore(Dataset):
         return len(self.table)
 
     @property
+    def system(self) -> str:
+        """The system prompt of more than half of the records; '' without one."""
+        return str(self.manifest.get("system") or "")
+
+    @property
     def modality_lengths(self) -> np.ndarray:
         """Each record's number of text tokens, negative without an image (LengthGroupedSampler)."""
         lengths = self.table.column("length")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def prepare(
         manifest = {
             **settings,
             **written.counts(),
+            "system": written.system(),
             "read": report.records,
             "left_out": report.bad,
             "remarks": dict(report.tally.kinds(fault=False)),
@@ -124,6 +126,10 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+SYSTEMS = 10_000
+"""Different system prompts that are counted; of so many none is that of most records."""
 
 
 @dataclass
@@ -135,6 +141,7 @@ class _Written:
     text_only: int = 0
     truncated: int = 0
     tokens: int = 0
+    systems: Counter[str] = field(default_factory=Counter)
 
     def add(self, made: Examined) -> None:
         """Write the rows of one chunk."""
@@ -144,6 +151,13 @@ class _Written:
             self.text_only += int((batch["image_count"].to_numpy() == 0).sum())
             self.tokens += int(batch["length"].to_numpy().sum())
         self.truncated += made.truncated
+        if len(self.systems) < SYSTEMS:
+            self.systems += made.systems
+
+    def system(self) -> str:
+        """The system prompt of more than half of the records; '' when there is none such."""
+        text, count = self.systems.most_common(1)[0]
+        return text if 2 * count > self.records else ""
 
     def counts(self) -> dict[str, int]:
         """As they stand in the manifest."""

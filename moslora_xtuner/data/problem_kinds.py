@@ -43,6 +43,7 @@ class Kind(str, Enum):
     CMYK_IMAGE = "CMYK image"
     PALETTE_IMAGE = "palette image"
     IMAGE_WITH_TRANSPARENCY = "image with transparency"
+    TURNED_IMAGE = "turned image"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -86,6 +87,7 @@ REMARKS: dict[Kind, str] = {
     Kind.ANIMATED_IMAGE: "its first frame is used",
     Kind.CMYK_IMAGE: "converted to RGB without a colour profile",
     Kind.PALETTE_IMAGE: "converted to RGB",
-    Kind.IMAGE_WITH_TRANSPARENCY: "transparency is dropped, what lies beneath shows",
+    Kind.IMAGE_WITH_TRANSPARENCY: "its transparent places are seen as white",
+    Kind.TURNED_IMAGE: "its orientation tag is followed, as viewers do",
 }
 """Each with what is done with it."""

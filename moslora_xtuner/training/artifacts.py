@@ -16,6 +16,7 @@ LLM = "llm"
 VISUAL_ENCODER = "visual_encoder"
 PROJECTOR = "projector"
 MANIFEST = "training.json"
+PROBES = "probes.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class TrainingRecord:
         pad_image_to_square, visual_select_layer: what becomes of a picture.
         steps, seconds, seed, processes, batch_size, max_tokens: how long, and how it was cut.
         bits: of the weights of each part; None for unquantised ones.
+        quantisation: how those were quantised, of each part that was.
+        dtype: the number type of each part's weights that were not.
+        base: what each base model is by its content (`llm.weights.content_of`).
+        system: the system prompt that the records carried.
         trainable: weights of each part.
         versions: of the packages.
     """
@@ -44,6 +49,10 @@ class TrainingRecord:
     batch_size: int | None = None
     max_tokens: int | None = None
     bits: Mapping[str, int | None] = field(default_factory=dict)
+    quantisation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dtype: Mapping[str, str] = field(default_factory=dict)
+    base: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    system: str = ""
     trainable: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 

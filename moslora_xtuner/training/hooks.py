@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 from xtuner.model import LLaVAModel
 
-from .artifacts import ADAPTERS, LLM, PROJECTOR, VISUAL_ENCODER, TrainingRecord
+from ..errors import ConfigError
+from ..llm.weights import content_of
+from .artifacts import ADAPTERS, LLM, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
 from .precision import quantised_bits
+from .probes import probes
 
 
 class SaveAdapters(Hook):
     """Leave what a finished run is for: the adapters and the projector, with a manifest, written as one.
 
-    `WORK_DIR/adapters/` holds `llm/` and `visual_encoder/` (PEFT directories), `projector/model.safetensors` and
-    `training.json`. The folder appears only when everything in it is complete, so it also proves that the run ended.
+    `WORK_DIR/adapters/` holds `llm/` and `visual_encoder/` (PEFT directories), `projector/model.safetensors`,
+    `training.json` and `probes.safetensors`, some records on which an export is proved. The folder appears only when
+    everything in it is complete, so it also proves that the run ended.
     """
 
     priority = "VERY_LOW"
 
     def before_train(self, runner: Any) -> None:
-        """Note when the training began."""
+        """Note when the training began, and on what: the base models by their content."""
+        from mmengine.dist import is_main_process
+
         self.start = time.monotonic()
+        self.base: dict[str, dict[str, str]] = {}
+        if is_main_process():
+            for part in (LLM, VISUAL_ENCODER):
+                with suppress(ConfigError):  # a config that builds its parts otherwise
+                    self.base[part] = content_of(loaded_from(runner.cfg, part))
 
     def after_train(self, runner: Any) -> None:
         """Write the folder, from the first process alone; under ZeRO-3 all bring their pieces."""
@@ -53,6 +66,8 @@ class SaveAdapters(Hook):
             weights = {n: w.detach().cpu().contiguous() for n, w in model.projector.state_dict().items()}
             save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
             self._record(runner, model).write(folder)
+            if found := probes(runner.train_dataloader.dataset):
+                save_file(found, folder / PROBES)
 
     def _record(self, runner: Any, model: Any) -> TrainingRecord:
         from mmengine.dist import get_world_size
@@ -68,15 +83,38 @@ class SaveAdapters(Hook):
             processes=get_world_size(),
             batch_size=config.train_dataloader.batch_size,
             max_tokens=config.train_cfg.get("max_tokens"),
-            llm=config.llm_path,
-            visual_encoder=config.visual_encoder_path,
+            llm=loaded_from(config, LLM),
+            visual_encoder=loaded_from(config, VISUAL_ENCODER),
             template=config.prompt_template,
             pad_image_to_square=config.train_dataloader.dataset.get("pad_image_to_square", True),
             visual_select_layer=model.visual_select_layer,
             bits={n: quantised_bits(m) for n, m in parts.items()},
+            quantisation={n: plain(m.config.quantization_config) for n, m in parts.items() if quantised_bits(m)},
+            dtype={n: number_type(m) for n, m in parts.items()},
+            base=self.base,
+            system=getattr(runner.train_dataloader.dataset, "system", ""),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
         )
+
+
+def loaded_from(config: Any, part: str) -> str:
+    """The checkpoint that a part was loaded from: of its own settings, which --cfg-options may have changed."""
+    settings = config.model.get(part)
+    path = settings.get("pretrained_model_name_or_path") if isinstance(settings, Mapping) else None
+    return str(path or config[f"{part}_path"])
+
+
+def number_type(part: Any) -> str:
+    """That of a part's weights, of its convolution or embedding: those are in no adapter and never quantised."""
+    weights = (w for n, w in part.named_parameters() if "lora_" not in n and w.is_floating_point() and w.ndim > 1)
+    return str(next(weights).dtype).removeprefix("torch.")
+
+
+def plain(quantisation: Any) -> dict[str, Any]:
+    """A quantisation config as JSON."""
+    made: dict[str, Any] = quantisation if isinstance(quantisation, dict) else quantisation.to_dict()
+    return json.loads(json.dumps(made, default=str))
 
 
 def elements(parameter: Any) -> int:

@@ -82,6 +82,7 @@ class Examined:
         learnt: looks at images, for the ledger.
         rows: the store's rows.
         truncated: records in `rows` that were cut.
+        systems: records in `rows` by their system prompt, '' without one.
     """
 
     source: int
@@ -96,6 +97,7 @@ class Examined:
     learnt: list[Row] = field(default_factory=list)
     rows: Rows | None = None
     truncated: int = 0
+    systems: Counter[str] = field(default_factory=Counter)
 
 
 def first_folder(raw: dict[str, Any]) -> str:
@@ -188,6 +190,7 @@ class Examiner:
             copies = source.copies(made.chunk.first, made.records)
             taken = [row for row in kept for _ in range(copies[row[0].position - made.chunk.first])]
             made.truncated = sum(cut for *_, cut in taken)
+            made.systems = Counter(record.system for _, record, *_ in taken)
             made.rows = encode_rows([(record, tokens) for _, record, tokens, _ in taken])
         return [(entry, record) for entry, record, *_ in kept]
 

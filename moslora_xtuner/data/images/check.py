@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..problem_kinds import Kind
-from .opening import SUFFIXES, UNDECODABLE, ImageFault, locate, opened, undecodable
+from .opening import SUFFIXES, UNDECODABLE, ImageFault, locate, opened, orientation, undecodable
 from .seen import Ledger
 
 Finding = tuple[Kind, str]
@@ -42,7 +42,11 @@ def decode(real: str, name: str) -> list[Finding]:
             remarks = _remarks(image, name)
             if image.format == "JPEG":
                 image.draft(image.mode, (1, 1))
+            turn = orientation(image) if image.format == "TIFF" else None  # Pillow's reader turns those itself
             image.load()
+            turn = turn or orientation(image)  # a PNG's may stand behind its pixels
+            if turn != 1:
+                remarks.append((Kind.TURNED_IMAGE, f"{name!r} has orientation {turn}"))
     except UNDECODABLE as fault:
         told = undecodable(name, fault)
         return [(told.kind, told.detail)]

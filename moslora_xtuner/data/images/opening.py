@@ -31,6 +31,17 @@ SUFFIXES = {
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture of each orientation is put upright."""
+
 
 class ImageFault(DataError):
     """An image that cannot be trained on.
@@ -70,8 +81,31 @@ def locate(root: Path, name: str) -> tuple[str, os.stat_result]:
     return real, found
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An opened image as it is seen: its first frame, upright, over white where it is transparent, in RGB.
+
+    In training and evaluation alike. A camera may store a picture lying and say so in a tag: transformers and vLLM
+    turn it. Where a picture is transparent its colours mean nothing and are mostly black: vLLM lays it over white.
+    """
+    image.load()
+    if (turn := _TURNS.get(orientation(image))) is not None:
+        image = image.transpose(turn)
+    if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, (255, 255, 255, 255)), over)
+    return image.convert("RGB")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's tag of that name, 1 (upright) to 8; 1 where there is none, or none that can be read."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # Pillow's parser raises whatever broken bytes lead it to; the picture itself is sound
+        return 1
+
+
 def open_image(root: Path, name: str) -> Image.Image:
-    """Decode one image to RGB: of several frames the first, without transparency.
+    """Decode one image of a folder, and show it as `as_rgb` says.
 
     Raises:
         ImageFault: the message names the image.
@@ -79,7 +113,7 @@ def open_image(root: Path, name: str) -> Image.Image:
     real, _ = locate(root, name)
     try:
         with opened(real, name) as image:
-            return image.convert("RGB")
+            return as_rgb(image)
     except UNDECODABLE as fault:
         raise undecodable(name, fault) from fault
 

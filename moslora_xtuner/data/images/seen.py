@@ -20,7 +20,7 @@ from ...paths import cache_folder
 from ...progress import note
 from ..problem_kinds import Kind
 
-VERSION = 1
+VERSION = 2
 """Of what a look finds; a new number forgets the old looks."""
 KEPT_DAYS = 90
 Row = tuple[str, int, int, str]

@@ -13,9 +13,8 @@ from ...data.tokens.chat_templates import require_special_tokens
 from ...errors import ConfigError
 from ...llm.families import INTERNLM2, LLAMA, checkpoint_file, read_config
 from ...llm.load import load_tokenizer
+from ...llm.weights import INDEXES, SINGLE
 
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLE = ("model.safetensors", "pytorch_model.bin")
 LOADERS = {"load_llama": LLAMA, "load_internlm2": INTERNLM2}
 
 
@@ -25,17 +24,17 @@ def check_weights(checkpoint: str) -> str:
     Raises:
         ConfigError: a file is missing.
     """
-    for name in _INDEXES:
+    for name in INDEXES:
         if (index := checkpoint_file(checkpoint, name, local_files_only=True)) is not None:
             shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
             missing = [shard for shard in shards if not (index.parent / shard).is_file()]
             if missing:
                 raise ConfigError(f"{checkpoint} lacks {', '.join(missing)}: download it again")
             return f"{len(shards)} files"
-    for name in _SINGLE:
+    for name in SINGLE:
         if checkpoint_file(checkpoint, name, local_files_only=True) is not None:
             return name
-    raise ConfigError(f"{checkpoint} has no weights ({' or '.join(_SINGLE)})")
+    raise ConfigError(f"{checkpoint} has no weights ({' or '.join(SINGLE)})")
 
 
 def stored_dtype(checkpoint: str) -> str | None:
@@ -46,11 +45,11 @@ def stored_dtype(checkpoint: str) -> str | None:
     """
     from safetensors import SafetensorError, safe_open
 
-    if (file := checkpoint_file(checkpoint, _INDEXES[0], local_files_only=True)) is not None:
+    if (file := checkpoint_file(checkpoint, INDEXES[0], local_files_only=True)) is not None:
         first = next(iter(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
         file = file.parent / first
     else:
-        file = checkpoint_file(checkpoint, _SINGLE[0], local_files_only=True)
+        file = checkpoint_file(checkpoint, SINGLE[0], local_files_only=True)
     if file is None or not file.is_file():
         return None
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from moslora_xtuner.data.images.check import examine
 from moslora_xtuner.data.images.opening import ImageFault, open_image
@@ -137,6 +137,52 @@ def test_remarks(image_root: Path) -> None:
     # A film's first frame is what is trained on.
     with Image.open(image_root / "film.jpg") as film:
         assert np.array_equal(np.asarray(open_image(image_root, "film.jpg")), np.asarray(film.convert("RGB")))
+
+
+def test_transparent_places_are_white_whatever_lies_beneath(image_root: Path) -> None:
+    """Each way of being transparent, over black: (1 - a) 255 + a c of every channel."""
+    plain = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
+    plain.putpixel((1, 0), (200, 100, 0, 255))
+    plain.putpixel((2, 0), (200, 100, 0, 51))
+    plain.save(image_root / "colours.png")
+    grey = Image.new("LA", (2, 1), (0, 0))
+    grey.putpixel((1, 0), (40, 255))
+    grey.save(image_root / "grey.png")
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    palette.putpixel((1, 0), 1)
+    palette.save(image_root / "palette.png", transparency=0)
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(image_root / "key.png", transparency=(1, 2, 3))
+    found = {name: np.asarray(open_image(image_root, f"{name}.png"))[0].tolist() for name in ("grey", "palette", "key")}
+    assert found == {
+        "grey": [[255, 255, 255], [40, 40, 40]],
+        "palette": [[255, 255, 255], [10, 20, 30]],
+        "key": [[255, 255, 255]],
+    }
+    first, second, third = np.asarray(open_image(image_root, "colours.png"))[0].tolist()
+    assert (first, second, third) == ([255, 255, 255], [200, 100, 0], [244, 224, 204])
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+def test_a_picture_is_upright_as_its_tag_says(image_root: Path, turn: int, suffix: str) -> None:
+    """Held against Pillow's own exif_transpose, which transformers calls."""
+    lying = picture(16, 8)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    lying.save(image_root / f"lying.{suffix}", exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    with Image.open(image_root / f"lying.{suffix}") as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(np.asarray(open_image(image_root, f"lying.{suffix}")), wanted)
+    assert wanted.shape[:2] == ((8, 16) if turn < 5 else (16, 8))
+    findings = [kind for kind, _ in examine(image_root, f"lying.{suffix}")]
+    assert findings == ([] if turn == 1 else ["turned image"])
+
+
+def test_a_broken_tag_is_no_tag(image_root: Path) -> None:
+    picture(16, 8).save(image_root / "odd.jpg", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff")
+    assert open_image(image_root, "odd.jpg").size == (16, 8)
+    assert examine(image_root, "odd.jpg") == []
 
 
 @pytest.mark.parametrize("progressive", [False, True])
