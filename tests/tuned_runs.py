@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +38,27 @@ def tuned_model(base: Path, kind: str) -> Any:
     return model.eval()
 
 
-def write_run(model: Any, base: Path, run: Path) -> Path:
-    """The folder that `SaveAdapters` writes."""
+def write_run(model: Any, llm: Path, visual_encoder: Path, run: Path, template: str = "llama3_chat") -> Path:
+    """The folder that `SaveAdapters` writes, without the records of its data and without its bases' content."""
+    from moslora_xtuner.training.artifacts import TrainingRecord
+    from moslora_xtuner.training.hooks import number_type, plain
+    from moslora_xtuner.training.precision import quantised_bits
+
     folder = run / "adapters"
-    for name, part in (("llm", model.llm), ("visual_encoder", model.visual_encoder)):
-        part.save_pretrained(folder / name)
+    parts = {"llm": model.llm, "visual_encoder": model.visual_encoder, "projector": model.projector}
+    for name in ("llm", "visual_encoder"):
+        parts[name].save_pretrained(folder / name)
     (folder / "projector").mkdir()
     weights = {name: w.detach().contiguous() for name, w in model.projector.state_dict().items()}
     save_file(weights, folder / "projector" / "model.safetensors", {"format": "pt"})
-    facts = {
-        "llm": str(base / "llm"),
-        "visual_encoder": str(base / "visual_encoder"),
-        "template": "llama3_chat",
-        "pad_image_to_square": True,
-        "visual_select_layer": -2,
-    }
-    (folder / "training.json").write_text(json.dumps(facts))
+    TrainingRecord(
+        llm=str(llm),
+        visual_encoder=str(visual_encoder),
+        template=template,
+        pad_image_to_square=True,
+        visual_select_layer=-2,
+        bits={name: quantised_bits(part) for name, part in parts.items()},
+        quantisation={name: plain(p.config.quantization_config) for name, p in parts.items() if quantised_bits(p)},
+        dtype={name: number_type(part) for name, part in parts.items()},
+    ).write(folder)
     return run

@@ -22,6 +22,21 @@ class ExportFormat(str, Enum):
     lora = "lora"
 
 
+class NumberType(str, Enum):
+    """Of the weights that `moslora export` writes."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Base(str, Enum):
+    """Into what a run in 4 or 8 bits is merged."""
+
+    dequantised = "dequantised"
+    original = "original"
+
+
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A config file or a shipped recipe's name.")]
 Gpus = Annotated[int | None, typer.Option(min=1, help="One process on each; all of this machine when not given.")]
 DeepSpeed = Annotated[str, typer.Option(help="zero2, zero3, a JSON file, or none.")]
@@ -116,9 +131,25 @@ def export(
         ExportFormat.hf
     ),
     name: Annotated[str | None, typer.Option(help="The model's name in reports.")] = None,
+    dtype: Annotated[NumberType | None, typer.Option(help="Of the weights; the training's when not given.")] = None,
+    base: Annotated[
+        Base, typer.Option(help="What a 4-bit run's base becomes: the weights it computed with, or those before.")
+    ] = Base.dequantised,
+    tower_lora: Annotated[
+        bool, typer.Option("--tower-lora", help="With lora: the visual encoder's adapter apart, too.")
+    ] = False,
 ) -> None:
-    """Fold the mixers and write what any engine serves."""
+    """Fold the mixers and write what any engine serves; read back from disk and held against what was trained."""
     from moslora_xtuner.export import merge
 
-    made = merge.export(run, out, format=format.value, name=name)
+    made = merge.export(
+        run,
+        out,
+        format=format.value,
+        name=name,
+        dtype=dtype and dtype.value,
+        base=base.value,
+        tower_lora=tower_lora,
+        tell=typer.echo,
+    )
     typer.echo(f"export: {made}")

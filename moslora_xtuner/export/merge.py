@@ -1,55 +1,103 @@
-"""Write a tuned model as plain LoRA adapters, or merged as a stock Hugging Face LLaVA."""
+"""Write a tuned model for others: merged as a stock Hugging Face LLaVA, or as a LLaVA with a plain LoRA beside it."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..data.instructions import IMAGE_TOKEN
 from ..data.tokens.chat_templates import get_template
 from ..errors import ExportError, UsageError
-from ..llm.families import INTERNLM2, family
-from ..llm.load import load_llm, load_tokenizer
+from ..llm.families import read_config
 from ..output import atomic_folder
 from ..progress import quiet
-from ..projector import projector_weights
-from ..training.artifacts import PROJECTOR
+from .card import write_card
 from .form import LLAVA, LORA, ExportForm
-from .parts import ADAPTER_CONFIG, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER, Parts, find_parts
+from .llava import Written, write_llava
+from .lora import write_lora
+from .parts import ADAPTER, ADAPTER_CONFIG, BASE_LLAVA, Parts, find_parts
 
-TOLERANCE = 1e-3
-"""Largest difference of the merged model's outputs from the tuned one's, relative to their largest value."""
+BASES = ("dequantised", "original")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+Tell = Callable[[str], None]
 
 
-def export(run: Path, out: Path, *, format: str = "hf", name: str | None = None) -> Path:
+def export(
+    run: Path,
+    out: Path,
+    *,
+    format: str = "hf",
+    name: str | None = None,
+    dtype: str | None = None,
+    base: str = "dequantised",
+    tower_lora: bool = False,
+    scores: str = "",
+    tell: Tell = lambda line: None,
+) -> Path:
     """Export a finished run, or a base model's folder, and return `out`.
 
+    What stands on the disk is read again and compared with what was trained, on records that the training kept;
+    where it differs, nothing stands there.
+
     Args:
-        run: a run's folder, its `adapters/`, a folder with `base.json`, or one PEFT adapter's directory.
+        run: a run's folder, its `adapters/`, an export of the form `lora`, a folder with `base.json`, or one PEFT
+            adapter's directory.
         out: the folder to make; it appears whole or not at all.
-        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor, or `lora`,
-            the adapters as plain LoRA directories (B' = B M) with the projector.
+        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor, or `lora`, the same
+            without the language model's adapter (`base/`) and that as a plain LoRA of it (`adapter/`).
         name: what the model is called in reports; the run's folder name by default.
+        dtype: `fp32`, `bf16` or `fp16`; that of the training by default.
+        base: into what a run in 4 or 8 bits is merged: `dequantised`, the weights that its layers computed with, or
+            `original`, those that they were made from, on which nothing was trained.
+        tower_lora: with `lora`, leave the visual encoder's adapter apart, too; not every engine applies it.
+        scores: a table in Markdown, for the model card.
+        tell: gets the last line: what was merged into what, and the measured gap.
 
     Raises:
-        ExportError: the run is unfinished, or the merged model does not equal the tuned one.
-        UsageError: no such format, or one that an adapter alone does not have.
-        OutputError: `out` holds something else.
+        ExportError: the run is unfinished, a base is not the one that was trained on, or what was written does not
+            equal what was trained.
+        UsageError: no such format, number type or base, or one that does not go with the others.
+        OutputError: `out` holds something else, or cannot be written.
     """
-    if (Path(run) / ADAPTER_CONFIG).is_file():
-        return _export_adapter(Path(run), Path(out), format)
-    parts = find_parts(Path(run))
-    if format == "lora":
-        return _export_lora(parts, Path(out), name or Path(run).name)
-    if format == "hf":
-        return _export_hf(parts, Path(out), name or Path(run).name)
-    raise UsageError(f"no export format {format!r}: use hf or lora")
+    run, out = Path(run), Path(out)
+    for value, known in ((format, ("hf", "lora")), (base, BASES), (dtype, (None, *DTYPES))):
+        if value not in known:
+            raise UsageError(f"{value!r} is none of {', '.join(str(word) for word in known if word)}")
+    if tower_lora and format != "lora":
+        raise UsageError("--tower-lora leaves an adapter apart, --format hf puts all into the weights: use lora")
+    if (run / ADAPTER_CONFIG).is_file():
+        return _fold(run, out, format)
+    parts = find_parts(run)
+    called = name or run.resolve().name
+    import torch
+
+    number_type = None if dtype is None else getattr(torch, DTYPES[dtype])
+    with quiet(), atomic_folder(out, kind="export") as folder:  # accelerate's import of DeepSpeed talks
+        if format == "hf":
+            rank, written = None, write_llava(folder, parts, dtype=number_type, base=base)
+        else:
+            rank, written = _write_apart(folder, parts, number_type, base, tower_lora)
+        form = _form(parts, LLAVA if format == "hf" else LORA, called)
+        form.write(folder)
+        write_card(folder, form, parts, written, run, rank=rank, tower_apart=tower_lora, scores=scores)
+    tell(said(written, parts))
+    return out
 
 
-def _export_adapter(adapter: Path, out: Path, format: str) -> Path:
+def said(written: Written, parts: Parts) -> str:
+    """What an export came to, in a line."""
+    bits = parts.record.bits.get("llm")
+    kind = str(written.dtype).removeprefix("torch.")
+    into = {
+        "": "the base",
+        "dequantised": f"the base as its {bits}-bit layers compute it",
+        "original": "the original base",
+    }
+    on = f"{written.prompts} of the training's records" if written.own_prompts else f"{written.prompts} made-up records"
+    return f"merged into {into[written.base]}, in {kind}; from the trained model, on {on}: {written.rounding}"
+
+
+def _fold(adapter: Path, out: Path, format: str) -> Path:
     from ..adapters import fold_adapter
 
     if format != "lora":
@@ -57,48 +105,21 @@ def _export_adapter(adapter: Path, out: Path, format: str) -> Path:
     return fold_adapter(adapter, out)
 
 
-def _export_lora(parts: Parts, out: Path, name: str) -> Path:
-    from ..adapters import fold_adapter
-
-    adapters = {LLM_ADAPTER: parts.llm_adapter, VISUAL_ENCODER_ADAPTER: parts.visual_encoder_adapter}
-    if not any(adapters.values()):
-        raise ExportError("this is a base model without adapters: there is no LoRA to write")
-    with atomic_folder(out, kind="export") as folder:
-        for place, adapter in adapters.items():
-            if adapter is not None:
-                fold_adapter(adapter, folder / place)
-        shutil.copytree(parts.projector, folder / PROJECTOR)
-        _form(parts, LORA, name).write(folder)
-    return out
-
-
-def _export_hf(parts: Parts, out: Path, name: str) -> Path:
-    from transformers import CLIPImageProcessor, LlavaProcessor
-
-    llm, visual_encoder = _merged_llm(parts), _merged_visual_encoder(parts)
-    tokenizer = _plain_tokenizer(parts.llm)
-    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    model = assemble(llm, visual_encoder, parts, tokenizer)
-    # WORK-AROUND transformers 4.48 (save_pretrained): it writes "attention was chosen" into the inner configs, and a
-    # model that is loaded with that takes the slow eager one. Can go when config.json no longer holds it.
-    for config in (model.config.text_config, model.config.vision_config):
-        config._attn_implementation_autoset = False
-    vision = visual_encoder.config
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessor.from_pretrained(parts.visual_encoder),
-        tokenizer=tokenizer,
-        patch_size=vision.patch_size,
-        vision_feature_select_strategy="default",
-        chat_template=tokenizer.chat_template,
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,
+def _write_apart(folder: Path, parts: Parts, dtype: Any, base: str, tower: bool) -> tuple[int, Written]:
+    if parts.inside:
+        raise UsageError("this is an export of the form lora already: export the run that it was made of")
+    if parts.llm_adapter is None:
+        raise ExportError("this model's language model has no adapter: there is no LoRA to write")
+    if tower and parts.visual_encoder_adapter is None:
+        raise UsageError("this model's visual encoder has no adapter: leave --tower-lora out")
+    beside = parts.visual_encoder_adapter if tower else None
+    rank = write_lora(folder / ADAPTER, parts.llm_adapter, read_config(parts.llm), beside)
+    (folder / BASE_LLAVA).mkdir()
+    written = write_llava(
+        folder / BASE_LLAVA, parts, dtype=dtype, base=base, adapter=folder / ADAPTER, tower_adapted=tower
     )
-    with atomic_folder(out, kind="export") as folder:
-        with quiet():  # accelerate imports DeepSpeed here, which talks on standard output
-            model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        _form(parts, LLAVA, name).write(folder)
-    return out
+    _form(parts, LLAVA, "base").write(folder / BASE_LLAVA)
+    return rank, written
 
 
 def _form(parts: Parts, kind: str, name: str) -> ExportForm:
@@ -109,120 +130,15 @@ def _form(parts: Parts, kind: str, name: str) -> ExportForm:
         system_template=template.system,
         instruction=template.instruction,
         stop_words=tuple(template.stop_words),
+        system=parts.record.system,
         pad_image_to_square=parts.pad_image_to_square,
-        source=parts.facts,
+        source=without_paths(parts.facts),
     )
 
 
-def _plain_tokenizer(checkpoint: str) -> Any:
-    tokenizer = load_tokenizer(checkpoint)
-    if family(checkpoint) == INTERNLM2:
-        from ..llm.internlm2_tokenizer import as_plain_fast
-
-        return as_plain_fast(tokenizer)
-    return tokenizer
-
-
-def _merged_llm(parts: Parts) -> Any:
-    """The language model with its adapter merged, in LLaMA's form: Hugging Face's LLaVA knows no InternLM2."""
-    from ..llm.internlm2_as_llama import as_llama
-
-    llm = load_llm(parts.llm, torch_dtype=torch.float32)
-    probe = torch.arange(64)[None] % llm.config.vocab_size
-    return _merge(
-        llm,
-        parts.llm_adapter,
-        "the language model",
-        lambda m: m(input_ids=probe).logits,
-        finish=as_llama if family(parts.llm) == INTERNLM2 else None,
-    )
-
-
-def _merged_visual_encoder(parts: Parts) -> Any:
-    from transformers import CLIPVisionModel
-
-    encoder = CLIPVisionModel.from_pretrained(parts.visual_encoder, torch_dtype=torch.float32)
-    edge = encoder.config.image_size
-    probe = torch.linspace(-2, 2, 3 * edge * edge).reshape(1, 3, edge, edge).sin()
-    return _merge(
-        encoder,
-        parts.visual_encoder_adapter,
-        "the visual encoder",
-        lambda m: m(pixel_values=probe, output_hidden_states=True).hidden_states[parts.visual_select_layer],
-    )
-
-
-@torch.no_grad()
-def _merge(base: Any, adapter: Path | None, what: str, probe: Any, finish: Any = None) -> Any:
-    """Merge an adapter, and prove on a probe that the merged model computes what the tuned one did.
-
-    `finish` gives the merged model its last form, which is the one that is proved.
-    """
-    from peft import PeftModel
-
-    from .. import adapters  # noqa: F401  (registers MOSLORA with PEFT)
-
-    base.eval()
-    if adapter is None and finish is None:
-        return base
-    tuned = base if adapter is None else PeftModel.from_pretrained(base, adapter).eval()
-    wanted = probe(tuned)
-    merged = base if adapter is None else tuned.merge_and_unload(safe_merge=True)
-    if finish is not None:
-        merged = finish(merged)
-    found = probe(merged)
-    scale = wanted.abs().max().clamp(min=1e-12)
-    gap = float((found - wanted).abs().max() / scale)
-    if not gap <= TOLERANCE:
-        raise ExportError(f"{what} with {adapter} merged differs from the tuned one by {gap:.1e} of its scale")
-    return merged
-
-
-def assemble(llm: Any, visual_encoder: Any, parts: Parts, tokenizer: Any) -> Any:
-    """A LlavaForConditionalGeneration made of the three pieces.
-
-    Raises:
-        ExportError: Hugging Face's LLaVA cannot hold this projector.
-    """
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
-
-    weights = projector_weights(parts.projector)
-    if set(weights) != {"model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"}:
-        raise ExportError(f"Hugging Face's LLaVA has a projector of two layers, this one has {sorted(weights)}")
-    add_image_token(llm, len(tokenizer))
-    patches = (visual_encoder.config.image_size // visual_encoder.config.patch_size) ** 2
-    config = LlavaConfig(
-        vision_config=visual_encoder.config,
-        text_config=llm.config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        projector_hidden_act="gelu",
-        vision_feature_select_strategy="default",
-        vision_feature_layer=parts.visual_select_layer,
-        image_seq_length=patches,
-    )
-    model = LlavaForConditionalGeneration(config)
-    model.language_model.load_state_dict(llm.state_dict())
-    model.vision_tower.load_state_dict(visual_encoder.state_dict())
-    renamed = {"0": "linear_1", "2": "linear_2"}
-    model.multi_modal_projector.load_state_dict(
-        {f"{renamed[key.split('.')[1]]}.{key.split('.')[2]}": value for key, value in weights.items()}
-    )
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    stops = tokenizer.convert_tokens_to_ids(list(get_template(parts.template).stop_words))
-    model.generation_config.eos_token_id = sorted({tokenizer.eos_token_id, *stops})
-    model.generation_config.bos_token_id = tokenizer.bos_token_id
-    return model.eval()
-
-
-@torch.no_grad()
-def add_image_token(llm: Any, vocabulary: int) -> None:
-    """Give the added tokens rows in the embedding and in the head: the mean of all other rows.
-
-    A mean of logits is never above their largest, so greedy decoding cannot choose an added token.
-    """
-    before = llm.config.vocab_size
-    if vocabulary <= before:
-        return
-    llm.resize_token_embeddings(vocabulary, mean_resizing=False)
-    for rows in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
-        rows[before:] = rows[:before].mean(dim=0)
+def without_paths(facts: Any) -> dict[str, Any]:
+    """What was trained on, without where it lay on this machine: of a folder's path the last name stays."""
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in facts.items()
+    }

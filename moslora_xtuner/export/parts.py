@@ -9,28 +9,84 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
-from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROJECTOR, VISUAL_ENCODER, TrainingRecord
+from ..llm.weights import content_of
+from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
 from .form import FILE_NAME, LORA, ExportForm
 
 BASE = "base.json"
 ADAPTER_CONFIG = "adapter_config.json"
 LLM_ADAPTER, VISUAL_ENCODER_ADAPTER = "llm_adapter", "visual_encoder_adapter"
-"""An exported adapter's folder; a run's own are named as what they tune."""
+"""Adapters in an export of the form `lora` from before it had a base; a run's own are named as what they tune."""
+BASE_LLAVA, ADAPTER = "base", "adapter"
+"""In an export of the form `lora`: the LLaVA, and what tunes it."""
+LANGUAGE_MODEL, TOWER, PROJECTOR_NAMES = "language_model", "vision_tower", {"0": "linear_1", "2": "linear_2"}
+"""What Hugging Face's LLaVA calls its parts; older and newer releases read these names."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The pieces of one model on disk; an adapter is None where the piece was not tuned."""
+    """The pieces of one model on disk; an adapter is None where the piece was not tuned.
+
+    Attributes:
+        record: what was trained and how; of a base model that never was, what its base.json says.
+        facts: the same as JSON, for the export's own file.
+        probes: records to prove an export on; the file may be missing.
+        inside: what the language model is called inside the LLaVA that `llm` and `visual_encoder` are, as in an
+            export of the form `lora`; "" where each is a checkpoint of its own.
+    """
 
     llm: str
     visual_encoder: str
     projector: Path
     llm_adapter: Path | None
     visual_encoder_adapter: Path | None
-    template: str
-    pad_image_to_square: bool
-    visual_select_layer: int
+    record: TrainingRecord
     facts: Mapping[str, Any]
+    probes: Path
+    inside: str = ""
+
+    @property
+    def template(self) -> str:
+        """Name of the chat template."""
+        return self.record.template
+
+    @property
+    def pad_image_to_square(self) -> bool:
+        """Whether a picture is padded before it is resized."""
+        return self.record.pad_image_to_square
+
+    @property
+    def visual_select_layer(self) -> int:
+        """Whose output the projector reads."""
+        return self.record.visual_select_layer
+
+    def quantisation(self, part: str, needed: bool = True) -> Mapping[str, Any] | None:
+        """How a part's base was quantised in the training; None where it was not.
+
+        Raises:
+            ExportError: it was, an old record does not say how, and that is needed.
+        """
+        if not self.record.bits.get(part) or self.inside:
+            return None
+        if part not in self.record.quantisation:
+            if not needed:
+                return None
+            raise ExportError(
+                f"the {part} was trained in {self.record.bits[part]} bits, and training.json of that version does not "
+                "say how they were made: train it again, or export with --base original"
+            )
+        return self.record.quantisation[part]
+
+    def require_same_bases(self) -> None:
+        """Stop when a base model's folder holds other weights than those that were trained on. Raises ExportError."""
+        for part, checkpoint in () if self.inside else ((LLM, self.llm), (VISUAL_ENCODER, self.visual_encoder)):
+            recorded = self.record.base.get(part)
+            if recorded and (found := content_of(checkpoint)) != recorded:
+                what = " and ".join(name for name in recorded if found.get(name) != recorded[name])
+                raise ExportError(
+                    f"{checkpoint} is not the model that was trained: its {what} differ. Bring back what was there, "
+                    "or export on the machine of the training"
+                )
 
 
 def find_parts(run: Path) -> Parts:
@@ -41,12 +97,22 @@ def find_parts(run: Path) -> Parts:
     """
     if (run / BASE).is_file():
         facts = _read(run / BASE)
+        told = {name: facts.get(name) for name in ("template", "pad_image_to_square", "visual_select_layer", "system")}
+        here = {LLM: str(run / LLM), VISUAL_ENCODER: str(run / VISUAL_ENCODER)}
+        record = TrainingRecord.of({**told, **here}, run / BASE)
         return Parts(
-            str(run / LLM), str(run / VISUAL_ENCODER), run / PROJECTOR, None, None,
-            facts["template"], facts["pad_image_to_square"], facts["visual_select_layer"], facts,
+            record.llm, record.visual_encoder, run / PROJECTOR, None, None, record, facts, run / PROBES
         )  # fmt: skip
     if (run / FILE_NAME).is_file():
         form = ExportForm.read(run)
+        if form.kind == LORA and (run / BASE_LLAVA).is_dir():
+            told = {"pad_image_to_square": form.pad_image_to_square, "system": form.system}
+            here = {LLM: str(run / BASE_LLAVA), VISUAL_ENCODER: str(run / BASE_LLAVA)}
+            record = TrainingRecord.of({**form.source, **told, **here}, run / FILE_NAME)
+            return Parts(
+                record.llm, record.visual_encoder, run / BASE_LLAVA, run / ADAPTER, None, record, form.source,
+                run / PROBES, LANGUAGE_MODEL,
+            )  # fmt: skip
         if form.kind == LORA:
             record = TrainingRecord.of(form.source, run / FILE_NAME)
             return _parts(run, record, form.source, LLM_ADAPTER, VISUAL_ENCODER_ADAPTER)
@@ -66,7 +132,7 @@ def _parts(folder: Path, record: TrainingRecord, facts: Mapping[str, Any], llm: 
 
     return Parts(
         record.llm, record.visual_encoder, folder / PROJECTOR, adapter(llm), adapter(visual_encoder),
-        record.template, record.pad_image_to_square, record.visual_select_layer, facts,
+        record, facts, folder / PROBES,
     )  # fmt: skip
 
 
@@ -76,3 +142,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise ExportError(f"{path} cannot be read ({fault}): train or build the model again") from fault
     return facts
+
+
+def number_type(parts: Parts, part: str) -> Any:
+    """The torch.dtype that a part was trained in; None where an old record does not say."""
+    import torch
+
+    name = parts.record.dtype.get(part)
+    return getattr(torch, name) if name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,19 +42,18 @@ def split_wqkv(fused: Tensor, heads: int, key_value_heads: int) -> tuple[Tensor,
     return groups[:, :shared].flatten(0, 2), groups[:, -2].flatten(0, 1), groups[:, -1].flatten(0, 1)
 
 
-def as_llama(model: Any) -> Any:
-    """A LlamaForCausalLM that computes what an InternLM2ForCausalLM does; the weights are shared, not copied.
+def llama_config(config: Any) -> Any:
+    """The LlamaConfig of an InternLM2's.
 
     Raises:
         ExportError: the model has a field that LLaMA has no word for.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
 
-    config = model.config
     scaling = config.rope_scaling
     if config.tie_word_embeddings:
-        raise ExportError("InternLM2 with tied embeddings cannot be written as LLaMA: export its adapters with lora")
-    plain = LlamaConfig(
+        raise ExportError("InternLM2 with tied embeddings cannot be written as LLaMA: no such model is known")
+    return LlamaConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
@@ -70,17 +70,29 @@ def as_llama(model: Any) -> Any:
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
         pad_token_id=config.pad_token_id,
-        torch_dtype=model.dtype,
     )
+
+
+def as_llama(model: Any) -> Any:
+    """A LlamaForCausalLM that computes what an InternLM2ForCausalLM does; the weights are shared, not copied.
+
+    Raises:
+        ExportError: the model has a field that LLaMA has no word for.
+    """
+    from transformers import LlamaForCausalLM
+
+    plain = llama_config(model.config)
+    plain.torch_dtype = model.dtype
     with torch.device("meta"):
         llama = LlamaForCausalLM(plain)
-    llama.load_state_dict(_renamed(model.state_dict(), config), assign=True)
+    llama.load_state_dict(llama_names(model.state_dict(), model.config), assign=True)
     # Its frequencies are no part of the state and were made on the meta device.
     llama.model.rotary_emb = type(llama.model.rotary_emb)(config=plain)
     return llama.eval()
 
 
-def _renamed(state: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
+def llama_names(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """Weights of an InternLM2 under LLaMA's names, the fused projection in three; a part of them as well as all."""
     renamed = {}
     for name, value in state.items():
         for old, new in NAMES.items():

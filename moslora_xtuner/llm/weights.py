@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, read one at a time from wherever its files keep them; and what tells two checkpoints apart."""
+"""A checkpoint's tensors, read one at a time wherever its files keep them; and what tells two checkpoints apart."""
 
 from __future__ import annotations
 

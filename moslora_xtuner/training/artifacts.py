@@ -33,6 +33,8 @@ class TrainingRecord:
         dtype: the number type of each part's weights that were not.
         base: what each base model is by its content (`llm.weights.content_of`).
         system: the system prompt that the records carried.
+        data: what the records were: how many, of which sources.
+        settings: of the optimiser and its schedule.
         trainable: weights of each part.
         versions: of the packages.
     """
@@ -53,6 +55,8 @@ class TrainingRecord:
     dtype: Mapping[str, str] = field(default_factory=dict)
     base: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     system: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     trainable: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -93,6 +93,8 @@ class SaveAdapters(Hook):
             dtype={n: number_type(m) for n, m in parts.items()},
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
+            data=data_of(runner.train_dataloader.dataset),
+            settings=settings_of(config),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
         )
@@ -105,10 +107,42 @@ def loaded_from(config: Any, part: str) -> str:
     return str(path or config[f"{part}_path"])
 
 
+def data_of(dataset: Any) -> dict[str, Any]:
+    """How many records a dataset has, and of which files a token store was made."""
+    manifest = getattr(dataset, "manifest", {})
+    found = {"records": len(dataset), **{name: manifest[name] for name in ("text_only", "tokens") if name in manifest}}
+    sources = [f"{item['name']} (sha256 {item['sha256'][:12]})" for item in manifest.get("sources", ())]
+    return found | ({"sources": ", ".join(sources)} if sources else {})
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Of the optimiser and the schedule, as the config has them."""
+    optimizer = config.optim_wrapper.optimizer
+    found = {
+        "optimiser": str(optimizer.type).rsplit(".", 1)[-1],
+        **{name: optimizer[name] for name in ("lr", "betas", "weight_decay") if name in optimizer},
+        "accumulation": config.optim_wrapper.get("accumulative_counts", 1),
+        **{
+            name: config.train_cfg[name]
+            for name in ("max_epochs", "max_iters", "loss_mean")
+            if name in config.train_cfg
+        },
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
 def number_type(part: Any) -> str:
-    """That of a part's weights, of its convolution or embedding: those are in no adapter and never quantised."""
+    """That in which a part's weights were loaded, or are held where that has fewer bits (DeepSpeed casts them).
+
+    Looked at in an embedding, a convolution or the projector: those are in no adapter and never quantised. k-bit
+    training holds them in float32, which makes nothing more exact.
+    """
+    import torch
+
     weights = (w for n, w in part.named_parameters() if "lora_" not in n and w.is_floating_point() and w.ndim > 1)
-    return str(next(weights).dtype).removeprefix("torch.")
+    held = next(weights).dtype
+    loaded = getattr(getattr(part, "config", None), "torch_dtype", None) or held
+    return str(min(held, loaded, key=lambda kind: torch.finfo(kind).bits)).removeprefix("torch.")
 
 
 def plain(quantisation: Any) -> dict[str, Any]:

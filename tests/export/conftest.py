@@ -18,4 +18,6 @@ def tuned(
 ) -> tuple[Any, Path]:
     """A tuned model, and its run's folder."""
     model = tuned_model(tiny_base, request.param)
-    return model, write_run(model, tiny_base, tmp_path_factory.mktemp("run") / request.param)
+    return model, write_run(
+        model, tiny_base / "llm", tiny_base / "visual_encoder", tmp_path_factory.mktemp("run") / request.param
+    )

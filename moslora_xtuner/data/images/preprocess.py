@@ -97,10 +97,11 @@ def _lean_edge(processor: Any) -> int:
 
     if type(processor) is not CLIPImageProcessor or processor.resample is None:
         return 0
-    if not (processor.do_resize and processor.do_center_crop and processor.do_rescale and processor.do_normalize):
+    if not (processor.do_resize and processor.do_rescale and processor.do_normalize):
         return 0
     edge = processor.size.get("shortest_edge")
-    plain = processor.size == {"shortest_edge": edge} and processor.crop_size == {"height": edge, "width": edge}
+    cropped = processor.do_center_crop and processor.crop_size != {"height": edge, "width": edge}
+    plain = processor.size == {"shortest_edge": edge} and not cropped  # there is nothing to crop off a square
     return int(edge) if plain else 0
 
 

@@ -25,7 +25,12 @@ from moslora_xtuner.export.merge import export
 @pytest.fixture(scope="module")
 def run(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished MoSLoRA run."""
-    return write_run(tuned_model(tiny_base, "moslora"), tiny_base, tmp_path_factory.mktemp("run") / "mine")
+    return write_run(
+        tuned_model(tiny_base, "moslora"),
+        tiny_base / "llm",
+        tiny_base / "visual_encoder",
+        tmp_path_factory.mktemp("run") / "mine",
+    )
 
 
 @pytest.fixture(scope="module")

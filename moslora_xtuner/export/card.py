@@ -1,0 +1,200 @@
+"""The model card: what the model is, what it was made from, how it is loaded; nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ..training.artifacts import ADAPTERS
+from .form import LORA, ExportForm
+from .llava import Written
+from .parts import Parts
+
+LICENCES = {"llama": "the Llama licence of its release", "internlm2": "InternLM's licence"}
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for --max-lora-rank."""
+
+
+def write_card(
+    folder: Path,
+    form: ExportForm,
+    parts: Parts,
+    written: Written,
+    run: Path,
+    *,
+    rank: int | None = None,
+    tower_apart: bool = False,
+    scores: str = "",
+) -> None:
+    """Write README.md, with the hub's metadata at its head, and loss.png where the run has a log.
+
+    Args:
+        folder: of the export, that is being made.
+        form: of the export.
+        parts: of the run.
+        written: what the export came to.
+        run: the run's folder, for its log and its config.
+        rank: of a LoRA that stands beside the model.
+        tower_apart: that it holds the visual encoder's layers, too.
+        scores: a table in Markdown.
+    """
+    losses = read_losses(run)
+    if losses:
+        _draw(losses, folder / "loss.png")
+    bases = [_public(parts.llm), _public(parts.visual_encoder)]
+    text = [
+        _metadata([base for base in bases if "/" in base], form.kind == LORA),
+        f"# {form.name}",
+        _what(parts, written, bases),
+        _loading(form, parts, rank, tower_apart),
+        _training(parts, losses),
+        f"## Scores\n\n{scores}" if scores else "",
+        _licence(parts),
+    ]
+    (folder / "README.md").write_text("\n\n".join(part for part in text if part) + "\n", encoding="utf-8")
+
+
+def _public(checkpoint: str) -> str:
+    """A hub id as it is; of a folder on this machine its last name."""
+    return Path(checkpoint).name if Path(checkpoint).exists() or Path(checkpoint).is_absolute() else checkpoint
+
+
+def _metadata(bases: list[str], lora: bool) -> str:
+    lines = ["---", f"library_name: {'peft' if lora else 'transformers'}", "pipeline_tag: image-text-to-text"]
+    lines += ["base_model:", *(f"- {base}" for base in bases)] if bases else []
+    return "\n".join([*lines, "license: other", "tags:", "- llava", "- moslora", "- xtuner", "---"])
+
+
+def _what(parts: Parts, written: Written, bases: list[str]) -> str:
+    kind = str(written.dtype).removeprefix("torch.")
+    said = [
+        f"A LLaVA of {bases[0]} and {bases[1]}, {written.parameters:,} weights in {kind}, tuned with "
+        f"{_adapter(parts)} by MoSLoRA-XTuner."
+    ]
+    bits = parts.record.bits.get("llm")
+    if written.base == "dequantised":
+        said.append(f"It was trained in {bits} bits; its base is what those layers computed with, dequantised.")
+    elif written.base == "original":
+        said.append(f"It was trained in {bits} bits, and merged into the original weights: that is another model.")
+    records = "records of its training" if written.own_prompts else "made-up records"
+    said.append(f"Read back from disk and compared on {written.prompts} {records}: {written.rounding}.")
+    return " ".join(said)
+
+
+def _adapter(parts: Parts) -> str:
+    found = []
+    for what, folder in (("language model", parts.llm_adapter), ("visual encoder", parts.visual_encoder_adapter)):
+        if folder is not None:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            kind = f"MoSLoRA ({config.get('mixer', 'learned')} mixer)" if config["peft_type"] == "MOSLORA" else "LoRA"
+            found.append(f"{kind} of rank {config['r']}, alpha {config['lora_alpha']} on the {what}")
+    return " and ".join(found) or "no adapter"
+
+
+def _loading(form: ExportForm, parts: Parts, rank: int | None, tower_apart: bool) -> str:
+    square = (
+        " Pictures are padded to a square, which transformers can do since 4.50; an older release stops at the "
+        "processor: use `moslora ask` there."
+        if form.pad_image_to_square
+        else ""
+    )
+    ask = (
+        'message = {"role": "user", "content": [{"type": "image", "image": "picture.png"}, '
+        '{"type": "text", "text": "What is this?"}]}\n'
+        "inputs = processor.apply_chat_template(\n"
+        '    [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"\n'
+        ")\n"
+        "inputs = inputs.to(model.device, model.dtype)\n"
+        "print(processor.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))"
+    )
+    if rank is None:
+        return (
+            f"## Loading it\n\nWith transformers.{square}\n\n```python\n"
+            "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+            'processor = AutoProcessor.from_pretrained(".")\n'
+            'model = AutoModelForImageTextToText.from_pretrained(".", torch_dtype="auto")\n'
+            f"{ask}\n```\n\nWith vLLM:\n\n```\nvllm serve . --limit-mm-per-prompt '{{\"image\": 1}}'\n```"
+        )
+    most = next((known for known in VLLM_RANKS if known >= rank), rank)
+    tower = (
+        "\n\nThe adapter holds layers of the visual encoder, too, which vLLM applies with "
+        "`--enable-tower-connector-lora` on a GPU alone."
+        if tower_apart
+        else ""
+    )
+    return (
+        f"## Loading it\n\n`base/` is a whole LLaVA (projector and visual encoder tuned), `adapter/` a plain LoRA "
+        f"of it, rank {rank}. With transformers and PEFT.{square}\n\n```python\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+        'processor = AutoProcessor.from_pretrained("base")\n'
+        'model = AutoModelForImageTextToText.from_pretrained("base", torch_dtype="auto")\n'
+        f'model = PeftModel.from_pretrained(model, "adapter")\n{ask}\n```\n\nWith vLLM, and then `"model": "tuned"`:'
+        f"\n\n```\nvllm serve base --enable-lora --max-lora-rank {most} --lora-modules tuned=adapter "
+        f"--limit-mm-per-prompt '{{\"image\": 1}}'\n```{tower}"
+    )
+
+
+def _training(parts: Parts, losses: list[tuple[int, float]]) -> str:
+    record = parts.record
+    if not record.steps:
+        return ""
+    rows = {
+        "steps": f"{record.steps:,}",
+        "time": f"{record.seconds / 3600:.2f} h" if record.seconds else None,
+        "processes": record.processes,
+        "batch of a process": record.batch_size,
+        "seed": record.seed,
+        "chat template": record.template,
+        "system prompt": record.system or "none",
+        "trained weights": ", ".join(f"{part} {count:,}" for part, count in record.trainable.items()),
+        **{f"data, {key}": value for key, value in record.data.items()},
+        **record.settings,
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items())),
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value not in (None, ""))
+    curve = "\n\n![Loss over steps](loss.png)" if losses else ""
+    return f"## Training\n\n| | |\n|---|---|\n{table}{curve}"
+
+
+def _licence(parts: Parts) -> str:
+    from ..errors import ConfigError
+    from ..llm.families import family
+
+    try:
+        kind = LICENCES.get(family(parts.llm), "its own licence") if not parts.inside else "its own licence"
+    except ConfigError:
+        kind = "its own licence"
+    return (
+        f"## Licence\n\nThe weights are the base models' and follow their licences: the language model {kind}, the "
+        "visual encoder its own. What the training data allows is said by those who made it."
+    )
+
+
+def read_losses(run: Path) -> list[tuple[int, float]]:
+    """Step and loss of a run's newest log; none where it has none."""
+    logs = sorted((run.parent if run.name == ADAPTERS else run).glob("*/vis_data/scalars.json"))
+    found: dict[int, float] = {}
+    for log in logs:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            try:
+                record: Any = json.loads(line)
+                if math.isfinite(loss := float(record["loss"])):
+                    found[int(record["step"])] = loss
+            except (ValueError, KeyError, TypeError):
+                continue
+    return sorted(found.items())
+
+
+def _draw(losses: list[tuple[int, float]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="step", ylabel="loss")
+    axes.plot(*zip(*losses, strict=True), linewidth=1)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

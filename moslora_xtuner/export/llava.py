@@ -1,0 +1,271 @@
+"""Write a tuned model as a Hugging Face LLaVA, a piece at a time: no more than a block and a file is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.instructions import IMAGE_TOKEN
+from ..data.tokens.chat_templates import get_template
+from ..llm.families import INTERNLM2
+from ..llm.internlm2_as_llama import llama_config, llama_names
+from ..training.artifacts import LLM, VISUAL_ENCODER
+from . import proof
+from .llm import StreamedLlm
+from .parts import LANGUAGE_MODEL, Parts, number_type
+from .processor import engine_tokenizer, write_processor
+from .shards import Shards
+from .tower import Tower
+
+ROWS = 8_192
+Add = Callable[[str, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export came to.
+
+    Attributes:
+        dtype: the number type of its weights.
+        base: `dequantised` or `original` where the training's base was quantised; "" where it was not.
+        rounding: from what was trained to what stands on the disk.
+        parameters, bytes: of the weights' files.
+        prompts: how many records it was proved on, and whether they are the training's own.
+    """
+
+    dtype: torch.dtype
+    base: str
+    rounding: proof.Gap
+    parameters: int
+    bytes: int
+    prompts: int
+    own_prompts: bool
+
+
+def write_llava(
+    folder: Path,
+    parts: Parts,
+    *,
+    dtype: torch.dtype | None = None,
+    base: str = "dequantised",
+    adapter: Path | None = None,
+    tower_adapted: bool = False,
+) -> Written:
+    """Write config, weights and processor into a folder that is being made, and prove them.
+
+    Args:
+        folder: empty.
+        parts: of the run.
+        dtype: of the weights; by default that of the training.
+        base: what a quantised base becomes: the weights that its layers computed with, or the `original` ones.
+        adapter: the same adapters, written for this LLaVA to stand beside it (`lora.write_lora`): the language model's
+            is then not put into the weights.
+        tower_adapted: that it holds the visual encoder's, too, which is then not put into the weights either.
+
+    Raises:
+        ExportError: Hugging Face's LLaVA cannot hold the model, or what was written is not what was trained.
+    """
+    from transformers import CLIPImageProcessor
+
+    parts.require_same_bases()
+    trained = number_type(parts, LLM)
+    quantisation = parts.quantisation(LLM, needed=base != "original")
+    llm = StreamedLlm(parts.llm, parts.llm_adapter, quantisation, trained, parts.inside)
+    wanted = dtype or trained or llm.weights.get(f"{llm.prefix}{llm.norm}.weight").dtype
+    tower = Tower.trained(parts, base)
+    template = get_template(parts.template)
+    tokenizer = engine_tokenizer(parts.llm, template, parts.record.system)
+    own = proof.read_probes(parts.probes)
+    made_up = proof.made_up_probes(tokenizer, template.instruction.replace("{input}", "{}"), tower.edge)
+    probes = proof.within_budget(own or made_up, tower.patches)
+
+    shards = Shards(folder)
+
+    def add(name: str, tensor: Tensor) -> None:
+        shards.add(name, tensor.detach().to(wanted))
+
+    first = Tower.trained(parts) if parts.quantisation(VISUAL_ENCODER, needed=False) and base == "original" else tower
+    seen = {"trained": features(first, probes)}
+    seen |= _write_tower(tower, add, probes, wanted, tower_adapted)
+    states = {
+        way: [
+            proof.embedded(llm, probe, shown, wanted if way == "written" else None)
+            for probe, shown in zip(probes, found, strict=True)
+        ]
+        for way, found in seen.items()
+    }
+    states = _write_blocks(llm, add, states, wanted, base, merge=adapter is None)
+    vocabulary = _write_rim(llm, add, len(tokenizer))
+    shards.close()
+    _write_config(folder, llm, tower.config, parts, tokenizer, vocabulary, wanted)
+    images = CLIPImageProcessor.from_pretrained(parts.visual_encoder)
+    write_processor(folder, tokenizer, images, tower.config, parts.pad_image_to_square)
+
+    answers = {
+        way: proof.logits_at_answers(llm, probes, found, wanted if way == "written" else None)
+        for way, found in states.items()
+    }
+    if "merged" in answers:
+        gap = proof.compare(answers["intended"], answers["merged"])
+        proof.require(gap, proof.MERGED, f"{parts.llm_adapter} merged into {parts.llm} is not the two together")
+    on_disk = answers_from_disk(folder, probes, adapter)
+    gap = proof.compare(answers["written"], on_disk)
+    proof.require(gap, proof.READ_BACK, f"{folder} does not hold what was to be written")
+    return Written(
+        wanted,
+        base if any(parts.record.bits.values()) and not parts.inside else "",
+        proof.compare(answers["trained"], on_disk),
+        shards.parameters,
+        shards.bytes,
+        len(probes),
+        bool(own),
+    )
+
+
+Features = list[Tensor | None]
+
+
+def features(tower: Tower, probes: Sequence[proof.Probe]) -> Features:
+    """Of each record's pictures; None where it has none."""
+    return [None if probe.pixels is None else tower.projected(probe.pixels) for probe in probes]
+
+
+def _write_tower(
+    tower: Tower, add: Add, probes: Sequence[proof.Probe], dtype: torch.dtype, adapted: bool
+) -> dict[str, Features]:
+    """Write visual encoder and projector; returns the features of the intended, merged, written ones.
+
+    Raises ExportError when merging changed them.
+    """
+    intended = features(tower, probes)
+    merged = intended
+    if not adapted:
+        tower.weights(merge=True)
+        merged = features(tower, probes)
+        for before, after in zip(intended, merged, strict=True):
+            if before is not None and after is not None:
+                flat = proof.compare([before.flatten(0, 1)], [after.flatten(0, 1)])
+                proof.require(flat, proof.MERGED, "the visual encoder with its adapter merged is not the two together")
+    tower.round(dtype)
+    written = features(tower, probes)
+    for name, weight in tower.weights(merge=False).items():
+        add(name, weight)
+    return {"intended": intended, "merged": merged, "written": written}
+
+
+def answers_from_disk(folder: Path, probes: list[proof.Probe], adapter: Path | None = None) -> list[Tensor]:
+    """The logits at the answers' places of a written LLaVA, with the adapter beside it."""
+    llm = StreamedLlm(folder, adapter, inside=LANGUAGE_MODEL)
+    tower = Tower.read(folder, adapter)
+    shown = zip(probes, features(tower, probes), strict=True)
+    states = [proof.embedded(llm, probe, found) for probe, found in shown]
+    for number in range(llm.layers):
+        states = llm.run(llm.block(number), states)
+    return proof.logits_at_answers(llm, probes, states)
+
+
+def _write_blocks(
+    llm: StreamedLlm, add: Add, states: dict[str, list[Tensor]], dtype: torch.dtype, base: str, merge: bool
+) -> dict[str, list[Tensor]]:
+    """Write the blocks; returns what comes out of the last one.
+
+    Of four models, so that a fault has a name: the `trained` one; the `intended` one, which has other weights where the
+    base is the original or its layers round what goes into them, as 8-bit ones do; that with the adapter `merged`; and
+    that as it is `written`, rounded.
+    """
+    plain = base if llm.quantisation is not None else "original"
+    same = llm.quantisation is None or (base == "dequantised" and bool(llm.quantisation.get("load_in_4bit")))
+    trained, intended, merged, written = (states[way] for way in ("trained", "intended", "merged", "written"))
+    same = same and all(a is b or torch.equal(a, b) for a, b in zip(trained, intended, strict=True))
+    for number in range(llm.layers):
+        block = llm.block(number)
+        trained = llm.run(block, trained)
+        if llm.quantisation is not None:
+            block = llm.block(number, base=plain)
+        intended = trained if same else llm.run(block, intended)
+        if merge:
+            block = llm.merged(block)
+            merged = llm.run(block, merged)
+        else:
+            written = llm.run(llm.block(number, base=plain, rounded=dtype), written)
+            block = llm.block(number, base=plain, tuned=False)
+        weights = llm.block_weights(block)
+        for weight in weights.values():
+            weight.data = weight.data.to(dtype)
+        for name, tensor in _as_llama(llm, weights).items():
+            add(f"{LANGUAGE_MODEL}.{name}", tensor)
+        if merge:
+            for weight in weights.values():
+                weight.data = weight.data.float()
+            written = llm.run(block, written)
+    found = {"trained": trained, "intended": intended, "written": written}
+    return found | ({"merged": merged} if merge else {})
+
+
+def _as_llama(llm: StreamedLlm, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return llama_names(weights, llm.config) if llm.family == INTERNLM2 else dict(weights)
+
+
+def _write_rim(llm: StreamedLlm, add: Add, tokens: int) -> int:
+    """Embedding, norm and head, with rows for the tokens that were added; returns how many rows there are."""
+    rows = 0
+    for name, weight in _as_llama(llm, llm.rim()).items():
+        if weight.ndim == 2:
+            weight = with_mean_rows(weight, tokens)
+            rows = len(weight)
+        add(f"{LANGUAGE_MODEL}.{name}", weight)
+    return rows
+
+
+@torch.no_grad()
+def with_mean_rows(weight: Tensor, rows: int) -> Tensor:
+    """A matrix with more rows, each the mean of those that it had.
+
+    A mean of logits is never above their largest, so greedy decoding cannot choose an added token.
+    """
+    have = len(weight)
+    if rows <= have:
+        return weight
+    total = sum(weight[at : at + ROWS].float().sum(0) for at in range(0, have, ROWS))
+    return torch.cat([weight, (torch.as_tensor(total) / have).to(weight.dtype).expand(rows - have, -1)])
+
+
+def _write_config(
+    folder: Path, llm: StreamedLlm, vision: Any, parts: Parts, tokenizer: Any, vocabulary: int, dtype: torch.dtype
+) -> None:
+    from transformers import GenerationConfig, LlamaConfig, LlavaConfig
+
+    text = llama_config(llm.config) if llm.family == INTERNLM2 else LlamaConfig.from_dict(llm.config.to_dict())
+    text.vocab_size = vocabulary
+    text.tie_word_embeddings = False  # both are written: a release that ties them otherwise finds the same weights
+    text.torch_dtype = vision.torch_dtype = dtype
+    text.architectures = vision.architectures = None
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        projector_hidden_act="gelu",
+        vision_feature_select_strategy="default",
+        vision_feature_layer=parts.visual_select_layer,
+        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
+        tie_word_embeddings=False,
+        torch_dtype=dtype,
+        architectures=["LlavaForConditionalGeneration"],
+    )
+    for inner in (config, text, vision):
+        inner._name_or_path = ""  # a path of this machine
+        # WORK-AROUND transformers 4.48 (save_pretrained): it writes "attention was chosen", and a model that is loaded
+        # with that takes the slow eager one. Can go when config.json no longer holds it.
+        inner._attn_implementation_autoset = False
+    config.save_pretrained(folder)
+    stops = tokenizer.convert_tokens_to_ids(list(get_template(parts.template).stop_words))
+    GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=sorted({tokenizer.eos_token_id, *stops}),
+        bos_token_id=tokenizer.bos_token_id,
+    ).save_pretrained(folder)
