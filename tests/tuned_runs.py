@@ -38,10 +38,12 @@ def tuned_model(base: Path, kind: str) -> Any:
     return model.eval()
 
 
-def write_run(model: Any, llm: Path, visual_encoder: Path, run: Path, template: str = "llama3_chat") -> Path:
+def write_run(
+    model: Any, llm: Path, visual_encoder: Path, run: Path, template: str = "llama3_chat", kind: str = "float32"
+) -> Path:
     """The folder that `SaveAdapters` writes, without the records of its data and without its bases' content."""
     from moslora_xtuner.training.artifacts import TrainingRecord
-    from moslora_xtuner.training.hooks import number_type, plain
+    from moslora_xtuner.training.hooks import plain
     from moslora_xtuner.training.precision import quantised_bits
 
     folder = run / "adapters"
@@ -59,6 +61,6 @@ def write_run(model: Any, llm: Path, visual_encoder: Path, run: Path, template: 
         visual_select_layer=-2,
         bits={name: quantised_bits(part) for name, part in parts.items()},
         quantisation={name: plain(p.config.quantization_config) for name, p in parts.items() if quantised_bits(p)},
-        dtype={name: number_type(part) for name, part in parts.items()},
+        dtype=dict.fromkeys(parts, kind),
     ).write(folder)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from io import BytesIO
@@ -92,6 +93,15 @@ class LlavaAnswerer:
         except OSError as error:
             raise EvaluationError(f"An image of the benchmark cannot be decoded: {error}.") from error
         return self.to_pixels(image)
+
+    def features(self, content: bytes) -> torch.Tensor:
+        """The projected features (patches, hidden) of one image file."""
+        import torch
+
+        key = hashlib.sha256(content).hexdigest()
+        with torch.inference_mode():
+            self._encode_images({key: content})
+        return self._features[key]
 
     def _encode_images(self, images: dict[str, bytes | None]) -> None:
         """Put the projected features of images that are not there yet into the cache, newest last."""

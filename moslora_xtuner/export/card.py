@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..training.artifacts import ADAPTERS
+from ..training.artifacts import ADAPTERS, LLM, VISUAL_ENCODER
 from .form import LORA, ExportForm
 from .llava import Written
 from .parts import Parts
@@ -45,7 +45,7 @@ def write_card(
         _draw(losses, folder / "loss.png")
     bases = [_public(parts.llm), _public(parts.visual_encoder)]
     text = [
-        _metadata([base for base in bases if "/" in base], form.kind == LORA),
+        _metadata([base for base in (parts.llm, parts.visual_encoder) if base == _public(base) and "/" in base], form.kind == LORA),
         f"# {form.name}",
         _what(parts, written, bases),
         _loading(form, parts, rank, tower_apart),
@@ -58,7 +58,10 @@ def write_card(
 
 def _public(checkpoint: str) -> str:
     """A hub id as it is; of a folder on this machine its last name."""
-    return Path(checkpoint).name if Path(checkpoint).exists() or Path(checkpoint).is_absolute() else checkpoint
+    path = Path(checkpoint)
+    if not path.exists() and not path.is_absolute():
+        return checkpoint
+    return f"{path.parent.name}/{path.name}" if path.name in (LLM, VISUAL_ENCODER) else path.name
 
 
 def _metadata(bases: list[str], lora: bool) -> str:

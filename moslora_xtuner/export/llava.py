@@ -175,11 +175,13 @@ def _write_blocks(
     """Write the blocks; returns what comes out of the last one.
 
     Of four models, so that a fault has a name: the `trained` one; the `intended` one, which has other weights where the
-    base is the original or its layers round what goes into them, as 8-bit ones do; that with the adapter `merged`; and
+    base is the original or its layers round as they compute (8-bit ones what goes into them, 4-bit ones in half
+    precision their weights, without a gradient otherwise than with one); that with the adapter `merged`; and
     that as it is `written`, rounded.
     """
     plain = base if llm.quantisation is not None else "original"
-    same = llm.quantisation is None or (base == "dequantised" and bool(llm.quantisation.get("load_in_4bit")))
+    exact = llm.quantisation is None or (llm.quantisation.get("load_in_4bit") and llm.dtype in (None, torch.float32))
+    same = exact and (llm.quantisation is None or base == "dequantised")
     trained, intended, merged, written = (states[way] for way in ("trained", "intended", "merged", "written"))
     same = same and all(a is b or torch.equal(a, b) for a, b in zip(trained, intended, strict=True))
     for number in range(llm.layers):

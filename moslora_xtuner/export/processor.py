@@ -9,7 +9,6 @@ from typing import Any
 from ..data.instructions import IMAGE_TOKEN
 from ..data.tokens.chat_templates import Template
 from ..errors import ExportError
-from ..llm.families import INTERNLM2, family
 from ..llm.load import load_tokenizer
 from .chat_template import jinja
 
@@ -25,7 +24,7 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "") -> A
     from transformers import PreTrainedTokenizerFast
 
     source = load_tokenizer(checkpoint)
-    if family(checkpoint) == INTERNLM2:
+    if not source.is_fast:
         from ..llm.internlm2_tokenizer import as_plain_fast
 
         source = as_plain_fast(source)
@@ -41,11 +40,11 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "") -> A
     )
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     bos = tokenizer.bos_token or ""
-    tokenizer.chat_template = jinja(template, bos=bos, system=system, space=_first_space(tokenizer))
+    tokenizer.chat_template = jinja(template, bos=bos, system=system, space=first_space(tokenizer))
     return tokenizer
 
 
-def _first_space(tokenizer: Any) -> str:
+def first_space(tokenizer: Any) -> str:
     """What makes of a word inside a text the tokens that it has alone."""
     ids = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
     alone = ids("word")

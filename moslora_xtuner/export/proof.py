@@ -109,9 +109,7 @@ def within_budget(probes: Sequence[Probe], patches: int) -> list[Probe]:
     return chosen
 
 
-def embedded(
-    llm: StreamedLlm, probe: Probe, features: Tensor | None, rounded: torch.dtype | None = None
-) -> Tensor:
+def embedded(llm: StreamedLlm, probe: Probe, features: Tensor | None, rounded: torch.dtype | None = None) -> Tensor:
     """What goes into the first block, (1, length, H): words' embeddings, and pictures' features in their places.
 
     Args:

@@ -85,12 +85,12 @@ class SaveAdapters(Hook):
             max_tokens=config.train_cfg.get("max_tokens"),
             llm=loaded_from(config, LLM),
             visual_encoder=loaded_from(config, VISUAL_ENCODER),
-            template=config.prompt_template,
+            template=config.train_dataloader.dataset.get("template") or config.prompt_template,
             pad_image_to_square=config.train_dataloader.dataset.get("pad_image_to_square", True),
             visual_select_layer=model.visual_select_layer,
             bits={n: quantised_bits(m) for n, m in parts.items()},
             quantisation={n: plain(m.config.quantization_config) for n, m in parts.items() if quantised_bits(m)},
-            dtype={n: number_type(m) for n, m in parts.items()},
+            dtype={n: number_type(m, config.model.get(n)) for n, m in parts.items()},
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
             data=data_of(runner.train_dataloader.dataset),
@@ -131,17 +131,22 @@ def settings_of(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(found, default=str))
 
 
-def number_type(part: Any) -> str:
+def number_type(part: Any, settings: Any = None) -> str:
     """That in which a part's weights were loaded, or are held where that has fewer bits (DeepSpeed casts them).
 
     Looked at in an embedding, a convolution or the projector: those are in no adapter and never quantised. k-bit
     training holds them in float32, which makes nothing more exact.
+
+    Args:
+        part: a model.
+        settings: what it was loaded with, `torch_dtype` among it.
     """
     import torch
 
     weights = (w for n, w in part.named_parameters() if "lora_" not in n and w.is_floating_point() and w.ndim > 1)
     held = next(weights).dtype
-    loaded = getattr(getattr(part, "config", None), "torch_dtype", None) or held
+    said = str(settings.get("torch_dtype") or "") if isinstance(settings, Mapping) else ""
+    loaded = getattr(torch, said.removeprefix("torch."), None) or held
     return str(min(held, loaded, key=lambda kind: torch.finfo(kind).bits)).removeprefix("torch.")
 
 

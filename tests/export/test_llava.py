@@ -73,8 +73,9 @@ def train(bases: dict[str, Path], family: str, kind: str, folder: Path) -> tuple
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.normal_(0, 0.05)
+    loaded = str(options["torch_dtype"]).removeprefix("torch.")
     template = "internlm2_chat" if family == "internlm2" else "llama3_chat"
-    return model.eval(), write_run(model, bases[family], bases["clip"], folder / "run", template)
+    return model.eval(), write_run(model, bases[family], bases["clip"], folder / "run", template, loaded)
 
 
 def gap(model: Any, exported: Path) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 CANVAS = 96
-"""Edge of a scene in pixels."""
+"""Longer side of a scene in pixels."""
 
 INKS = ("red", "green", "blue", "purple")
 PAPERS = ("light", "dark")
@@ -40,6 +40,8 @@ _CENTRES = {
 }
 # Edge of a digit in pixels: (small, large). Three in a row have to share the width.
 _SIZES = {"one": (36, 60), "row": (30, 42), "column": (30, 42), "three": (24, 30), "four": (30, 42)}
+# The short side of a wide or tall scene in pixels: its digits with their jitter and a margin.
+_STRIPS = {"one": 72, "row": 56, "column": 56, "three": 42}
 _TEST_DIGITS = 400
 _SPLIT_SEED = 20240616
 
@@ -64,6 +66,19 @@ class Scene:
     ink: str
     paper: str
     paper_rgb: tuple[int, int, int]
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Width and height of the picture: one scene of three is as wide or tall as its layout asks.
+
+        Decided by the digits themselves, so that it costs no draw of the generator.
+        """
+        strip = _STRIPS.get(self.layout)
+        kind = sum(glyph.source for glyph in self.glyphs) % 6
+        if strip is None or kind > 1:
+            return CANVAS, CANVAS
+        tall = kind == 1 if self.layout == "one" else self.layout == "column"
+        return (strip, CANVAS) if tall else (CANVAS, strip)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -120,7 +135,7 @@ def sample_scene(
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The scene as an RGB picture of `CANVAS` x `CANVAS` pixels.
+    """The scene as an RGB picture, `CANVAS` pixels on its longer side; wide and tall ones are the middle of the canvas.
 
     Each pixel is `paper (1 - m) + ink m`, where m in [0, 1] is the digit's grey value, enlarged bicubically.
     """
@@ -136,4 +151,7 @@ def draw(scene: Scene) -> Image.Image:
     ink = np.array(_INK_RGB[scene.ink, scene.paper], dtype=np.float64)
     paper = np.array(scene.paper_rgb, dtype=np.float64)
     pixels = paper + mask[:, :, None] * (ink - paper)
+    width, height = scene.frame
+    left, top = (CANVAS - width) // 2, (CANVAS - height) // 2
+    pixels = pixels[top : top + height, left : left + width]
     return Image.fromarray(np.uint8(np.clip(np.round(pixels), 0, 255)))

@@ -61,6 +61,36 @@ def changed_variables(options: Sequence[str]) -> list[str]:
     return problems
 
 
+SAME = {
+    "llm_path": (
+        "model.llm.pretrained_model_name_or_path",
+        "train_dataloader.dataset.tokenizer.pretrained_model_name_or_path",
+    ),
+    "visual_encoder_path": (
+        "model.visual_encoder.pretrained_model_name_or_path",
+        "train_dataloader.dataset.image_processor.pretrained_model_name_or_path",
+    ),
+    "prompt_template": ("train_dataloader.dataset.template",),
+}
+"""What a recipe says once and fills in at several places: --cfg-options changes each place by itself."""
+
+
+def contradictions(config: dict[str, Any]) -> list[str]:
+    """Places of a config that must say the same and do not, in words."""
+    problems = []
+    for name, places in SAME.items():
+        for place in places:
+            found: Any = config
+            for key in place.split("."):
+                found = found.get(key) if isinstance(found, dict) else None
+            if found is not None and name in config and found != config[name]:
+                problems.append(
+                    f"{name} is {config[name]!r} and {place} {found!r}: give --cfg-options for both, or set what the "
+                    "recipe's head names (an environment variable), which changes all of them"
+                )
+    return problems
+
+
 def unknown_keys(config: dict[str, Any]) -> list[str]:
     """Keys that the thing they configure does not take, in words."""
     typos = [(key, get_close_matches(key, RUNNER, 1, 0.85)) for key in config if key not in RUNNER | FACTS]

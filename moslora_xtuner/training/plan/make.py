@@ -10,7 +10,7 @@ from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
 from ..targets import require_fitting_rank, require_targets, useful_layers
 from . import checkpoints, costs
-from .keys import changed_variables, unknown_keys
+from .keys import changed_variables, contradictions, unknown_keys
 from .outcome import Plan, Step
 from .setting import Setting, visible_gpus
 from .shapes import Part, part
@@ -53,7 +53,8 @@ def _versions(plan: Plan, step: Step) -> None:
 
 
 def _keys(plan: Plan, step: Step) -> None:
-    for problem in [*changed_variables(plan.setting.options), *unknown_keys(plan.setting.config)]:
+    config = plan.setting.config
+    for problem in [*changed_variables(plan.setting.options), *unknown_keys(config), *contradictions(config)]:
         step.wrong(problem)
     if not step.problems:
         step.says("every key is read by something")
@@ -87,7 +88,8 @@ def _language_model(plan: Plan, step: Step) -> None:
     settings, template = plan.setting.config["model"]["llm"], plan.setting.config["prompt_template"]
     checkpoint = settings["pretrained_model_name_or_path"]
     config = step.attempt(lambda: checkpoints.llm_config(settings))
-    plan.tokenizer = step.attempt(lambda: checkpoints.check_tokenizer(plan.setting.config["tokenizer"], template))
+    tokenizer = plan.setting.config["train_dataloader"]["dataset"].get("tokenizer") or plan.setting.config["tokenizer"]
+    plan.tokenizer = step.attempt(lambda: checkpoints.check_tokenizer(tokenizer, template))
     if config is None:
         return
     with torch.device("meta"):
@@ -103,6 +105,11 @@ def _language_model(plan: Plan, step: Step) -> None:
         step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
     plan.positions = getattr(config, "max_position_embeddings", None)
+    if config.tie_word_embeddings and (rim := [a.name for a in plan.llm.adapted if a.block < 0]):
+        step.wrong(
+            f"llm_lora adapts {', '.join(rim)}, but this model's embedding and head are one weight, which no engine "
+            "holds apart: take them out of target_modules"
+        )
     if plan.tokenizer is not None and len(plan.tokenizer) > config.vocab_size:
         step.wrong(f"the tokenizer has {len(plan.tokenizer)} tokens, the model {config.vocab_size}")
 

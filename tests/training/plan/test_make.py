@@ -54,6 +54,40 @@ def one(plan: Plan, title: str) -> str:
     return problem
 
 
+@pytest.mark.parametrize(
+    ("option", "both"),
+    [
+        ("llm_path=/other", "model.llm.pretrained_model_name_or_path '"),
+        ("visual_encoder_path=/other", "model.visual_encoder.pretrained_model_name_or_path '"),
+        ("prompt_template=internlm2_chat", "train_dataloader.dataset.template 'llama3_chat'"),
+        ("train_dataloader.dataset.template=internlm2_chat", "prompt_template is 'llama3_chat'"),
+    ],
+)
+def test_what_a_recipe_says_twice_is_changed_twice_or_not(make: Make, option: str, both: str) -> None:
+    plan = make(MOSLORA, options=[option])
+    (keys,) = (step for step in plan.steps if step.title == "config keys")
+    assert any(both in problem and "give --cfg-options for both" in problem for problem in keys.problems)
+
+
+def test_one_base_changed_in_all_its_places(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    other = Path(shutil.copytree(llava_environment["LLAMA3_8B"], tmp_path / "other"))
+    name = "pretrained_model_name_or_path"
+    places = ("llm_path", f"model.llm.{name}", f"train_dataloader.dataset.tokenizer.{name}")
+    assert make(MOSLORA, options=[f"{place}={other}" for place in places]).problems == []
+    plan = make(MOSLORA, options=[f"model.llm.pretrained_model_name_or_path={other}"])
+    assert "llm_path is" in plan.problems[0]
+
+
+def test_an_adapter_on_a_tied_head(make: Make, llava_environment: dict[str, str], tmp_path: Path) -> None:
+    tied = Path(shutil.copytree(llava_environment["LLAMA3_8B"], tmp_path / "tied"))
+    config = json.loads((tied / "config.json").read_text())
+    (tied / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    head = "model.llm_lora.target_modules=[q_proj,lm_head]"
+    problem = one(make(MOSLORA, env={"LLAMA3_8B": str(tied)}, options=[head]), "language model")
+    assert "llm_lora adapts lm_head" in problem
+    assert make(MOSLORA, options=[head]).problems == []
+
+
 def test_weights_of_another_family(make: Make, llava_environment: dict[str, str]) -> None:
     plan = make(MOSLORA, env={"LLAMA3_8B": llava_environment["INTERNLM2_7B"]})
     assert "is a checkpoint of type 'internlm2', the recipe is for 'llama'" in plan.problems[0]
