@@ -68,6 +68,9 @@ class Handler(BaseHTTPRequestHandler):
             "no choices": b"{}",
             "empty": self.completion(""),
         }
+        if body.get("stream"):
+            self.stream(server.says(prompt))
+            return
         whole = answers.get(fault, self.completion(server.says(prompt)))
         if fault == "cut":
             self.send_response(200)
@@ -90,6 +93,18 @@ class Handler(BaseHTTPRequestHandler):
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
         return json.dumps(body).encode()
+
+    def stream(self, text: str) -> None:
+        """The answer word by word, as server-sent events."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for word in text.split(" "):
+            choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
+            body = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
+            self.wfile.write(f"data: {json.dumps(body)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
 
     def reply(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, get_template
+from moslora_xtuner.data.tokens.chat_templates import TEMPLATES
 from moslora_xtuner.errors import DataError, EvaluationError
 
 from ..images import data_uri
@@ -78,8 +78,8 @@ class LocalPartner:
         self.tokenizer.chat_template = self._template(model)
 
     def _template(self, model: LocalModel) -> str:
-        name = model.form.source.get("template")
-        if name not in TEMPLATES:  # a LLaVA as published
+        template = next((each for each in TEMPLATES.values() if each.instruction == model.form.instruction), None)
+        if template is None:  # a LLaVA as published
             from transformers import AutoProcessor
 
             return str(AutoProcessor.from_pretrained(model.folder, local_files_only=True).chat_template)
@@ -87,7 +87,7 @@ class LocalPartner:
         from moslora_xtuner.export.processor import first_space
 
         bos = self.tokenizer.bos_token if model.form.bos else ""
-        return jinja(get_template(name), bos=bos, system=model.form.system, space=first_space(self.tokenizer))
+        return jinja(template, bos=bos, system=model.form.system, space=first_space(self.tokenizer))
 
     def ids(self, turns: Sequence[Turn], system: str | None = None) -> list[int]:
         """The prompt's tokens, one for a picture."""

@@ -45,7 +45,10 @@ def write_card(
         _draw(losses, folder / "loss.png")
     bases = [_public(parts.llm), _public(parts.visual_encoder)]
     text = [
-        _metadata([base for base in (parts.llm, parts.visual_encoder) if base == _public(base) and "/" in base], form.kind == LORA),
+        _metadata(
+            [base for base in (parts.llm, parts.visual_encoder) if base == _public(base) and "/" in base],
+            form.kind == LORA,
+        ),
         f"# {form.name}",
         _what(parts, written, bases),
         _loading(form, parts, rank, tower_apart),

@@ -115,9 +115,10 @@ class Weights:
 
             try:
                 if file.suffix == ".safetensors":
-                    self._files[file] = safe_open(file, "pt")
-                else:  # mapped: a tensor is read when it is used
-                    self._files[file] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+                    # Not kept: it maps the file, and pages once read would count as this process's as long as it does.
+                    return safe_open(file, "pt")
+                # mapped as well, but its index is not to be read every time
+                self._files[file] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             except Exception as fault:  # each format has its own types of damage
                 raise ConfigError(f"{file} cannot be read ({str(fault).splitlines()[0]}): download it again") from fault
         return self._files[file]

