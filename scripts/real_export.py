@@ -29,9 +29,11 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS))
 
 from bench.real_size.checkpoints import write_all  # noqa: E402
+from docs.marked_tables import write_tables  # noqa: E402
 from gpu.machine import machine  # noqa: E402
 
 RESULT = SCRIPTS.parent / "docs" / "results" / "real_export.json"
+PAGE = SCRIPTS.parent / "docs" / "export.md"
 RECIPES = {"llava_llama3_moslora": "llama3", "llava_internlm2_qmoslora": "internlm2"}
 
 
@@ -129,6 +131,23 @@ def measure(work: Path, recipe: str, form: str) -> dict[str, Any]:
     return row
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| run | written | largest file | peak memory | time | from what was trained | measured |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        gib = {name: row[name] / 2**30 for name in ("bytes", "largest_file", "peak_bytes")}
+        gap = row["said"].rpartition(": ")[2]
+        lines.append(
+            f"| `{row['recipe']}`, {row['format']} | {gib['bytes']:.1f} GiB in {row['files']} files "
+            f"| {gib['largest_file']:.1f} GiB | {gib['peak_bytes']:.1f} GiB | {row['seconds'] / 60:.0f} min | {gap} "
+            f"| {row['date']}, {row['machine']['cores']} cores |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Each recipe in a process of its own, so that one's peak is not the other's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,7 +170,9 @@ def main() -> None:
             rows = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
             same = (found["recipe"], found["format"])
             rows = [row for row in rows if (row["recipe"], row["format"]) != same]
-            RESULT.write_text(json.dumps([*rows, found], indent=1) + "\n", encoding="utf-8")
+            rows = sorted([*rows, found], key=lambda row: row["recipe"], reverse=True)
+            RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            write_tables(PAGE, {"sizes": lambda rows=rows: table(rows)})
 
 
 if __name__ == "__main__":

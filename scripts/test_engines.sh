@@ -41,10 +41,12 @@ if [[ ! -f $WORK/truth.json ]]; then
 fi
 TORCH="$(grep -E '^(torch|torchvision|numpy)==' "$ROOT/constraints.txt" | tr '\n' ' ')"
 # shellcheck disable=SC2086 # a list of requirements
-environment engines-newest yes $TORCH pillow transformers peft accelerate trl datasets jinja2 pytest
+environment engines-newest yes $TORCH pillow transformers peft accelerate trl datasets jinja2 pytest hypothesis
 ask() { "$1" "$ROOT/scripts/engines/$2" "$WORK/$3" "$WORK/questions" "$WORK/answers-$4.json"; }
 ask "$VENV/bin/python" ask_transformers.py jobs.json pinned
 ask "$CACHE/engines-newest/bin/python" ask_transformers.py jobs.json newest
+# Not installed there: the sources alone, from this clone.
+PYTHONPATH="$ROOT" "$CACHE/engines-newest/bin/python" -m pytest -q -p no:cacheprovider "$ROOT/tests/adapters/test_trainers.py"
 if [[ ${1:-} != transformers ]]; then
     grep -q avx512f /proc/cpuinfo || [[ -e /dev/nvidiactl ]] || die "vLLM needs AVX-512 or a GPU: say 'transformers'"
     if [[ -n ${MOSLORA_VLLM:-} ]]; then

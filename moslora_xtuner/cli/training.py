@@ -42,6 +42,8 @@ Gpus = Annotated[int | None, typer.Option(min=1, help="One process on each; all 
 DeepSpeed = Annotated[str, typer.Option(help="zero2, zero3, a JSON file, or none.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="On a machine without a GPU: how many.")]
 WorkDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="How often each record is seen; as the config says.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Records of a micro-batch; as the config says.")]
 CfgOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the config; repeatable.")]
 
 
@@ -56,6 +58,8 @@ def plan(
     deepspeed: DeepSpeed = "zero2",
     processes: Processes = None,
     work_dir: WorkDir = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     cfg_options: CfgOptions = None,
     chosen: Annotated[Path | None, typer.Option(hidden=True, help="Write here what is left to the plan.")] = None,
 ) -> None:
@@ -66,6 +70,7 @@ def plan(
         from moslora_xtuner.training.plan.make import make_plan
         from moslora_xtuner.training.plan.outcome import require_ready, text
         from moslora_xtuner.training.plan.setting import read_setting
+        from moslora_xtuner.training.sizes import sizes
 
         setting = read_setting(
             config,
@@ -73,7 +78,7 @@ def plan(
             gpus=gpus,
             gpu_memory=gpu_memory,
             deepspeed=None if deepspeed == "none" else deepspeed,
-            options=cfg_options or (),
+            options=[*sizes(config, epochs, batch_size), *(cfg_options or ())],
             work_dir=work_dir,
         )
         made = make_plan(setting, gpu_tflops)
@@ -90,6 +95,8 @@ def train(
     deepspeed: DeepSpeed = "zero2",
     processes: Processes = None,
     work_dir: WorkDir = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
     cfg_options: CfgOptions = None,
     resume: Annotated[
         str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
@@ -98,9 +105,10 @@ def train(
 ) -> None:
     """Plan, then train through xtuner, and fail when it fails."""
     from moslora_xtuner.training import launch
+    from moslora_xtuner.training.sizes import sizes
 
     count = launch.processes_for(gpus, processes)
-    options = list(cfg_options or [])
+    options = [*sizes(config, epochs, batch_size), *(cfg_options or [])]
     if not skip_plan:
         with tempfile.TemporaryDirectory() as folder:
             note = Path(folder) / "chosen"

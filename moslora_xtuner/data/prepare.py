@@ -118,7 +118,6 @@ def prepare(
         manifest = {
             **settings,
             **written.counts(),
-            "system": written.system(),
             "read": report.records,
             "left_out": report.bad,
             "remarks": dict(report.tally.kinds(fault=False)),
@@ -159,9 +158,10 @@ class _Written:
         text, count = self.systems.most_common(1)[0]
         return text if 2 * count > self.records else ""
 
-    def counts(self) -> dict[str, int]:
-        """As they stand in the manifest."""
-        return {name: getattr(self, name) for name in ("records", "text_only", "truncated", "tokens")}
+    def counts(self) -> dict[str, Any]:
+        """As they stand in the manifest, the system prompt that most records carry beside them."""
+        numbers = {name: getattr(self, name) for name in ("records", "text_only", "truncated", "tokens")}
+        return {**numbers, "system": self.system()}
 
 
 def _made_before(out: Path, skip_bad: float) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-MOST = 2 * 1024**3
-"""Bytes of a file: what is held in memory until it is written."""
+MOST = 1024**3
+"""Bytes of a file: it is held in memory until it is written, and once more while it is."""
 
 
 class Shards:
