@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -108,6 +109,12 @@ def bring_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def as_os_error(fault: Exception) -> OSError | None:
+    """What the system said inside another library's exception, in Rust's words: "... (os error 28)"."""
+    found = re.search(r"\(os error (\d+)\)", str(fault))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def explain(path: Path, fault: OSError) -> OutputError:

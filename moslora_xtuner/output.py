@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .atomic import FULL, PARTIAL, atomic_write, bring_to_disk, explain, unfinished
+from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, unfinished
 from .errors import OutputError
 
 MARKER = ".moslora.json"
@@ -94,6 +94,10 @@ def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
         except OSError as fault:
             if fault.errno in FULL:  # other faults may be about what the block reads
                 raise explain(path, fault) from fault
+            raise
+        except Exception as fault:
+            if (said := as_os_error(fault)) is not None and said.errno in FULL:  # safetensors has its own type
+                raise explain(path, said) from fault
             raise
         try:
             _mark_once(beside, kind)

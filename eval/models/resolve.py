@@ -164,9 +164,18 @@ def _is_llava(folder: Path) -> bool:
     if (folder / FILE_NAME).is_file():
         return True
     try:
-        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type") == "llava")
-    except (OSError, ValueError, AttributeError) as fault:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind, classes = str(config.get("model_type")), ", ".join(config.get("architectures") or ())
+    except (OSError, ValueError, AttributeError, TypeError) as fault:
         raise EvaluationError(f"{folder / CONFIG} cannot be read ({fault}): make or fetch the model again.") from fault
+    if kind.startswith("llava") and not (kind == "llava" and {"text_config", "vision_config"} <= config.keys()):
+        # Taken for Hugging Face's it would be built in default sizes, without its own.
+        raise EvaluationError(
+            f"{folder} is a LLaVA in another layout (model_type {kind}, {classes or 'no class'}): only Hugging Face's "
+            "LlavaForConditionalGeneration is read. Its publishers have that form under a name that ends in -hf or "
+            "-transformers."
+        )
+    return kind == "llava"
 
 
 def _from_hub(word: str, download: bool) -> Path:

@@ -171,6 +171,34 @@ def test_other_formats_and_foreign_folders_are_refused(tuned: tuple[Any, Path], 
         export(tuned[1], tmp_path, format="lora")
 
 
+def test_a_full_disk_or_an_interrupt_leaves_nothing(
+    tuned: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors' own error for a disk that fills, as it words it; and Ctrl-C in the middle of the blocks."""
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    from moslora_xtuner.export.llm import StreamedLlm
+
+    before = export(tuned[1], tmp_path / "out")
+    kept = (before / "model.safetensors").read_bytes()
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(OutputError, match="no space left for"):
+            export(tuned[1], tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamedLlm, "merged", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export(tuned[1], tmp_path / "out")
+    # What was there before is there whole, and nothing beside it.
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (before / "model.safetensors").read_bytes() == kept
+
+
 def test_a_projector_of_three_layers_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_base, tmp_path / "base")
     file = tmp_path / "base" / "projector" / "model.safetensors"

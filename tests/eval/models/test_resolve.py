@@ -164,6 +164,11 @@ def test_what_is_no_model_is_said(tmp_path: Path, export: Path) -> None:
         find("owner/name")
     with pytest.raises(UsageError, match="no model that can be evaluated"):
         find(str(tmp_path))
+    for kind in ("llava", "llava_llama"):  # as LLaVA's authors and XTuner publish: no parts of Hugging Face's
+        other = {"model_type": kind, "architectures": ["LlavaLlamaForCausalLM"], "mm_vision_tower": "x"}
+        (tmp_path / "config.json").write_text(json.dumps(other))
+        with pytest.raises(EvaluationError, match=r"another layout .*LlavaLlamaForCausalLM.*-hf or -transformers"):
+            find(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(UsageError, match="no model that can be evaluated"):
         find(str(tmp_path))
