@@ -20,6 +20,7 @@ class ExportFormat(str, Enum):
 
     hf = "hf"
     lora = "lora"
+    xtuner = "xtuner"
 
 
 class NumberType(str, Enum):
@@ -135,9 +136,10 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A training run or an adapter folder.")],
     out: Out,
-    format: Annotated[ExportFormat, typer.Option(help="A whole Hugging Face model, or a plain LoRA.")] = (
-        ExportFormat.hf
-    ),
+    format: Annotated[
+        ExportFormat,
+        typer.Option(help="A whole Hugging Face model, one with a plain LoRA beside it, or XTuner's layout."),
+    ] = (ExportFormat.hf),
     name: Annotated[str | None, typer.Option(help="The model's name in reports.")] = None,
     dtype: Annotated[NumberType | None, typer.Option(help="Of the weights; the training's when not given.")] = None,
     base: Annotated[
@@ -146,10 +148,19 @@ def export(
     tower_lora: Annotated[
         bool, typer.Option("--tower-lora", help="With lora: the visual encoder's adapter apart, too.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A run of `moslora eval`, whose scores go into the model card.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload it to the hub, private; needs a token there.")
+    ] = None,
 ) -> None:
     """Fold the mixers and write what any engine serves; read back from disk and held against what was trained."""
     from moslora_xtuner.export import merge
+    from moslora_xtuner.export import push as hub
 
+    if push is not None:
+        hub.require_token(push)
     made = merge.export(
         run,
         out,
@@ -158,6 +169,15 @@ def export(
         dtype=dtype and dtype.value,
         base=base.value,
         tower_lora=tower_lora,
+        scores="" if report is None else _scores(report),
         tell=typer.echo,
     )
     typer.echo(f"export: {made}")
+    if push is not None:
+        typer.echo(f"pushed: {hub.push(made, push)}")
+
+
+def _scores(run: Path) -> str:
+    from moslora_xtuner.eval.report.page import table
+
+    return table([run], "markdown")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..training.artifacts import ADAPTERS, LLM, VISUAL_ENCODER
-from .form import LORA, ExportForm
+from .form import LORA, XTUNER, ExportForm
 from .llava import Written
 from .parts import Parts
+from .xtuner_form import how_to_load
 
 LICENCES = {"llama": "the Llama licence of its release", "internlm2": "InternLM's licence"}
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -21,7 +22,7 @@ def write_card(
     folder: Path,
     form: ExportForm,
     parts: Parts,
-    written: Written,
+    written: Written | None,
     run: Path,
     *,
     rank: int | None = None,
@@ -34,7 +35,7 @@ def write_card(
         folder: of the export, that is being made.
         form: of the export.
         parts: of the run.
-        written: what the export came to.
+        written: what the export came to; None where it holds no base.
         run: the run's folder, for its log and its config.
         rank: of a LoRA that stands beside the model.
         tower_apart: that it holds the visual encoder's layers, too.
@@ -51,7 +52,7 @@ def write_card(
         ),
         f"# {form.name}",
         _what(parts, written, bases),
-        _loading(form, parts, rank, tower_apart),
+        how_to_load(parts.template) if form.kind == XTUNER else _loading(form, parts, rank, tower_apart),
         _training(parts, losses),
         f"## Scores\n\n{scores}" if scores else "",
         _licence(parts),
@@ -73,7 +74,9 @@ def _metadata(bases: list[str], lora: bool) -> str:
     return "\n".join([*lines, "license: other", "tags:", "- llava", "- moslora", "- xtuner", "---"])
 
 
-def _what(parts: Parts, written: Written, bases: list[str]) -> str:
+def _what(parts: Parts, written: Written | None, bases: list[str]) -> str:
+    if written is None:
+        return f"Adapters and projector of a LLaVA of {bases[0]} and {bases[1]}: {_adapter(parts)}, by MoSLoRA-XTuner."
     kind = str(written.dtype).removeprefix("torch.")
     said = [
         f"A LLaVA of {bases[0]} and {bases[1]}, {written.parameters:,} weights in {kind}, tuned with "

@@ -13,8 +13,8 @@ from ..errors import ExportError
 from ..formats import FORMAT, unreadable
 
 FILE_NAME = "moslora_export.json"
-LLAVA, LORA = "hf-llava", "lora"
-"""The kinds of an export: a merged Hugging Face LLaVA, or plain LoRA directories beside the projector."""
+LLAVA, LORA, XTUNER = "hf-llava", "lora", "xtuner"
+"""The kinds of an export: a merged Hugging Face LLaVA, one with a plain LoRA beside it, XTuner's own layout."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ExportForm:
     prompt = SYSTEM.format(system) (where there is one) + INSTRUCTION.format(input).
 
     Attributes:
-        kind: LLAVA or LORA.
+        kind: LLAVA, LORA or XTUNER.
         name: what reports call the model.
         system_template, instruction: XTuner's templates of a system prompt and of one turn.
         stop_words: end an answer.

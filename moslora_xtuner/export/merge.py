@@ -12,11 +12,13 @@ from ..llm.families import read_config
 from ..output import atomic_folder
 from ..progress import quiet
 from .card import write_card
-from .form import LLAVA, LORA, ExportForm
+from .form import LLAVA, LORA, XTUNER, ExportForm
 from .llava import Written, write_llava
 from .lora import write_lora
 from .parts import ADAPTER, ADAPTER_CONFIG, BASE_LLAVA, Parts, find_parts
+from .xtuner_form import write_xtuner
 
+FORMATS = ("hf", "lora", "xtuner")
 BASES = ("dequantised", "original")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Tell = Callable[[str], None]
@@ -43,8 +45,9 @@ def export(
         run: a run's folder, its `adapters/`, an export of the form `lora`, a folder with `base.json`, or one PEFT
             adapter's directory.
         out: the folder to make; it appears whole or not at all.
-        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor, or `lora`, the same
-            without the language model's adapter (`base/`) and that as a plain LoRA of it (`adapter/`).
+        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor; `lora`, the same
+            without the language model's adapter (`base/`) and that as a plain LoRA of it (`adapter/`); or `xtuner`,
+            adapters and projector as XTuner's own tools read them, without the bases.
         name: what the model is called in reports; the run's folder name by default.
         dtype: `fp32`, `bf16` or `fp16`; that of the training by default.
         base: into what a run in 4 or 8 bits is merged: `dequantised`, the weights that its layers computed with, or
@@ -60,7 +63,7 @@ def export(
         OutputError: `out` holds something else, or cannot be written.
     """
     run, out = Path(run), Path(out)
-    for value, known in ((format, ("hf", "lora")), (base, BASES), (dtype, (None, *DTYPES))):
+    for value, known in ((format, FORMATS), (base, BASES), (dtype, (None, *DTYPES))):
         if value not in known:
             raise UsageError(f"{value!r} is none of {', '.join(str(word) for word in known if word)}")
     if tower_lora and format != "lora":
@@ -69,6 +72,13 @@ def export(
         return _fold(run, out, format)
     parts = find_parts(run)
     called = name or run.resolve().name
+    if format == "xtuner":
+        with quiet(), atomic_folder(out, kind="export") as folder:
+            write_xtuner(folder, parts)
+            form = _form(parts, XTUNER, called)
+            form.write(folder)
+            write_card(folder, form, parts, None, run, scores=scores)
+        return out
     import torch
 
     number_type = None if dtype is None else getattr(torch, DTYPES[dtype])
