@@ -143,8 +143,9 @@ def number_type(part: Any, settings: Any = None) -> str:
     """
     import torch
 
-    weights = (w for n, w in part.named_parameters() if "lora_" not in n and w.is_floating_point() and w.ndim > 1)
-    held = next(weights).dtype
+    own = ((name, weight) for name, weight in part.named_parameters() if "lora_" not in name)
+    # ZeRO-3 leaves a weight that it has cut up without its shape.
+    held = next(w.dtype for _, w in own if w.is_floating_point() and len(getattr(w, "ds_shape", w.shape)) > 1)
     said = str(settings.get("torch_dtype") or "") if isinstance(settings, Mapping) else ""
     loaded = getattr(torch, said.removeprefix("torch."), None) or held
     return str(min(held, loaded, key=lambda kind: torch.finfo(kind).bits)).removeprefix("torch.")
