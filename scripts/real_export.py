@@ -29,6 +29,7 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS))
 
 from bench.real_size.checkpoints import write_all  # noqa: E402
+from bench.real_size.cut import cut  # noqa: E402
 from docs.marked_tables import write_tables  # noqa: E402
 from gpu.machine import machine  # noqa: E402
 
@@ -37,7 +38,7 @@ PAGE = SCRIPTS.parent / "docs" / "export.md"
 RECIPES = {"llava_llama3_moslora": "llama3", "llava_internlm2_qmoslora": "internlm2"}
 
 
-def make_run(work: Path, recipe: str, family: str) -> Path:
+def make_run(work: Path, recipe: str, family: str, layers: int | None) -> Path:
     """The folder that a training of this recipe would leave, its adapters random."""
     from mmengine.config import Config
     from peft import get_peft_model
@@ -53,7 +54,8 @@ def make_run(work: Path, recipe: str, family: str) -> Path:
     if run.exists():
         shutil.rmtree(run)
     config = Config.fromfile(resolve_config(recipe), import_custom_modules=False).model
-    paths = {"llm": work / "models" / family, "visual_encoder": work / "models" / "clip"}
+    llm = work / "models" / family
+    paths = {"llm": llm if layers is None else cut(llm, layers), "visual_encoder": work / "models" / "clip"}
     config.llm.pretrained_model_name_or_path = str(paths["llm"])
     models = {"llm": _llm(llm_config(config.llm)), "visual_encoder": _clip(visual_config(str(paths["visual_encoder"])))}
     for name, model in models.items():
@@ -103,10 +105,10 @@ def _clip(config: Any) -> Any:
         return CLIPVisionModel(config)
 
 
-def measure(work: Path, recipe: str, form: str) -> dict[str, Any]:
+def measure(work: Path, recipe: str, form: str, layers: int | None) -> dict[str, Any]:
     """Export once; what it took."""
     family = RECIPES[recipe]
-    run, out = make_run(work, recipe, family), work / "exports" / f"{recipe}-{form}"
+    run, out = make_run(work, recipe, family, layers), work / "exports" / f"{recipe}-{form}"
     words = [sys.executable, "-m", "moslora_xtuner", "export", str(run), "-o", str(out), "--format", form]
     begun = time.monotonic()
     made = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
@@ -117,6 +119,7 @@ def measure(work: Path, recipe: str, form: str) -> dict[str, Any]:
     row = {
         "recipe": recipe,
         "format": form,
+        "layers": layers or 32,
         "bytes": sum(file.stat().st_size for file in files),
         "files": len(files),
         "largest_file": max(file.stat().st_size for file in files),
@@ -141,7 +144,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         gib = {name: row[name] / 2**30 for name in ("bytes", "largest_file", "peak_bytes")}
         gap = row["said"].rpartition(": ")[2]
         lines.append(
-            f"| `{row['recipe']}`, {row['format']} | {gib['bytes']:.1f} GiB in {row['files']} files "
+            f"| `{row['recipe']}`, {row['format']}, {row.get('layers', 32)} layers "
+            f"| {gib['bytes']:.1f} GiB in {row['files']} files "
             f"| {gib['largest_file']:.1f} GiB | {gib['peak_bytes']:.1f} GiB | {row['seconds'] / 60:.0f} min | {gap} "
             f"| {row['date']}, {row['machine']['cores']} cores |"
         )
@@ -154,16 +158,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/real_size"), metavar="DIR")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--format", choices=("hf", "lora"), default="hf")
+    parser.add_argument("--layers", type=int, metavar="N", help="the first ones alone; all when not given")
     parser.add_argument("--write", action="store_true", help="into docs/results/real_export.json")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     work = args.work.absolute()
     if args.one:
-        print(json.dumps(measure(work, args.recipes[0], args.format)))
+        print(json.dumps(measure(work, args.recipes[0], args.format, args.layers)))
         return
     write_all(work / "models", sorted({RECIPES[recipe] for recipe in args.recipes}))
     for recipe in args.recipes:
         words = [sys.executable, __file__, "--work", str(work), "--recipes", recipe, "--format", args.format, "--one"]
+        words += [] if args.layers is None else ["--layers", str(args.layers)]
         found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
         print(f"{recipe}: {found['peak_bytes'] / 2**30:.2f} GiB at most, {found['seconds']:.0f} s; {found['said']}")
         if args.write:

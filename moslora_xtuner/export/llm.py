@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapters.directory.disk import WEIGHTS_FILE, read_weights
+from ..adapters.directory.disk import WEIGHTS_FILE, read_names, read_weights
 from ..errors import ExportError
 from ..llm.families import INTERNLM2, LLAMA, read_config
 from ..llm.weights import Weights
@@ -218,15 +218,15 @@ class AdapterFile:
 
     def __init__(self, folder: Path) -> None:
         from peft import PeftConfig
-        from safetensors import safe_open
 
         from .. import adapters  # noqa: F401  (registers MOSLORA with PEFT)
 
         self.folder = folder
         self.config = PeftConfig.from_pretrained(str(folder))
         file = folder / WEIGHTS_FILE
-        self._tensors: Any = safe_open(file, "pt") if file.is_file() else read_weights(folder)
-        self.names = list(self._tensors.keys())
+        self._file = file if file.is_file() else None
+        self._tensors = read_weights(folder) if self._file is None else {}
+        self.names = read_names(folder)
 
     def part(self, under: str, beside: str | None = None) -> dict[str, Tensor]:
         """The tensors of what is `under` a name of the model, but not of what is `beside` that."""
@@ -250,7 +250,12 @@ class AdapterFile:
         return tuned
 
     def _get(self, name: str) -> Tensor:
-        found: Tensor = self._tensors[name] if isinstance(self._tensors, dict) else self._tensors.get_tensor(name)
+        if self._file is None:
+            return self._tensors[name]
+        from safetensors import safe_open
+
+        with safe_open(self._file, "pt") as file:  # not kept open: it maps the file, pages once read would stay
+            found: Tensor = file.get_tensor(name)
         return found
 
 

@@ -288,25 +288,3 @@ def test_sha256_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
     content = b"0123456789abcdef" * 70_000
     (tmp_path / "f").write_bytes(content)
     assert sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("systems", "kept"),
-    [
-        (["Be brief."] * 3, "Be brief."),
-        (["Be brief.", "Be brief.", ""], "Be brief."),
-        (["Be brief.", "Be long.", ""], ""),
-        (["", "", "Be brief."], ""),
-    ],
-)
-def test_the_system_prompt_of_most_records_is_kept_for_the_export(
-    systems: list[str], kept: str, write_json: WriteJson, image_root: Path, tiny_base: Path, tmp_path: Path
-) -> None:
-    records = []
-    for number, system in enumerate(systems):
-        made = record(str(number))
-        if system:
-            made["conversations"].insert(0, {"from": "system", "value": system})
-        records.append(made)
-    manifest = prepare(write_json(records), image_root, tiny_base / "llm", tmp_path / "store")
-    assert manifest["system"] == kept

@@ -103,9 +103,44 @@ def test_pixels_by_hand() -> None:
 
 
 def test_an_enlarged_digit_is_pillows_bicubic() -> None:
-    grey = Image.fromarray(np.uint8(np.round(load_digits().images[7] * 255 / 16)))
+    grey = Image.fromarray(np.uint8(np.round(load_digits().images[8] * 255 / 16)))
     mask = np.asarray(grey.resize((60, 60), Image.Resampling.BICUBIC)) / 255.0
-    scene = Scene("one", (Glyph(7, 7, (48, 48)),), 60, True, "blue", "dark", (20, 30, 40))
+    scene = Scene("one", (Glyph(8, 8, (48, 48)),), 60, True, "blue", "dark", (20, 30, 40))
     pixels = np.asarray(draw(scene)).astype(float)[18:78, 18:78]
     wanted = (1 - mask[..., None]) * np.array([20, 30, 40]) + mask[..., None] * np.array([110, 150, 255])
     assert np.abs(pixels - wanted).max() <= 0.5 + 1e-9
+
+
+def test_wide_and_tall_scenes_hold_all_of_their_digits() -> None:
+    """One scene of three or so; a digit's whole square lies inside, at both ends of its jitter."""
+    rng = np.random.default_rng(0)
+    frames = {}
+    for _ in range(600):
+        scene = sample_scene(rng, "test")
+        width, height = scene.frame
+        frames[scene.frame] = frames.get(scene.frame, 0) + 1
+        left, top = (CANVAS - width) // 2, (CANVAS - height) // 2
+        half = scene.size / 2
+        for glyph in scene.glyphs:
+            x, y = (min(max(place, half), CANVAS - half) for place in glyph.centre)
+            assert left <= x - half
+            assert x + half <= left + width
+            assert top <= y - half
+            assert y + half <= top + height
+        assert draw(scene).size == (width, height)
+    shares = {kind: sum(n for (w, h), n in frames.items() if kind(w, h)) / 600 for kind in (wide, tall, square)}
+    assert 0.1 < shares[wide] < 0.25
+    assert 0.05 < shares[tall] < 0.2
+    assert shares[square] > 0.6
+
+
+def wide(width: int, height: int) -> bool:
+    return width > height
+
+
+def tall(width: int, height: int) -> bool:
+    return width < height
+
+
+def square(width: int, height: int) -> bool:
+    return width == height

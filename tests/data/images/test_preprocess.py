@@ -146,7 +146,6 @@ def test_tiny_images_are_not_taken_for_channels(edge: int) -> None:
     "processor",
     [
         clip(do_resize=False),
-        clip(do_center_crop=False),
         clip(do_rescale=False),
         clip(do_normalize=False),
         CLIPImageProcessor(size={"shortest_edge": 30}, crop_size={"height": 24, "width": 24}),
@@ -183,3 +182,16 @@ def test_two_images_share_no_memory() -> None:
     kept = first.clone()
     ours(picture(40, 30, seed=1))
     assert torch.equal(first, kept)
+
+
+def test_where_nothing_is_cropped_a_square_is_lean_all_the_same() -> None:
+    """As an export's processor is: its short edge is its only size."""
+    processor = clip(do_center_crop=False)
+    for size in ((40, 30), (30, 40), (24, 24), (1, 1)):
+        image = picture(*size)
+        ours, wanted = ToPixels(processor), stock(image, processor, True)
+        with patch.object(CLIPImageProcessor, "preprocess", side_effect=AssertionError("not lean")):
+            found = ours(image)
+        assert torch.equal(found, wanted)
+    image = picture(40, 30)  # not padded it is not square, and stays so
+    assert torch.equal(ToPixels(processor, False)(image), stock(image, processor, False))
