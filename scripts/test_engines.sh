@@ -2,7 +2,7 @@
 # Ask exports in the engines that people use, against what was trained (scripts/engines/).
 #
 #   bash scripts/test_engines.sh                      transformers as pinned and the newest, and vLLM
-#   bash scripts/test_engines.sh transformers         without vLLM (.ci/run runs this, on three of the models)
+#   bash scripts/test_engines.sh transformers         without vLLM (.ci/run runs this, 64 questions to three models)
 #   bash scripts/test_engines.sh --write              all of it, and the table in docs/export.md
 #
 # Environments are kept under the user's cache. vLLM's takes 7 GB and a CPU with AVX-512, or a GPU.
@@ -15,7 +15,7 @@ CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
 { mkdir -p "$CACHE" 2>/dev/null && [[ -w $CACHE ]]; } || CACHE="$ROOT/build"
 WORK="${MOSLORA_ENGINES:-$(mktemp -d)}"
 MODELS=()
-[[ ${1:-} == transformers ]] && MODELS=(llama-fp32 internlm2-nf4 tied-bf16)
+[[ ${1:-} == transformers ]] && MODELS=(--questions 64 llama-fp32 internlm2-nf4 tied-bf16)
 
 die() {
     printf 'error: %s\n' "$*" >&2

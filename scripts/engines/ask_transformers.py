@@ -59,6 +59,8 @@ def ask(job: dict[str, Any], folder: Path, new_tokens: int) -> dict[str, Any]:
 def main() -> None:
     """Every job of a file."""
     jobs, folder, out = map(Path, sys.argv[1:])
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     found: dict[str, Any] = {"engine": f"transformers {transformers.__version__}"}
     for job in json.loads(jobs.read_text(encoding="utf-8")):
         found[job["name"]] = ask(job, folder, job["new_tokens"])

@@ -1,10 +1,11 @@
 """Make the models, their exports, the questions, and the answers of what was trained.
 
-python scripts/engines/make.py FOLDER [FAMILY-KIND ...]
+python scripts/engines/make.py FOLDER [--questions N] [FAMILY-KIND ...]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -21,14 +22,14 @@ SERVED = ("llama-fp32", "internlm2-nf4", "tied-bf16")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "nf4": "float32"}
 
 
-def make(root: Path, wanted: list[str]) -> None:
+def make(root: Path, wanted: list[str], count: int) -> None:
     """Write `questions/`, `jobs.json`, `truth.json` and the exports."""
     from moslora_xtuner.data.digits.write import write_digits
     from moslora_xtuner.export.merge import export
 
     with tempfile.TemporaryDirectory() as data:
-        table = write_digits(Path(data) / "digits", scenes=8, test_questions=pictures.COUNT) / "LMUData"
-        pictures.write(table / "DigitsTextVQA.tsv", root / "questions")
+        table = write_digits(Path(data) / "digits", scenes=8, test_questions=count) / "LMUData"
+        pictures.write(table / "DigitsTextVQA.tsv", root / "questions", count)
     bases = trained.make_bases(root / "bases")
     jobs, truth = [], {}
     for family in trained.FAMILIES:
@@ -54,4 +55,9 @@ def make(root: Path, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(description="Models, exports, questions, and the trained models' answers")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("models", nargs="*", metavar="FAMILY-KIND")
+    parser.add_argument("--questions", type=int, default=pictures.COUNT, metavar="N")
+    given = parser.parse_args()
+    make(given.folder, given.models, given.questions)

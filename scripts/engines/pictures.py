@@ -55,13 +55,13 @@ SHAPES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def write(table: Path, folder: Path) -> None:
-    """Write the pictures and questions.json: `picture`, `question`, `shape`."""
+def write(table: Path, folder: Path, count: int = COUNT) -> None:
+    """Write the pictures and questions.json: `picture`, `question`, `shape`; `count` of 64 has every shape once."""
     csv.field_size_limit(1 << 30)
     folder.mkdir(parents=True)
     questions = []
     with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))[:COUNT]
+        rows = list(csv.DictReader(file, delimiter="\t"))[:count]
     names = list(SHAPES)
     for place, row in enumerate(rows):
         scene = Image.open(io.BytesIO(base64.b64decode(row["image"]))).convert("RGB")
