@@ -59,5 +59,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", nargs="*", metavar="FAMILY-KIND")
     parser.add_argument("--questions", type=int, default=pictures.COUNT, metavar="N")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     make(given.folder, given.models, given.questions)
