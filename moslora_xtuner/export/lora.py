@@ -42,10 +42,9 @@ def write_lora(folder: Path, llm: Path, model: Mapping[str, Any], tower: Path | 
     if tower is not None:
         layers |= _layers(tower, f"{TOWER}.", model)
     config = fold_config(read_config(llm))
-    scales = {name: scale for name, (_, scale) in layers.items()}
-    ranks = {len(layer.parts["A"]) for layer, _ in layers.values()}
-    alike = len(ranks) == 1 and len(set(scales.values())) == 1
-    rank = max(ranks)
+    found = {(len(layer.parts["A"]), scale) for layer, scale in layers.values()}
+    alike = found == {(config["r"], _scale({**config, "alpha_pattern": None}, "", config["r"]))}
+    rank = max(rank for rank, _ in found)
     weights = {}
     for name, (layer, scale) in layers.items():
         for part, tensor in layer.parts.items():

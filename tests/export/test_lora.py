@@ -20,6 +20,7 @@ from moslora_xtuner.export.lora import pattern, write_lora
 from moslora_xtuner.llm.internlm2_as_llama import as_llama
 from moslora_xtuner.llm.load import load_llm
 
+EVERY = ("wqkv", "wo", "w2", "q_proj", "down_proj")
 IDS = torch.tensor([[1, 5, 9, 2, 7, 3]])
 
 
@@ -62,8 +63,10 @@ def in_stock_peft(llm: Any, adapter: Path) -> torch.Tensor:
         {"r": 4, "lora_alpha": 8},
         {"r": 4, "lora_alpha": 8, "use_rslora": True},
         {"r": 4, "lora_alpha": 8, "rank_pattern": {"w2": 6, "down_proj": 6}, "alpha_pattern": {"wo": 3, "q_proj": 3}},
+        # All alike, and none as the config says for the rest, of which there is nothing.
+        {"r": 4, "lora_alpha": 8, "rank_pattern": dict.fromkeys(EVERY, 6), "alpha_pattern": dict.fromkeys(EVERY, 9)},
     ],
-    ids=["plain", "rslora", "patterns"],
+    ids=["plain", "rslora", "patterns", "patterns of all"],
 )
 def test_it_computes_what_was_tuned(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
     if family == "llama":
