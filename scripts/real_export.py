@@ -43,8 +43,10 @@ def make_run(work: Path, recipe: str, family: str, layers: int | None) -> Path:
     from mmengine.config import Config
     from peft import get_peft_model
     from safetensors.torch import save_file
+    from transformers import CLIPVisionModel
 
     from moslora_xtuner.adapters import MosLoraConfig
+    from moslora_xtuner.llm.load import classes
     from moslora_xtuner.llm.weights import content_of
     from moslora_xtuner.recipes.catalogue import resolve_config
     from moslora_xtuner.training.artifacts import TrainingRecord
@@ -57,7 +59,9 @@ def make_run(work: Path, recipe: str, family: str, layers: int | None) -> Path:
     llm = work / "models" / family
     paths = {"llm": llm if layers is None else cut(llm, layers), "visual_encoder": work / "models" / "clip"}
     config.llm.pretrained_model_name_or_path = str(paths["llm"])
-    models = {"llm": _llm(llm_config(config.llm)), "visual_encoder": _clip(visual_config(str(paths["visual_encoder"])))}
+    text, vision = llm_config(config.llm), visual_config(str(paths["visual_encoder"]))
+    with torch.device("meta"):
+        models = {"llm": classes(text.model_type)[1](text), "visual_encoder": CLIPVisionModel(vision)}
     for name, model in models.items():
         fields = {key: value for key, value in config[f"{name}_lora"].items() if key != "type"}
         settings = MosLoraConfig(**fields)
@@ -88,21 +92,6 @@ def make_run(work: Path, recipe: str, family: str, layers: int | None) -> Path:
         base={name: content_of(path) for name, path in paths.items()},
     ).write(run / "adapters")
     return run
-
-
-def _llm(config: Any) -> Any:
-    from transformers import LlamaForCausalLM
-    from xtuner._lite.modelings.internlm2 import InternLM2ForCausalLM
-
-    with torch.device("meta"):
-        return (InternLM2ForCausalLM if config.model_type == "internlm2" else LlamaForCausalLM)(config)
-
-
-def _clip(config: Any) -> Any:
-    from transformers import CLIPVisionModel
-
-    with torch.device("meta"):
-        return CLIPVisionModel(config)
 
 
 def measure(work: Path, recipe: str, form: str, layers: int | None) -> dict[str, Any]:

@@ -10,11 +10,7 @@
 # Environments are kept under the user's cache; torch and the rest are the pinned ones.
 set -euo pipefail
 
-ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-VENV="${MOSLORA_VENV:-$ROOT/.venv}"
-[[ $VENV == /* ]] || VENV="$PWD/$VENV"
-CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
-{ mkdir -p "$CACHE" 2>/dev/null && [[ -w $CACHE ]]; } || CACHE="$ROOT/build"
+. "$(dirname "${BASH_SOURCE[0]}")/environments.sh"
 declare -A SETS=(
     # torchao 0.15.0 is the last with the names that these two import; peft 0.17 cannot be imported with transformers 5
     [peft-0.17.1]="peft==0.17.1 transformers==4.48.0 torchao==0.15.0"
@@ -25,12 +21,6 @@ declare -A SETS=(
 )
 ORDER=(peft-0.17.1 peft-0.18.1 peft-0.18.1-transformers-newest peft-0.21.2 newest)
 
-die() {
-    printf 'error: %s\n' "$*" >&2
-    exit 3
-}
-
-[[ -x $VENV/bin/uv ]] || die "no environment at $VENV: run 'bash scripts/install.sh' first"
 write=0
 if [[ ${1:-} == --write ]]; then
     (($# == 1)) || die "--write takes no names: the table is of all the sets"
@@ -46,15 +36,9 @@ trap 'rm -r "$figures"' EXIT
 for name in "$@"; do
     [[ -n ${SETS[$name]:-} ]] || die "$name is none of ${ORDER[*]}"
     place="$CACHE/adapter-$name"
-    wanted="$PACKAGES ${SETS[$name]}"
-    if [[ $name == *newest || ! -f $place/.set || $(<"$place/.set") != "$wanted $PINS" ]]; then
-        rm -f "$place/.set"
-        "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
-        printf '%s\n' "$PINS" >"$place/pins.txt"
-        # shellcheck disable=SC2086 # a list of requirements
-        "$VENV/bin/uv" pip install --quiet --compile-bytecode --upgrade --python "$place/bin/python" -c "$place/pins.txt" $wanted
-        printf '%s' "$wanted $PINS" >"$place/.set"
-    fi
+    [[ $name == *newest ]] && newest=yes || newest=no
+    # shellcheck disable=SC2086 # a list of requirements
+    environment "adapter-$name" $newest "$PINS" $PACKAGES ${SETS[$name]}
     versions="$("$place/bin/python" -c 'import peft, transformers; print(f"peft {peft.__version__}, transformers {transformers.__version__}")')"
     printf 'matrix: %s (%s)\n' "$name" "$versions"
     # Not installed there: the sources alone, from this clone.

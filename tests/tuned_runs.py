@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 
 def tuned_model(base: Path, kind: str) -> Any:
@@ -43,24 +42,18 @@ def write_run(
 ) -> Path:
     """The folder that `SaveAdapters` writes, without the records of its data and without its bases' content."""
     from moslora_xtuner.training.artifacts import TrainingRecord
-    from moslora_xtuner.training.hooks import plain
-    from moslora_xtuner.training.precision import quantised_bits
+    from moslora_xtuner.training.hooks import quantisation_of, write_parts
 
     folder = run / "adapters"
-    parts = {"llm": model.llm, "visual_encoder": model.visual_encoder, "projector": model.projector}
-    for name in ("llm", "visual_encoder"):
-        parts[name].save_pretrained(folder / name)
-    (folder / "projector").mkdir()
-    weights = {name: w.detach().contiguous() for name, w in model.projector.state_dict().items()}
-    save_file(weights, folder / "projector" / "model.safetensors", {"format": "pt"})
+    folder.mkdir(parents=True)
+    write_parts(model, folder)
     TrainingRecord(
         llm=str(llm),
         visual_encoder=str(visual_encoder),
         template=template,
         pad_image_to_square=True,
         visual_select_layer=-2,
-        bits={name: quantised_bits(part) for name, part in parts.items()},
-        quantisation={name: plain(p.config.quantization_config) for name, p in parts.items() if quantised_bits(p)},
-        dtype=dict.fromkeys(parts, kind),
+        dtype=dict.fromkeys(("llm", "visual_encoder", "projector"), kind),
+        **quantisation_of(model),
     ).write(folder)
     return run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from moslora_xtuner.data.images.opening import from_bytes
 from moslora_xtuner.data.tokens.chat_templates import TEMPLATES
 from moslora_xtuner.errors import DataError, EvaluationError
 
@@ -196,26 +197,9 @@ def uri(content: bytes) -> str:
     try:
         return data_uri(content)
     except ValueError:
-        from io import BytesIO
-
-        image, made = opened(content), BytesIO()
-        image.save(made, "PNG")
-        return f"data:image/png;base64,{base64.b64encode(made.getvalue()).decode()}"
-
-
-def opened(content: bytes) -> Any:
-    """The picture, upright and in RGB. Raises DataError when the bytes are none."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    from moslora_xtuner.data.images.opening import FORMATS, UNDECODABLE, as_rgb
-
-    try:
-        known = [name for name in FORMATS if name in Image.registered_extensions().values()]
-        return as_rgb(Image.open(BytesIO(content), formats=known))
-    except UNDECODABLE as fault:
-        raise DataError(f"not a picture that can be read ({fault})") from fault
+        made = BytesIO()
+        from_bytes(content).save(made, "PNG")
+        return data_uri(made.getvalue())
 
 
 def read_picture(path: Path) -> bytes:
@@ -225,7 +209,7 @@ def read_picture(path: Path) -> bytes:
     except OSError as fault:
         raise DataError(f"{path} cannot be read ({fault.strerror or fault})") from fault
     try:
-        opened(content)
+        from_bytes(content)
     except DataError as fault:
         raise DataError(f"{path}: {fault}") from fault
     return content

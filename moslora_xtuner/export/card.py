@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..training.artifacts import ADAPTERS, LLM, VISUAL_ENCODER
-from .form import LORA, XTUNER, ExportForm
+from .form import LORA, XTUNER, ExportForm, vllm_rank
 from .llava import Written
 from .parts import Parts
 from .xtuner_form import how_to_load
 
 LICENCES = {"llama": "the Llama licence of its release", "internlm2": "InternLM's licence"}
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes for --max-lora-rank."""
 
 
 def write_card(
@@ -45,14 +43,12 @@ def write_card(
     if losses:
         _draw(losses, folder / "loss.png")
     bases = [_public(parts.llm), _public(parts.visual_encoder)]
+    of_the_hub = [base for base in (parts.llm, parts.visual_encoder) if base in bases and "/" in base]
     text = [
-        _metadata(
-            [base for base in (parts.llm, parts.visual_encoder) if base == _public(base) and "/" in base],
-            form.kind == LORA,
-        ),
+        _metadata(of_the_hub, form.kind == LORA),
         f"# {form.name}",
         _what(parts, written, bases),
-        how_to_load(parts.template) if form.kind == XTUNER else _loading(form, parts, rank, tower_apart),
+        how_to_load(parts.template) if form.kind == XTUNER else _loading(form, rank, tower_apart),
         _training(parts, losses),
         f"## Scores\n\n{scores}" if scores else "",
         _licence(parts),
@@ -102,7 +98,7 @@ def _adapter(parts: Parts) -> str:
     return " and ".join(found) or "no adapter"
 
 
-def _loading(form: ExportForm, parts: Parts, rank: int | None, tower_apart: bool) -> str:
+def _loading(form: ExportForm, rank: int | None, tower_apart: bool) -> str:
     square = (
         " Pictures are padded to a square, which transformers can do since 4.50; an older release stops at the "
         "processor: use `moslora ask` there."
@@ -126,7 +122,6 @@ def _loading(form: ExportForm, parts: Parts, rank: int | None, tower_apart: bool
             'model = AutoModelForImageTextToText.from_pretrained(".", torch_dtype="auto")\n'
             f"{ask}\n```\n\nWith vLLM:\n\n```\nvllm serve . --limit-mm-per-prompt '{{\"image\": 1}}'\n```"
         )
-    most = next((known for known in VLLM_RANKS if known >= rank), rank)
     tower = (
         "\n\nThe adapter holds layers of the visual encoder, too, which vLLM applies with "
         "`--enable-tower-connector-lora` on a GPU alone."
@@ -141,7 +136,7 @@ def _loading(form: ExportForm, parts: Parts, rank: int | None, tower_apart: bool
         'processor = AutoProcessor.from_pretrained("base")\n'
         'model = AutoModelForImageTextToText.from_pretrained("base", torch_dtype="auto")\n'
         f'model = PeftModel.from_pretrained(model, "adapter")\n{ask}\n```\n\nWith vLLM, and then `"model": "tuned"`:'
-        f"\n\n```\nvllm serve base --enable-lora --max-lora-rank {most} --lora-modules tuned=adapter "
+        f"\n\n```\nvllm serve base --enable-lora --max-lora-rank {vllm_rank(rank)} --lora-modules tuned=adapter "
         f"--limit-mm-per-prompt '{{\"image\": 1}}'\n```{tower}"
     )
 
@@ -183,7 +178,7 @@ def _licence(parts: Parts) -> str:
 
 
 def read_losses(run: Path) -> list[tuple[int, float]]:
-    """Step and loss of a run's newest log; none where it has none."""
+    """Step and loss of a run's logs, a later one's where two have a step; none where it has none."""
     logs = sorted((run.parent if run.name == ADAPTERS else run).glob("*/vis_data/scalars.json"))
     found: dict[int, float] = {}
     for log in logs:

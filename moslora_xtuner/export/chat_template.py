@@ -81,9 +81,5 @@ def jinja(template: Template, *, bos: str, system: str = "", space: str = "") ->
         "ANSWER": after[cut:],
         "SUFFIX": template.suffix + template.separator,
     }
-    named = "".join(f"{{%- set {name} = {_quoted(text)} -%}}\n" for name, text in pieces.items())
+    named = "".join(f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}\n" for name, text in pieces.items())
     return named + _JINJA
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -16,6 +16,15 @@ FILE_NAME = "moslora_export.json"
 LLAVA, LORA, XTUNER = "hf-llava", "lora", "xtuner"
 """The kinds of an export: a merged Hugging Face LLaVA, one with a plain LoRA beside it, XTuner's own layout."""
 
+BASE_LLAVA, ADAPTER = "base", "adapter"
+"""In an export of the kind LORA: the LLaVA, and what tunes it."""
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def vllm_rank(rank: int) -> int:
+    """vLLM's --max-lora-rank for an adapter: it takes some numbers alone."""
+    return next((known for known in _VLLM_RANKS if known >= rank), rank)
+
 
 @dataclass(frozen=True)
 class ExportForm:

@@ -34,7 +34,7 @@ class Written:
         dtype: the number type of its weights.
         base: `dequantised` or `original` where the training's base was quantised; "" where it was not.
         rounding: from what was trained to what stands on the disk.
-        parameters, bytes: of the weights' files.
+        parameters: how many weights there are.
         prompts: how many records it was proved on, and whether they are the training's own.
     """
 
@@ -42,7 +42,6 @@ class Written:
     base: str
     rounding: proof.Gap
     parameters: int
-    bytes: int
     prompts: int
     own_prompts: bool
 
@@ -81,8 +80,8 @@ def write_llava(
     template = get_template(parts.template)
     tokenizer = engine_tokenizer(parts.llm, template, parts.record.system)
     own = proof.read_probes(parts.probes)
-    made_up = proof.made_up_probes(tokenizer, template.instruction.replace("{input}", "{}"), tower.edge)
-    probes = proof.within_budget(own or made_up, tower.patches)
+    prompt = template.instruction.replace("{input}", "{}")
+    probes = proof.within_budget(own or proof.made_up_probes(tokenizer, prompt, tower.edge), tower.patches)
 
     shards = Shards(folder)
 
@@ -121,7 +120,6 @@ def write_llava(
         base if any(parts.record.bits.values()) and not parts.inside else "",
         proof.compare(answers["trained"], on_disk),
         shards.parameters,
-        shards.bytes,
         len(probes),
         bool(own),
     )

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapters.directory.contents import PREFIX
 from ..adapters.directory.disk import WEIGHTS_FILE, read_names, read_weights
 from ..errors import ExportError
 from ..llm.families import INTERNLM2, LLAMA, read_config
+from ..llm.load import classes
 from ..llm.weights import Weights
 from .quantised import dequantised, quantise
 
@@ -214,8 +216,6 @@ def inside(prefix: str, model: Any) -> Any:
 class AdapterFile:
     """A PEFT directory whose weights are read as they are asked for."""
 
-    PREFIX = "base_model.model."
-
     def __init__(self, folder: Path) -> None:
         from peft import PeftConfig
 
@@ -230,8 +230,8 @@ class AdapterFile:
 
     def part(self, under: str, beside: str | None = None) -> dict[str, Tensor]:
         """The tensors of what is `under` a name of the model, but not of what is `beside` that."""
-        names = (name for name in self.names if name.startswith(self.PREFIX + under))
-        left_out = None if beside is None else self.PREFIX + beside
+        names = (name for name in self.names if name.startswith(PREFIX + under))
+        left_out = None if beside is None else PREFIX + beside
         return {name: self._get(name) for name in names if left_out is None or not name.startswith(left_out)}
 
     def put_on(self, model: Any, weights: dict[str, Tensor]) -> Any:
@@ -266,15 +266,11 @@ def _plain(block: Any, prefix: str) -> Any:
 
 
 def _kind(found: Mapping[str, Any], checkpoint: str | Path) -> tuple[str, Any, Any]:
-    family = found.get("model_type")
-    if family == LLAMA:
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        return LLAMA, LlamaConfig.from_dict(dict(found)), LlamaForCausalLM
+    family = str(found.get("model_type"))
+    if family not in RIM:
+        raise ExportError(f"{checkpoint} is a checkpoint of type {family!r}: {' or '.join(RIM)} can be exported")
+    config_class, model_class = classes(family)
+    config = config_class.from_dict(dict(found))
     if family == INTERNLM2:
-        from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
-
-        config = InternLM2Config.from_dict(dict(found))
-        config.attn_implementation = "sdpa"
-        return INTERNLM2, config, InternLM2ForCausalLM
-    raise ExportError(f"{checkpoint} is a checkpoint of type {family!r}: {LLAMA} or {INTERNLM2} can be exported")
+        config.attn_implementation = "sdpa"  # its class reads a field of this name
+    return family, config, model_class

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters.directory.contents import Layer, take_apart
+from ..adapters.directory.contents import PREFIX, Layer, take_apart
 from ..adapters.directory.disk import CONFIG_FILE, WEIGHTS_FILE, read_config
 from ..adapters.directory.fold import fold_config, fold_state_dict
 from ..adapters.directory.whole import read_whole
@@ -19,7 +19,6 @@ from ..errors import ExportError
 from ..llm.internlm2_as_llama import NAMES, split_wqkv
 from .parts import LANGUAGE_MODEL, TOWER
 
-PREFIX = "base_model.model."
 _BLOCK = re.compile(r"\.layers\.(\d+)\.")
 
 

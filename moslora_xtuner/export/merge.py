@@ -12,13 +12,14 @@ from ..llm.families import read_config
 from ..output import atomic_folder
 from ..progress import quiet
 from .card import write_card
-from .form import LLAVA, LORA, XTUNER, ExportForm
+from .form import ADAPTER, BASE_LLAVA, LLAVA, LORA, XTUNER, ExportForm
 from .llava import Written, write_llava
 from .lora import write_lora
-from .parts import ADAPTER, ADAPTER_CONFIG, BASE_LLAVA, Parts, find_parts
+from .parts import ADAPTER_CONFIG, Parts, find_parts
 from .xtuner_form import write_xtuner
 
-FORMATS = ("hf", "lora", "xtuner")
+FORMATS = {"hf": LLAVA, "lora": LORA, "xtuner": XTUNER}
+"""What `--format` takes, and what kind of export it makes."""
 BASES = ("dequantised", "original")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Tell = Callable[[str], None]
@@ -63,7 +64,7 @@ def export(
         OutputError: `out` holds something else, or cannot be written.
     """
     run, out = Path(run), Path(out)
-    for value, known in ((format, FORMATS), (base, BASES), (dtype, (None, *DTYPES))):
+    for value, known in ((format, tuple(FORMATS)), (base, BASES), (dtype, (None, *DTYPES))):
         if value not in known:
             raise UsageError(f"{value!r} is none of {', '.join(str(word) for word in known if word)}")
     if tower_lora and format != "lora":
@@ -72,26 +73,26 @@ def export(
         return _fold(run, out, format)
     parts = find_parts(run)
     called = name or run.resolve().name
-    if format == "xtuner":
-        with quiet(), atomic_folder(out, kind="export") as folder:
-            write_xtuner(folder, parts)
-            form = _form(parts, XTUNER, called)
-            form.write(folder)
-            write_card(folder, form, parts, None, run, scores=scores)
-        return out
-    import torch
-
-    number_type = None if dtype is None else getattr(torch, DTYPES[dtype])
+    rank, written = None, None
     with quiet(), atomic_folder(out, kind="export") as folder:  # accelerate's import of DeepSpeed talks
-        if format == "hf":
-            rank, written = None, write_llava(folder, parts, dtype=number_type, base=base)
+        if format == "xtuner":
+            write_xtuner(folder, parts)
+        elif format == "hf":
+            written = write_llava(folder, parts, dtype=_number_type(dtype), base=base)
         else:
-            rank, written = _write_apart(folder, parts, number_type, base, tower_lora)
-        form = _form(parts, LLAVA if format == "hf" else LORA, called)
+            rank, written = _write_apart(folder, parts, _number_type(dtype), base, tower_lora)
+        form = _form(parts, FORMATS[format], called)
         form.write(folder)
         write_card(folder, form, parts, written, run, rank=rank, tower_apart=tower_lora, scores=scores)
-    tell(said(written, parts))
+    if written is not None:
+        tell(said(written, parts))
     return out
+
+
+def _number_type(name: str | None) -> Any:
+    import torch
+
+    return None if name is None else getattr(torch, DTYPES[name])
 
 
 def said(written: Written, parts: Parts) -> str:

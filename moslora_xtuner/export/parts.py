@@ -11,14 +11,12 @@ from typing import Any
 from ..errors import ExportError
 from ..llm.weights import content_of
 from ..training.artifacts import ADAPTERS, LLM, MANIFEST, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
-from .form import FILE_NAME, LORA, ExportForm
+from .form import ADAPTER, BASE_LLAVA, FILE_NAME, LORA, ExportForm
 
 BASE = "base.json"
 ADAPTER_CONFIG = "adapter_config.json"
 LLM_ADAPTER, VISUAL_ENCODER_ADAPTER = "llm_adapter", "visual_encoder_adapter"
 """Adapters in an export of the form `lora` from before it had a base; a run's own are named as what they tune."""
-BASE_LLAVA, ADAPTER = "base", "adapter"
-"""In an export of the form `lora`: the LLaVA, and what tunes it."""
 LANGUAGE_MODEL, TOWER, PROJECTOR_NAMES = "language_model", "vision_tower", {"0": "linear_1", "2": "linear_2"}
 """What Hugging Face's LLaVA calls its parts; older and newer releases read these names."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ExportError
@@ -71,24 +70,6 @@ def llama_config(config: Any) -> Any:
         eos_token_id=config.eos_token_id,
         pad_token_id=config.pad_token_id,
     )
-
-
-def as_llama(model: Any) -> Any:
-    """A LlamaForCausalLM that computes what an InternLM2ForCausalLM does; the weights are shared, not copied.
-
-    Raises:
-        ExportError: the model has a field that LLaMA has no word for.
-    """
-    from transformers import LlamaForCausalLM
-
-    plain = llama_config(model.config)
-    plain.torch_dtype = model.dtype
-    with torch.device("meta"):
-        llama = LlamaForCausalLM(plain)
-    llama.load_state_dict(llama_names(model.state_dict(), model.config), assign=True)
-    # Its frequencies are no part of the state and were made on the meta device.
-    llama.model.rotary_emb = type(llama.model.rotary_emb)(config=plain)
-    return llama.eval()
 
 
 def llama_names(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

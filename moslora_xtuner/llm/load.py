@@ -12,6 +12,23 @@ from .families import INTERNLM2, LLAMA, checkpoint_file, family, require_family
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
+def classes(model_type: str | None) -> tuple[Any, Any]:
+    """A family's config and its model: of transformers, or for InternLM2 those that ship inside XTuner.
+
+    Raises:
+        ConfigError: it is neither family.
+    """
+    if model_type == LLAMA:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        return LlamaConfig, LlamaForCausalLM
+    if model_type == INTERNLM2:
+        from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
+
+        return InternLM2Config, InternLM2ForCausalLM
+    raise ConfigError(f"a checkpoint of type {model_type!r}: {LLAMA} or {INTERNLM2} are supported")
+
+
 def load_llama(pretrained_model_name_or_path: str, **options: Any) -> Any:
     """A LlamaForCausalLM.
 
@@ -22,10 +39,8 @@ def load_llama(pretrained_model_name_or_path: str, **options: Any) -> Any:
     Raises:
         ConfigError: there is no checkpoint, or it is of another family.
     """
-    from transformers import LlamaForCausalLM
-
     require_family(pretrained_model_name_or_path, LLAMA)
-    return LlamaForCausalLM.from_pretrained(pretrained_model_name_or_path, **options)
+    return classes(LLAMA)[1].from_pretrained(pretrained_model_name_or_path, **options)
 
 
 def load_internlm2(pretrained_model_name_or_path: str, attn_implementation: str = "sdpa", **options: Any) -> Any:
@@ -40,12 +55,11 @@ def load_internlm2(pretrained_model_name_or_path: str, attn_implementation: str 
     Raises:
         ConfigError: there is no checkpoint, or it is of another family.
     """
-    from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
-
     require_family(pretrained_model_name_or_path, INTERNLM2)
-    config = InternLM2Config.from_pretrained(pretrained_model_name_or_path)
+    config_class, model_class = classes(INTERNLM2)
+    config = config_class.from_pretrained(pretrained_model_name_or_path)
     config.attn_implementation = attn_implementation
-    return InternLM2ForCausalLM.from_pretrained(pretrained_model_name_or_path, config=config, **options)
+    return model_class.from_pretrained(pretrained_model_name_or_path, config=config, **options)
 
 
 def load_llm(checkpoint: str | Path, **options: Any) -> Any:

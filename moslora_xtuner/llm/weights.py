@@ -83,7 +83,7 @@ class Weights:
                 values = self.get(name).reshape(-1)
             else:
                 steps = {round(step * (rows - 1) / 7) for step in range(8)}
-                values = torch.cat([self.rows(name, slice(row, row + 1)).reshape(-1) for row in sorted(steps)])
+                values = self.rows(name, torch.tensor(sorted(steps))).reshape(-1)
             picked = values[torch.linspace(0, max(len(values) - 1, 0), min(SAMPLE, len(values))).round().long()]
             digest.update(f"{picked.dtype}".encode())
             digest.update(picked.contiguous().view(torch.uint8).numpy().tobytes())

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EvaluationError, SetupError, UsageError
-from ..export.card import VLLM_RANKS
-from ..export.form import FILE_NAME, LORA, ExportForm
-from ..export.parts import ADAPTER, BASE_LLAVA
+from ..export.form import ADAPTER, BASE_LLAVA, FILE_NAME, LORA, ExportForm, vllm_rank
 
 HOST = "127.0.0.1"
 INSTALL = (
@@ -79,8 +77,8 @@ class Serving:
         if self.adapter is None:
             words += ["--served-model-name", self.name]
         else:
-            most = next((known for known in VLLM_RANKS if known >= self.rank), self.rank)
-            words += ["--served-model-name", f"{self.name}-base", "--enable-lora", "--max-lora-rank", str(most)]
+            words += ["--served-model-name", f"{self.name}-base", "--enable-lora"]
+            words += ["--max-lora-rank", str(vllm_rank(self.rank))]
             words += ["--lora-modules", f"{self.name}={self.adapter}"]
         return words + further
 

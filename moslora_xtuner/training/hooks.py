@@ -59,12 +59,7 @@ class SaveAdapters(Hook):
         from ..output import atomic_folder
 
         with atomic_folder(Path(runner.work_dir) / ADAPTERS, kind="adapters") as folder:
-            for name, part in ((LLM, model.llm), (VISUAL_ENCODER, model.visual_encoder)):
-                if hasattr(part, "peft_config"):
-                    part.save_pretrained(folder / name)
-            (folder / PROJECTOR).mkdir()
-            weights = {n: w.detach().cpu().contiguous() for n, w in model.projector.state_dict().items()}
-            save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
+            write_parts(model, folder)
             self._record(runner, model).write(folder)
             if found := probes(runner.train_dataloader.dataset):
                 save_file(found, folder / PROBES)
@@ -88,8 +83,7 @@ class SaveAdapters(Hook):
             template=config.train_dataloader.dataset.get("template") or config.prompt_template,
             pad_image_to_square=config.train_dataloader.dataset.get("pad_image_to_square", True),
             visual_select_layer=model.visual_select_layer,
-            bits={n: quantised_bits(m) for n, m in parts.items()},
-            quantisation={n: plain(m.config.quantization_config) for n, m in parts.items() if quantised_bits(m)},
+            **quantisation_of(model),
             dtype={n: number_type(m, config.model.get(n)) for n, m in parts.items()},
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
@@ -98,6 +92,28 @@ class SaveAdapters(Hook):
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
         )
+
+
+def write_parts(model: Any, folder: Path) -> None:
+    """Write what of a LLaVA was trained: its adapters as PEFT directories, its projector."""
+    from safetensors.torch import save_file
+
+    for name, part in ((LLM, model.llm), (VISUAL_ENCODER, model.visual_encoder)):
+        if hasattr(part, "peft_config"):
+            part.save_pretrained(folder / name)
+    (folder / PROJECTOR).mkdir()
+    weights = {n: w.detach().cpu().contiguous() for n, w in model.projector.state_dict().items()}
+    save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
+
+
+def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
+    """The record's `bits` and `quantisation` of a LLaVA's parts."""
+    parts = {LLM: model.llm, VISUAL_ENCODER: model.visual_encoder, PROJECTOR: model.projector}
+    bits = {name: quantised_bits(part) for name, part in parts.items()}
+    return {
+        "bits": bits,
+        "quantisation": {name: plain(parts[name].config.quantization_config) for name in parts if bits[name]},
+    }
 
 
 def loaded_from(config: Any, part: str) -> str:

@@ -77,7 +77,6 @@ def _tie(folder: Path) -> None:
 
 def train(llm: Path, family: str, kind: str, run: Path) -> Any:
     """A model with MoSLoRA whose factors are drawn, not learned, and the run's folder that its training would leave."""
-    from safetensors.torch import save_file
     from transformers import BitsAndBytesConfig, CLIPVisionModel
 
     from moslora_xtuner.adapters import MosLoraConfig
@@ -86,8 +85,7 @@ def train(llm: Path, family: str, kind: str, run: Path) -> Any:
     from moslora_xtuner.llm.weights import content_of
     from moslora_xtuner.model import MosLoraLLaVA
     from moslora_xtuner.training.artifacts import TrainingRecord
-    from moslora_xtuner.training.hooks import plain
-    from moslora_xtuner.training.precision import quantised_bits
+    from moslora_xtuner.training.hooks import quantisation_of, write_parts
 
     quantise_on_cpu()
     eyes = base_model() / "visual_encoder"
@@ -116,23 +114,19 @@ def train(llm: Path, family: str, kind: str, run: Path) -> Any:
         if "lora_" in name:
             weight.data.copy_(torch.randn(weight.shape, generator=generator) * (0.03 if "lora_B" in name else 0.3))
     model.to(options["torch_dtype"]) if kind == "bf16" else None
-    parts = {"llm": model.llm, "visual_encoder": model.visual_encoder, "projector": model.projector}
     folder = run / "adapters"
-    for name in ("llm", "visual_encoder"):
-        parts[name].save_pretrained(folder / name)
-    (folder / "projector").mkdir()
-    weights = {name: weight.detach().contiguous() for name, weight in model.projector.state_dict().items()}
-    save_file(weights, folder / "projector" / "model.safetensors", {"format": "pt"})
+    folder.mkdir(parents=True)
+    write_parts(model, folder)
+    loaded = str(options["torch_dtype"]).removeprefix("torch.")
     TrainingRecord(
         llm=str(llm),
         visual_encoder=str(eyes),
         template="llama3_chat",
         pad_image_to_square=True,
         visual_select_layer=-2,
-        bits={name: quantised_bits(part) for name, part in parts.items()},
-        quantisation={name: plain(p.config.quantization_config) for name, p in parts.items() if quantised_bits(p)},
-        dtype={name: str(options["torch_dtype"]).removeprefix("torch.") for name in parts},
+        dtype=dict.fromkeys(("llm", "visual_encoder", "projector"), loaded),
         base={"llm": content_of(llm), "visual_encoder": content_of(eyes)},
+        **quantisation_of(model),
     ).write(folder)
     return model
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from standins import as_llama
 from xtuner._lite.modelings.internlm2 import InternLM2Config, InternLM2ForCausalLM
 
 from moslora_xtuner.errors import ExportError
-from moslora_xtuner.llm.internlm2_as_llama import as_llama, split_wqkv
+from moslora_xtuner.llm.internlm2_as_llama import split_wqkv
 from moslora_xtuner.llm.load import load_internlm2, load_llama
 
 

@@ -8,6 +8,7 @@ import struct
 import warnings
 from contextlib import suppress
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -116,6 +117,14 @@ def open_image(root: Path, name: str) -> Image.Image:
             return as_rgb(image)
     except UNDECODABLE as fault:
         raise undecodable(name, fault) from fault
+
+
+def from_bytes(content: bytes) -> Image.Image:
+    """A picture file's content, as `as_rgb` shows it. Raises DataError when it is none of FORMATS, or broken."""
+    try:
+        return as_rgb(Image.open(BytesIO(content), formats=_formats()))
+    except UNDECODABLE as fault:
+        raise DataError(f"not a picture that can be read ({fault})") from fault
 
 
 def opened(real: str, name: str) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from ...data.tokens.chat_templates import require_special_tokens
 from ...errors import ConfigError
 from ...llm.families import INTERNLM2, LLAMA, checkpoint_file, read_config
-from ...llm.load import load_tokenizer
+from ...llm.load import classes, load_tokenizer
 from ...llm.weights import INDEXES, SINGLE
 
 LOADERS = {"load_llama": LLAMA, "load_internlm2": INTERNLM2}
@@ -90,13 +90,8 @@ def llm_config(llm: dict[str, Any]) -> Any:
         raise ConfigError(
             f"{checkpoint} is a checkpoint of type {found.get('model_type')!r}, the recipe is for {wanted!r}"
         )
-    if found.get("model_type") == INTERNLM2:
-        from xtuner._lite.modelings.internlm2 import InternLM2Config
-
-        return InternLM2Config.from_dict(found)
-    from transformers import LlamaConfig
-
-    return LlamaConfig.from_dict(found)
+    # A config of one's own may load another family that is built as a LLaMA.
+    return classes(INTERNLM2 if found.get("model_type") == INTERNLM2 else LLAMA)[0].from_dict(found)
 
 
 def visual_config(checkpoint: str) -> Any:

@@ -81,9 +81,9 @@ def _machine(plan: Plan, step: Step) -> None:
 
 def _language_model(plan: Plan, step: Step) -> None:
     import torch
-    from transformers import LlamaForCausalLM
 
-    from ...llm.families import INTERNLM2
+    from ...llm.families import INTERNLM2, LLAMA
+    from ...llm.load import classes
 
     settings, template = plan.setting.config["model"]["llm"], plan.setting.config["prompt_template"]
     checkpoint = settings["pretrained_model_name_or_path"]
@@ -93,12 +93,7 @@ def _language_model(plan: Plan, step: Step) -> None:
     if config is None:
         return
     with torch.device("meta"):
-        if config.model_type == INTERNLM2:
-            from xtuner._lite.modelings.internlm2 import InternLM2ForCausalLM
-
-            model = InternLM2ForCausalLM(config)
-        else:
-            model = LlamaForCausalLM(config)
+        model = classes(INTERNLM2 if config.model_type == INTERNLM2 else LLAMA)[1](config)
     if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
         bits = ", 4 bits" if plan.setting.quantised else ""
         weights = _count(sum(p.numel() for p in model.parameters()))
