@@ -100,7 +100,7 @@ def _adapter(parts: Parts) -> str:
 
 def _loading(form: ExportForm, rank: int | None, tower_apart: bool) -> str:
     square = (
-        " Pictures are padded to a square, which transformers can do since 4.50; an older release stops at the "
+        " Pictures are padded to a square, which transformers can do since 4.49; an older release stops at the "
         "processor: use `moslora ask` there."
         if form.pad_image_to_square
         else ""

@@ -63,7 +63,7 @@ def _nothing_added() -> Any:
 def image_settings(processor: Any, square: bool) -> dict[str, Any]:
     """preprocessor_config.json of what training did with a picture.
 
-    Padded (`square`), it names the class that can pad: transformers has it since 4.50, older ones stop at its name.
+    Padded (`square`), it names the class that can pad: transformers has it since 4.49, older ones stop at its name.
     Nothing is cropped: a square that is resized by its short edge has its size, and whoever loads these settings
     with CLIP's own class, which cannot pad, gets a picture that the model refuses, and not its middle.
     """
