@@ -13,6 +13,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
 
 from .adapters import fuse
+from .adapters.four_bit import compute_as_in_training
 from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError, TrainingError
 from .llm.gated_mlp import keep_less_of_mlps
@@ -74,6 +75,7 @@ class MosLoraLLaVA(LLaVAModel):
         # XTuner keeps it only after the adapters are made, whose layers depend on it.
         self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
+        compute_as_in_training(self)
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if not _trained(self.visual_encoder):
             self.visual_encoder.gradient_checkpointing_disable()  # there is no backward to compute anything again for

@@ -36,6 +36,7 @@ class LlavaAnswerer:
         import torch
         from transformers import CLIPImageProcessor, LlavaForConditionalGeneration
 
+        from moslora_xtuner.adapters.four_bit import compute_as_in_training
         from moslora_xtuner.data.images.preprocess import ToPixels
 
         self.prompts = PromptIds(folder)
@@ -48,6 +49,7 @@ class LlavaAnswerer:
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}. Export the model again.") from error
+        compute_as_in_training(model)
         self.model: Any = model.eval() if precision is Precision.four_bit else model.eval().to(self.device)
         self.to_pixels = ToPixels(processor, self.prompts.form.pad_image_to_square)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()

@@ -6,6 +6,7 @@ from peft.tuners.lora import Linear, LoraLayer
 from torch import nn
 
 from ..errors import AdapterError
+from .four_bit import compute_as_in_training
 from .layer import MixedLayer, MixedLinear
 from .mixer import AnyMixer
 from .variant import MixedDoraVariant, MixedVariant
@@ -56,6 +57,7 @@ def _make_mixed(layer: LoraLayer) -> MixedLayer:
         kind = _mixed_class(layer)
         if kind is None:
             raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
+        compute_as_in_training(layer)
         # From now on the same class with more methods: it may hold plain adapters already, and be held by others.
         layer.__class__ = kind
     assert isinstance(layer, MixedLayer)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapters.four_bit import compute_as_in_training
+
 
 @torch.no_grad()
 def quantise(blocks: nn.Module, settings: Mapping[str, Any]) -> None:
@@ -38,6 +40,7 @@ def quantise(blocks: nn.Module, settings: Mapping[str, Any]) -> None:
         made.weight = kind(plain.weight.data, requires_grad=False, **options).to("cpu")
         if plain.bias is not None:
             made.bias = nn.Parameter(plain.bias.data, requires_grad=False)
+    compute_as_in_training(blocks)
 
 
 @torch.no_grad()
