@@ -27,7 +27,7 @@ from .scoring import submission
 from .scoring.samples import answer_records, sample_records
 from .scoring.score import Place, score
 from .settings import DEFAULT, Settings
-from .tasks import catalogue, tables
+from .tasks import catalogue, own_table, tables
 from .tasks.load import LoadedTask, load
 from .tasks.registry import EXACT, resolve
 
@@ -50,7 +50,7 @@ class _Job:
 def evaluate(
     models: Sequence[str | Path],
     benchmarks: list[str],
-    data_root: Path,
+    data_root: Path | None,
     out: Path,
     settings: Settings = DEFAULT,
     *,
@@ -63,8 +63,8 @@ def evaluate(
 
     Args:
         models: see `models.resolve.find`.
-        benchmarks: dataset names or groups (`paper`, `digits`).
-        data_root: holds DATASET.tsv files.
+        benchmarks: dataset names, groups (`paper`, `digits`), or tables of one's own (`own_table.read`).
+        data_root: holds DATASET.tsv files; None where all are tables of one's own.
         out: holds the run folders.
         settings: how they are asked and judged.
         names: one a model.
@@ -73,15 +73,16 @@ def evaluate(
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
         JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
     """
-    chosen = resolve(benchmarks, catalogue.by_name)
-    if settings.download:
+    chosen = resolve(benchmarks, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
+    if settings.download and data_root is not None:
         data_root.mkdir(parents=True, exist_ok=True)
-    if not data_root.is_dir():
+    if data_root is not None and not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
-    settings.judging.check(chosen)
+    settings.judging.check(chosen, catalogue.find)
     for benchmark in chosen:
-        if not settings.download:
+        if not settings.download or benchmark.table is not None or data_root is None:
             tables.tsv_path(benchmark, data_root)
+    root = None if data_root is None else data_root.resolve()
     jobs = _plan(models, names, out, settings)
     for job in jobs:
         claim(job.folder)
@@ -92,14 +93,14 @@ def evaluate(
         note("Reading the benchmarks (VLMEvalKit takes a while to import)", settings.quiet)
         tasks = load(
             chosen,
-            data_root.resolve(),
+            root,
             jobs[0].folder / LOG,
             limit=settings.limit,
             download=settings.download,
             quiet=settings.quiet,
         )
         for job in jobs:
-            _run(job, tasks, data_root.resolve(), settings)
+            _run(job, tasks, settings)
     if away := [f"{job.model.name}: {', '.join(job.unscored)}" for job in jobs if job.away]:
         raise JudgeAway(
             f"not scored, because the judge did not answer: {'; '.join(away)}. The answers and the verdicts so far "
@@ -128,7 +129,7 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
     return jobs
 
 
-def _run(job: _Job, tasks: Sequence[LoadedTask], data_root: Path, settings: Settings) -> None:
+def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
     model = job.model
     judges = settings.judges([task.benchmark for task in tasks], job.folder / VERDICTS)
@@ -160,7 +161,7 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], data_root: Path, settings: Sett
             continue
         note(f"{model.name}: scoring {dataset}", settings.quiet)
         try:
-            records[dataset] = _score(job, task, data_root, settings, judges, made)
+            records[dataset] = _score(job, task, settings, judges, made)
         except JudgeAway as away:
             job.away = True
             job.unscored[dataset] = f"judge unavailable: {away}"
@@ -203,7 +204,6 @@ def _answer_all(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> N
 def _score(
     job: _Job,
     task: LoadedTask,
-    data_root: Path,
     settings: Settings,
     judges: Mapping[JudgeAddress, AnyJudge],
     made: Made,
@@ -215,7 +215,7 @@ def _score(
     result = score(
         task,
         answers,
-        Place(job.folder / "vlmeval" / dataset, job.folder.name, data_root, job.folder / LOG),
+        Place(job.folder / "vlmeval" / dataset, job.folder.name, task.tsv.parent, job.folder / LOG),
         judge=EXACT if address is None else address.file_name,
         verdicts=None if address is None else judges[address],
     )

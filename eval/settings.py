@@ -15,7 +15,6 @@ from .judges.local_judge import LocalJudge
 from .judges.openai_judge import WORKERS, Judge, JudgeAddress
 from .models.precision import Precision
 from .openai_client import RETRIES, TIMEOUT
-from .tasks import catalogue
 from .tasks.registry import EXACT, Benchmark
 
 
@@ -30,6 +29,7 @@ class Settings:
         judge_timeout: seconds that one verdict may take.
         batch_size: questions answered at a time in each process.
         processes: that answer.
+        instruct: whether LLaVA-1.5's request for a letter or a word is added to the questions of one's own tables.
         limit: only that many units (circular groups, image pairs, questions) of each benchmark.
         precision: of the weights; bf16 on a GPU and fp32 on a CPU by default.
         download: whether models and tables that are not here are fetched.
@@ -45,6 +45,7 @@ class Settings:
     judge_timeout: float = TIMEOUT
     batch_size: int = 64
     processes: int = 1
+    instruct: bool = False
     limit: int | None = None
     precision: Precision | None = None
     download: bool = False
@@ -59,7 +60,7 @@ class Settings:
     @cached_property
     def judging(self) -> Judging:
         """Who judges what. Raises UsageError for a malformed judge."""
-        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge, catalogue.find)
+        return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge)
 
     def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
         """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""

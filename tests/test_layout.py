@@ -91,6 +91,7 @@ COVERED = {
     "eval/results/run_folder.py": "tests/eval/test_stale.py",
     "eval/scoring/patches.py": "tests/eval/test_own_loop.py",
     "eval/scoring/samples.py": "tests/eval/test_evaluator.py",
+    "eval/scoring/written.py": "tests/eval/scoring/test_score.py",
     "eval/settings.py": "tests/eval/test_evaluator.py",
     "eval/tasks/load.py": "tests/eval/test_evaluator.py",
     "eval/tasks/prompts.py": "tests/eval/scoring/test_score.py",

@@ -24,15 +24,14 @@ class Judging:
     own: dict[str, JudgeAddress | None]
 
     @classmethod
-    def read(cls, words: Sequence[str], find: Callable[[str], Benchmark | None] = BENCHMARKS.get) -> Judging:
+    def read(cls, words: Sequence[str]) -> Judging:
         """Read JUDGE (once at most) and BENCHMARK=JUDGE (once a benchmark).
 
         Args:
             words: what stands on a command line; without a word for all it is exact matching.
-            find: a benchmark by its name, or None.
 
         Raises:
-            UsageError: a judge is malformed, a benchmark unknown, or something is said twice.
+            UsageError: a judge is malformed, or something is said twice.
         """
         rest: list[JudgeAddress | None] = []
         own: dict[str, JudgeAddress | None] = {}
@@ -42,8 +41,6 @@ class Judging:
                 rest.append(_read(word))
                 continue
             dataset = named[1]
-            if find(dataset) is None:
-                raise UsageError(f"--judge {word}: there is no benchmark named {dataset}: give BENCHMARK=NAME[@URL]")
             if dataset in own:
                 raise UsageError(f"--judge {word}: {dataset} has another judge already: give one a benchmark")
             own[dataset] = _read(word[named.end() :])
@@ -58,11 +55,21 @@ class Judging:
         """Who judges a benchmark; None: exact matching."""
         return self.own.get(dataset, self.rest)
 
-    def check(self, benchmarks: Sequence[Benchmark]) -> None:
-        """Refuse before any work what VLMEvalKit would refuse after it.
+    def check(self, benchmarks: Sequence[Benchmark], find: Callable[[str], Benchmark | None] = BENCHMARKS.get) -> None:
+        """Refuse before any work what VLMEvalKit would refuse after it, and a judge of a benchmark that nobody knows.
 
-        Raises EvaluationError naming every benchmark that has no score without a judge, and whom VLMEvalKit asks.
+        Args:
+            benchmarks: that are asked.
+            find: a benchmark by its name, or None.
+
+        Raises:
+            UsageError: a judge is given to a benchmark that is neither asked nor known.
+            EvaluationError: names every benchmark that has no score without a judge, and whom VLMEvalKit asks.
         """
+        asked = {item.dataset for item in benchmarks}
+        for dataset in self.own:
+            if dataset not in asked and find(dataset) is None:
+                raise UsageError(f"--judge {dataset}=...: there is no benchmark named {dataset}")
         lacking = [item for item in benchmarks if item.needs_judge and self.of(item.dataset) is None]
         if lacking:
             names = " and ".join(item.dataset for item in lacking)

@@ -141,5 +141,5 @@ def _content(cell: _Cell, path: Path) -> bytes | None:
         return base64.b64decode(cell.image, validate=True)
     if not cell.path:
         return None
-    candidates = (Path(cell.path), path.parent / "images" / path.stem / cell.path)
+    candidates = (Path(cell.path), path.parent / "images" / path.stem / cell.path, path.parent / cell.path)
     return next((candidate.read_bytes() for candidate in candidates if candidate.is_file()), None)

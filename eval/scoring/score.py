@@ -15,11 +15,10 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
 
 from ..judges.base import AnyJudge
-from ..tasks.prompts import options
-from ..tasks.questions import Task, ability_of
-from ..tasks.registry import ABILITIES, EXACT, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
+from ..tasks.questions import Task
+from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
-from . import open_answers
+from . import open_answers, own_table, written
 from .patches import judged_by, scratch_table
 
 Outcome = dict[str, Any]
@@ -97,7 +96,8 @@ def score(
         judged_by(verdicts),
     ):
         try:
-            task.dataset.evaluate(str(typed), model=judge, nproc=workers)
+            if (own := _own_rule(task, frame, verdicts)) is None:
+                task.dataset.evaluate(str(typed), model=judge, nproc=workers)
         except MoSLoRAError:  # the judge is away, or its verdicts cannot be written
             raise
         except Exception as error:
@@ -105,13 +105,27 @@ def score(
                 f"VLMEvalKit failed to score {benchmark.dataset} for {place.name}: "
                 f"{type(error).__name__}: {error}. Its own words stand in {place.log}."
             ) from error
-    reader = {"mcq": _multiple_choice, "yesno": _yes_no, "vqa": _short_answers, "open": _open}[benchmark.kind]
-    entry, outcomes, hits = reader(benchmark, frame, table, judge)
+    if own is not None:
+        entry, outcomes = own
+        hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
+    else:
+        entry, outcomes, hits = written.read(benchmark, frame, table, judge)
     entry["judge"] = judge if benchmark.judge is not None else None
     entry.update(questions=len(frame), units=len(outcomes), unit=benchmark.unit)
     entry["aggregate"] = benchmark.aggregate
     _cross_check(benchmark, entry, outcomes)
     return Scored(entry, outcomes, hits)
+
+
+def _own_rule(task: Task, frame: Any, verdicts: AnyJudge | None) -> open_answers.Result | None:
+    """The result of a table of one's own, of a kind that VLMEvalKit has no dataset class for; None for all else."""
+    if task.benchmark.table is None or task.benchmark.kind not in ("vqa", "open"):
+        return None
+    rows = frame.to_dict("records")
+    if task.benchmark.kind == "vqa":
+        return own_table.short_answers(rows)
+    assert verdicts is not None  # Judging.check has seen to it
+    return own_table.graded_answers(rows, verdicts)
 
 
 def from_outcomes(aggregate: str, outcomes: Sequence[Outcome]) -> float:
@@ -130,145 +144,3 @@ def _cross_check(benchmark: Benchmark, entry: dict[str, Any], outcomes: Sequence
             f"{benchmark.dataset}: VLMEvalKit's overall {entry['overall']} differs from the {again} that its "
             "own per-question results give. Do not trust this score; the prediction table is unchanged."
         )
-
-
-def _table(table: Path, suffix: str) -> Any:
-    import pandas
-
-    path = table.with_name(table.name.removesuffix(".xlsx") + suffix)
-    if not path.is_file():
-        raise EvaluationError(f"VLMEvalKit did not write {path}; its log in the run folder says why.")
-    if suffix.endswith(".xlsx"):
-        return pandas.read_excel(path, keep_default_na=False)
-    return pandas.read_csv(path)
-
-
-def _row(benchmark: Benchmark, frame: Any) -> dict[str, Any]:
-    """The row of an accuracy file that counts: the only one, or that of the benchmark's split."""
-    rows = frame.to_dict("records")
-    wanted = rows if len(rows) == 1 else [row for row in rows if row.get("split") == benchmark.split]
-    if len(wanted) != 1:
-        names = ", ".join(str(row.get("split")) for row in rows)
-        raise EvaluationError(f"{benchmark.dataset}: no one row for split {benchmark.split!r} among {names}.")
-    return {str(name): value for name, value in wanted[0].items()}
-
-
-def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
-    found = {name: 100 * float(row[name]) for name in names if name in row}
-    return {name: value for name, value in found.items() if not math.isnan(value)}
-
-
-def _multiple_choice(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    from vlmeval.utils import can_infer
-
-    records: list[dict[str, Any]] = frame.to_dict("records")
-    names = sorted({ability_of(row) for row in records} - {""}, key=_ability_order)
-    row = _row(benchmark, _table(table, "_acc.csv"))
-    entry: dict[str, Any] = {"overall": 100 * float(row["Overall"]), "scale": 100.0}
-    entry["abilities"] = _percentages(row, names)
-    if "l2-category" in frame and "category" in frame:
-        entry["categories"] = _percentages(row, sorted(set(map(str, frame["category"]))))
-    entry["parse_failures"] = sum(not can_infer(row["prediction"], options(row)) for row in records)
-    entry["chance"] = _chance(benchmark, records)
-    result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
-    entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
-    hits = {str(row["index"]): float(row["hit"]) for row in result}
-    vanilla: dict[str, float] = {}
-    if benchmark.circular:
-        every = _table(table, "_acc_all.csv")
-        first = every[every["split"].str.startswith("vanilla_0")]
-        plain = _row(benchmark, first.assign(split=first["split"].str.removeprefix("vanilla_0_")))
-        entry["vanilla"] = {"overall": 100 * float(plain["Overall"]), "abilities": _percentages(plain, names)}
-        each = _table(table, f"_{judge}_vanilla_circ0_result.xlsx").to_dict("records")
-        vanilla = {str(row["index"]): float(row["hit"]) for row in each}
-    outcomes = []
-    for row in result:
-        outcome: Outcome = {"unit": str(row["index"]), "score": float(row["hit"]), "ability": ability_of(row)}
-        if benchmark.circular:
-            outcome["vanilla"] = vanilla[outcome["unit"]]
-        outcomes.append(outcome)
-    return entry, outcomes, vanilla if benchmark.circular else hits
-
-
-def _ability_order(name: str) -> tuple[int, str]:
-    return (ABILITIES.index(name) if name in ABILITIES else len(ABILITIES), name)
-
-
-def _chance(benchmark: Benchmark, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What uniform guessing scores, per cent: 1/n a question, and (1/n)^k under the circular rule.
-
-    n options, k rotations asked of the question (VLMEvalKit's TSVs hold k = n).
-    """
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in records:
-        groups[str(int(row["index"]) % OFFSET) if benchmark.circular else str(row["index"])].append(row)
-    rule: dict[str, list[float]] = defaultdict(list)
-    plain: dict[str, list[float]] = defaultdict(list)
-    for rows in groups.values():
-        guess = 1 / max(1, len(options(rows[0])))
-        for name in {"", ability_of(rows[0])}:
-            rule[name].append(guess ** len(rows))
-            plain[name].append(guess)
-
-    def part(values: dict[str, list[float]]) -> dict[str, Any]:
-        means = {name: 100 * sum(items) / len(items) for name, items in values.items()}
-        abilities = {name: means[name] for name in sorted(means, key=_ability_order) if name}
-        return {"overall": means[""], "abilities": abilities}
-
-    chance = part(rule)
-    if benchmark.circular:
-        chance["vanilla"] = part(plain)
-    return chance
-
-
-def _yes_no(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    row = _row(benchmark, _table(table, "_score.csv"))
-    subtasks = sorted(set(map(str, frame["category"])))
-    unknown = [name for name in subtasks if name not in MME_PERCEPTION + MME_COGNITION]
-    if unknown:
-        raise EvaluationError(f"{benchmark.dataset}: {', '.join(unknown)} are no subtasks of MME.")
-    entry: dict[str, Any] = {"overall": float(row["perception"]) + float(row["reasoning"])}
-    entry["scale"] = benchmark.scale or MME_POINTS * len(subtasks)
-    entry["abilities"] = {name: float(row[name]) for name in subtasks}
-    entry["perception"], entry["cognition"] = float(row["perception"]), float(row["reasoning"])
-    # A coin: 50 points of accuracy and 25 of accuracy+ in each subtask.
-    guess = dict.fromkeys(subtasks, 75.0)
-    entry["chance"] = {"overall": sum(guess.values()), "abilities": guess}
-    answers = _table(table, "_auxmatch.xlsx").to_dict("records")
-    entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
-    hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
-    pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in answers:
-        pairs[(str(row["category"]), str(row["image_path"]))].append(float(bool(row["score"])))
-    outcomes = [
-        {"unit": f"{subtask}/{image}", "ability": subtask, "score": 50 * sum(pair) + 100 * min(pair)}
-        for (subtask, image), pair in pairs.items()
-    ]
-    return entry, outcomes, hits
-
-
-def _short_answers(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    row = _row(benchmark, _table(table, "_acc.csv"))
-    names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""}, key=_ability_order)
-    entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0, "parse_failures": 0}
-    entry["abilities"] = {name: float(row[name]) for name in names if name in row}
-    entry["chance"] = None
-    each = _table(table, "_results.xlsx").to_dict("records")
-    hits = {str(row["index"]): float(row["eval_score"]) for row in each}
-    outcomes = [
-        {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)} for row in each
-    ]
-    return entry, outcomes, hits
-
-
-def _open(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    entry, outcomes = open_answers.read(benchmark.dataset, table, judge)
-    return entry, outcomes, {outcome["unit"]: outcome["score"] for outcome in outcomes}

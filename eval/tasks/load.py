@@ -9,7 +9,7 @@ from pathlib import Path
 from moslora_xtuner.progress import note
 
 from . import registry, tables
-from .checksums import Table, check
+from .checksums import Table, check, hashes
 from .download import obtain, source
 from .questions import Task, ask_all
 from .registry import Benchmark
@@ -25,7 +25,7 @@ class LoadedTask(Task):
 
 def load(
     chosen: Sequence[Benchmark],
-    data_root: Path,
+    data_root: Path | None,
     log: Path,
     *,
     limit: int | None = None,
@@ -49,7 +49,7 @@ def load(
         tasks.append(LoadedTask(benchmark, dataset, asked, path, table))
         beside = None if tables.has_answers(dataset) else registry.dev_of(benchmark)
         if beside is not None and beside not in queue:
-            if download or (data_root / f"{beside.dataset}.tsv").is_file():
+            if download or path.with_name(f"{beside.dataset}.tsv").is_file():
                 queue.append(beside)
             else:
                 note(
@@ -63,8 +63,11 @@ def load(
     return tasks
 
 
-def _table(benchmark: Benchmark, data_root: Path, log: Path, download: bool, quiet: bool) -> Table:
+def _table(benchmark: Benchmark, data_root: Path | None, log: Path, download: bool, quiet: bool) -> Table:
     """Which file the benchmark's TSV is; fetched first where that is asked for."""
+    if benchmark.table is not None:
+        return Table(hashes(tables.tsv_path(benchmark, None)).sha256, official=None, changed=False)
+    assert data_root is not None
     if download:
         table = obtain(benchmark, data_root, log, quiet=quiet)
     else:

@@ -44,13 +44,15 @@ def build(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
     """The text of one question, without the image token and without the chat template.
 
     Multiple choice: (hint,) question, one option a line, and the request for a letter; yes/no and short
-    answers: question and the request for a word; open questions: the question alone.
+    answers: question and the request for a word; open questions: the question alone. A table of one's own has no
+    request unless it was asked for.
     Source: the evaluation prompts of LLaVA-1.5 (docs/Evaluation.md there).
     """
     question = str(row["question"])
     if benchmark.kind == "mcq":
         hint = None if is_blank(row.get("hint")) else str(row["hint"])
-        return multiple_choice(question, options(row), benchmark.language, hint)
-    if benchmark.kind in ("yesno", "vqa"):
+        language = benchmark.language if benchmark.instruction else None
+        return multiple_choice(question, options(row), language, hint)
+    if benchmark.kind in ("yesno", "vqa") and benchmark.instruction:
         return short_answer(question)
     return question

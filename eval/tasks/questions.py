@@ -68,7 +68,7 @@ def ability_of(row: Any) -> str:
     return ""
 
 
-def image_bytes(row: Any, data_root: Path, dataset: str) -> bytes | None:
+def image_bytes(row: Any, data_root: Path | None, dataset: str) -> bytes | None:
     """The row's picture: from its base64 text, else from the file that `image_path` names."""
     image = row.get("image")
     if isinstance(image, list):
@@ -82,13 +82,14 @@ def image_bytes(row: Any, data_root: Path, dataset: str) -> bytes | None:
     path = row.get("image_path")
     if is_blank(path):
         return None
-    for candidate in (Path(str(path)), data_root / "images" / dataset / str(path)):
+    beside = () if data_root is None else (data_root / "images" / dataset / str(path),)
+    for candidate in (Path(str(path)), *beside):
         if candidate.is_file():
             return candidate.read_bytes()
     raise DataError(f"{dataset}, index {row['index']}: the image file {path} does not exist.")
 
 
-def ask_all(benchmark: Benchmark, dataset: Any, data_root: Path, limit: int | None) -> list[Asked]:
+def ask_all(benchmark: Benchmark, dataset: Any, data_root: Path | None, limit: int | None) -> list[Asked]:
     """Every row of the dataset as a question; with `limit` only that many units.
 
     Raises DataError for a broken image, or for subtasks that are missing where the score needs them all.

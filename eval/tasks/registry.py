@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from moslora_xtuner.errors import UsageError
@@ -41,6 +42,8 @@ class Benchmark:
     `scale` is the maximum of `overall` in scores.json; None: 200 points for each subtask present.
     `judge` is what VLMEvalKit's own run script takes; `needs_judge`: no score exists without one.
     `unit` is what the bootstrap resamples, `subtasks` those without which the score would be wrong.
+    `table`: the file of a benchmark of one's own (own_table.py); `instruction`: whether a question is closed by
+    LLaVA-1.5's request for a letter or a word.
     """
 
     dataset: str
@@ -59,6 +62,13 @@ class Benchmark:
     aggregate: Aggregate = "mean"
     subtasks: tuple[str, ...] = ()
     max_new_tokens: int = 16
+    table: Path | None = None
+    instruction: bool = True
+
+    @property
+    def vlmeval_name(self) -> str:
+        """What VLMEvalKit is told, which scores by parts of the name: a table of one's own must not hit one of them."""
+        return self.dataset if self.table is None else "Own"
 
 
 def _mcq(
@@ -112,7 +122,7 @@ def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambd
     """Turn dataset names and group names (`paper`, `digits`) into benchmarks, each once, in order.
 
     Args:
-        names: of datasets or groups.
+        names: of datasets or groups, or words that `further` knows.
         further: finds a benchmark that is not in BENCHMARKS.
 
     Raises:
@@ -126,9 +136,10 @@ def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambd
                 raise UsageError(
                     f"There is no benchmark or group named {name!r}. "
                     f"Groups: {', '.join(GROUPS)}. Benchmarks: {', '.join(BENCHMARKS)}. All that VLMEvalKit knows: "
-                    "--benchmarks all."
+                    "--benchmarks all. A table of your own: FILE.tsv:choice, :yes-no, :short-answer or :open."
                 )
-            found[dataset] = benchmark
+            if found.setdefault(benchmark.dataset, benchmark) != benchmark:
+                raise UsageError(f"Two tables are named {benchmark.dataset}: rename one.")
     if not found:
         raise UsageError(f"No benchmark was named. Name a group ({', '.join(GROUPS)}) or datasets.")
     return list(found.values())
@@ -136,4 +147,6 @@ def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambd
 
 def dev_of(benchmark: Benchmark) -> Benchmark | None:
     """The dev set of a test set of MMBench, or None."""
-    return BENCHMARKS.get(benchmark.dataset.replace("_TEST_", "_DEV_")) if "_TEST_" in benchmark.dataset else None
+    if benchmark.table is not None or "_TEST_" not in benchmark.dataset:
+        return None
+    return BENCHMARKS.get(benchmark.dataset.replace("_TEST_", "_DEV_"))

@@ -6,15 +6,22 @@ import string
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.errors import DataError
+from moslora_xtuner.errors import DataError, UsageError
 
 from ..vlmeval_imports import captured, environment, import_datasets
+from . import own_table
 from .prompts import is_blank, options
 from .registry import Benchmark
 
 
-def tsv_path(benchmark: Benchmark, data_root: Path) -> Path:
+def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
     """Where a benchmark's TSV stands. Raises DataError when it is not there: nothing is downloaded."""
+    if benchmark.table is not None:
+        if not benchmark.table.is_file():
+            raise DataError(f"{benchmark.table} does not exist.")
+        return benchmark.table
+    if data_root is None:
+        raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
     path = data_root / f"{benchmark.dataset}.tsv"
     if not path.is_file():
         raise DataError(
@@ -47,14 +54,14 @@ def _read_tsv(path: Path) -> Any:
     return frame
 
 
-def build_dataset(benchmark: Benchmark, data_root: Path, log: Path) -> Any:
+def build_dataset(benchmark: Benchmark, data_root: Path | None, log: Path) -> Any:
     """`local_dataset` with VLMEvalKit's chatter in `log`."""
     import_datasets(log)
     with captured(log):
         return local_dataset(benchmark, data_root)
 
 
-def local_dataset(benchmark: Benchmark, data_root: Path) -> Any:
+def local_dataset(benchmark: Benchmark, data_root: Path | None) -> Any:
     """VLMEvalKit's own dataset object for a benchmark, reading the local TSV and nothing else.
 
     A subclass that changes `load_data` alone (as VLMEvalKit's CustomMCQDataset does): prompts that need
@@ -64,11 +71,12 @@ def local_dataset(benchmark: Benchmark, data_root: Path) -> Any:
 
     path = tsv_path(benchmark, data_root)
     base = getattr(datasets, benchmark.vlmeval_class)
-    own = {"load_data": lambda self, name: _read_tsv(path)}
+    frame = _read_tsv(path) if benchmark.table is None else own_table.load(benchmark)
+    own = {"load_data": lambda self, name: frame}
     local = type(f"Local{benchmark.vlmeval_class}", (base,), own)
-    with environment(LMUData=str(data_root)):
+    with environment(LMUData=str(path.parent)):
         try:
-            dataset = local(benchmark.dataset)
+            dataset = local(benchmark.vlmeval_name)
         except (AssertionError, KeyError) as error:
             raise DataError(
                 f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from peft.tuners.lora import Linear, LoraLayer
 from torch import nn
 
@@ -57,7 +59,7 @@ def _make_mixed(layer: LoraLayer) -> MixedLayer:
         kind = _mixed_class(layer)
         if kind is None:
             raise AdapterError(f"{type(layer).__name__} cannot have a mixer: leave this layer out of target_modules")
-        compute_as_in_training(layer)
+        compute_as_in_training(cast(nn.Module, layer))
         # From now on the same class with more methods: it may hold plain adapters already, and be held by others.
         layer.__class__ = kind
     assert isinstance(layer, MixedLayer)

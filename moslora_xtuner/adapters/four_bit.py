@@ -31,6 +31,6 @@ def compute_as_in_training(model: nn.Module) -> None:
         module.support_avx512bf16_for_cpu = False
         if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
             raise AdapterError(
-                "a 4-bit layer of this model has computed without a gradient on the CPU, and bitsandbytes has rounded its "
-                "scales: load the model again, and give it its adapter before anything is computed"
+                "a 4-bit layer of this model has computed without a gradient on the CPU, and bitsandbytes has rounded "
+                "its scales: load the model again, and give it its adapter before anything is computed"
             )

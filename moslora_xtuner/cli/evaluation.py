@@ -38,7 +38,11 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
     benchmarks: Annotated[
-        str, typer.Option(help="paper, digits, or names with commas between; all lists what there is.")
+        str,
+        typer.Option(
+            help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
+            "with commas between; all lists what there is."
+        ),
     ] = "digits",
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
@@ -65,6 +69,9 @@ def evaluate(
         Literal["fp32", "bf16", "fp16", "4bit"] | None,
         typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
     ] = None,
+    instruct: Annotated[
+        bool, typer.Option("--instruct", help="Ask for a letter or a word at the end of your own tables' questions.")
+    ] = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many circular groups, image pairs or questions a benchmark.")
     ] = None,
@@ -72,13 +79,8 @@ def evaluate(
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     if benchmarks == "all":
-        from moslora_xtuner.eval.tasks import catalogue
-
-        with tempfile.NamedTemporaryFile(suffix=".log") as log:
-            typer.echo(catalogue.listing(catalogue.known(Path(log.name)), data_root))
+        typer.echo(_catalogue(data_root))
         return
-    if data_root is None:
-        raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
     if not models or out is None:
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
     from moslora_xtuner.eval.evaluator import evaluate as evaluate_models
@@ -98,6 +100,7 @@ def evaluate(
             processes=processes or _gpus(),
             batch_size=batch_size,
             precision=None if precision is None else Precision(precision),
+            instruct=instruct,
             limit=limit,
             download=download,
         ),
@@ -105,6 +108,13 @@ def evaluate(
     )
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
+
+
+def _catalogue(data_root: Path | None) -> str:
+    from moslora_xtuner.eval.tasks import catalogue
+
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        return catalogue.listing(catalogue.known(Path(log.name)), data_root)
 
 
 def _gpus() -> int:

@@ -25,19 +25,22 @@ def lettered(options: Sequence[str]) -> dict[str, str]:
     return {chr(ord("A") + place): option for place, option in enumerate(options)}
 
 
-def multiple_choice(question: str, options: Mapping[str, str], language: str = "en", hint: str | None = None) -> str:
+def multiple_choice(
+    question: str, options: Mapping[str, str], language: str | None = "en", hint: str | None = None
+) -> str:
     """A question with lettered options, to be answered with a letter.
 
     Args:
         question: the question's text, one or more lines.
         options: letter to text, in the order to show.
-        language: `en` or `cn`, the language of the closing instruction.
+        language: `en` or `cn`, the language of the closing instruction; None: there is none.
         hint: context that stands before the question (ScienceQA, MMBench).
     """
     lines = [hint] if hint else []
     lines.append(question)
     lines += [f"{letter}. {option}" for letter, option in options.items()]
-    lines.append(LETTER_INSTRUCTION[language])
+    if language is not None:
+        lines.append(LETTER_INSTRUCTION[language])
     return "\n".join(lines)
 
 

@@ -41,7 +41,6 @@ def test_a_sign_of_equality_elsewhere_names_no_benchmark(word: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["MMvet=gpt-4-turbo"], "no benchmark named MMvet"),
         (["a", "b"], "given 2 times for all"),
         (["MME=a", "MME=b"], "MME has another judge already"),
         (["MME="], "give a model's name"),
@@ -51,6 +50,12 @@ def test_a_sign_of_equality_elsewhere_names_no_benchmark(word: str) -> None:
 def test_what_makes_no_sense_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Judging.read(words)
+
+
+def test_a_judge_of_a_benchmark_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(UsageError, match="no benchmark named MMvet"):
+        Judging.read(["a", "MMvet=gpt-4-turbo"]).check(PAPER)
+    Judging.read(["MMBench_DEV_EN=a", "b"]).check(PAPER)  # known, though not asked
 
 
 def test_all_that_needs_a_judge_is_named_with_one_to_take() -> None:
