@@ -45,6 +45,7 @@ TRAIN = [
     "torchvision",
     "transformers==4.48.0",
 ]
+DEMO = [*CLI, "gradio>=6.17,<7", "openai"]
 EVAL = [
     *CLI,
     "accelerate",
@@ -79,7 +80,7 @@ EVAL = [
     "validators",
     "xlsxwriter",
 ]
-TEST = ["pytest", "pytest-xdist", "hypothesis"]
+TEST = ["pytest", "pytest-xdist", "hypothesis", "playwright"]
 DEV = ["ruff", "mypy", "import-linter"]
 
 
@@ -132,9 +133,10 @@ setup(
         "cli": CLI,
         "train": TRAIN,
         "eval": EVAL,
+        "demo": DEMO,
         "test": TEST,
         "dev": DEV,
-        "all": sorted({*TRAIN, *EVAL}),
+        "all": sorted({*TRAIN, *EVAL, *DEMO}),
     },
     cmdclass={"build": Build},
     entry_points={"console_scripts": ["moslora = moslora_xtuner.__main__:main"]},

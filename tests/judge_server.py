@@ -27,6 +27,7 @@ class Server(ThreadingHTTPServer):
         self.images: dict[str, str] = {}  # by prompt, the address that came with it
         self.says: Callable[[str], str] = str.upper
         self.first_faults: dict[str, str] = {}  # by what the prompt ends with, at its first request
+        self.pause = 0.0  # seconds between two words of a stream
         self.lock = threading.Lock()
 
     @property
@@ -100,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         for word in text.split(" "):
+            time.sleep(self.server.pause)
             choice = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
             body = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
             self.wfile.write(f"data: {json.dumps(body)}\n\n".encode())

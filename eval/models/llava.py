@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.errors import DataError, EvaluationError
 from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
@@ -86,14 +85,12 @@ class LlavaAnswerer:
 
     def pixels(self, content: bytes) -> torch.Tensor:
         """Image bytes to (3, size, size), by the same steps as in training."""
-        from PIL import Image as images
-
-        from moslora_xtuner.data.images.opening import as_rgb
+        from moslora_xtuner.data.images.opening import from_bytes
 
         try:
-            image = as_rgb(images.open(BytesIO(content)))
-        except OSError as error:
-            raise EvaluationError(f"An image of the benchmark cannot be decoded: {error}.") from error
+            image = from_bytes(content)
+        except DataError as fault:
+            raise EvaluationError(f"An image of the benchmark: {fault}.") from fault
         return self.to_pixels(image)
 
     def features(self, content: bytes) -> torch.Tensor:

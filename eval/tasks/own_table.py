@@ -136,9 +136,7 @@ def _tried(read: Callable[[], str], problems: list[str]) -> str | None:
 
 def _picture(row: Mapping[str, Any], folder: Path) -> str:
     """The row's picture as base64, looked at. A path stays inside the table's folder."""
-    from io import BytesIO
-
-    from PIL import Image
+    from moslora_xtuner.data.images.opening import from_bytes
 
     if not is_blank(row.get("image")):
         text = "".join(str(row["image"]).split())
@@ -156,9 +154,8 @@ def _picture(row: Mapping[str, Any], folder: Path) -> str:
     else:
         raise ValueError("no picture")
     try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-    except (OSError, ValueError, Image.DecompressionBombError) as fault:
+        from_bytes(content)
+    except DataError as fault:
         raise ValueError(f"the picture cannot be read ({fault})") from fault
     return base64.b64encode(content).decode()
 

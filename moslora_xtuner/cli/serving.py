@@ -91,6 +91,27 @@ def serve(
     raise typer.Exit(start(Serving.of(model, name), port, vllm, context.args))
 
 
+@app.command(epilog="Example: moslora demo runs/export/lora runs/export/moslora")
+def demo(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL [MODEL]", help="One, or two side by side: what `moslora ask` takes."),
+    ],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of 127.0.0.1.")] = 7860,
+    system: System = None,
+    max_new_tokens: NewTokens = 512,
+    precision: Numbers = None,
+    download: Download = False,
+) -> None:
+    """Show a web page on this machine to ask one model, or two side by side."""
+    if len(models) > 2:
+        raise UsageError(f"demo shows one model or two, got {len(models)}")
+    from moslora_xtuner.serving.demo import Room, show
+
+    partners = [_partner(model, precision, download) for model in models]
+    show(Room(partners, system, max_new_tokens), port)
+
+
 def _partner(word: str, precision: str | None, download: bool):  # type: ignore[no-untyped-def]
     from moslora_xtuner.eval.models.conversation import partner
     from moslora_xtuner.eval.models.precision import Precision

@@ -142,7 +142,7 @@ def draw(scene: Scene) -> Image.Image:
     images, _ = _digits()
     mask = np.zeros((CANVAS, CANVAS))
     for glyph in scene.glyphs:
-        grey = Image.fromarray(np.uint8(np.round(images[glyph.source] * 255)))
+        grey = Image.fromarray(np.round(images[glyph.source] * 255).astype(np.uint8))
         enlarged = np.asarray(grey.resize((scene.size, scene.size), Image.Resampling.BICUBIC)) / 255.0
         left = min(max(glyph.centre[0] - scene.size // 2, 0), CANVAS - scene.size)
         top = min(max(glyph.centre[1] - scene.size // 2, 0), CANVAS - scene.size)
@@ -154,4 +154,4 @@ def draw(scene: Scene) -> Image.Image:
     width, height = scene.frame
     left, top = (CANVAS - width) // 2, (CANVAS - height) // 2
     pixels = pixels[top : top + height, left : left + width]
-    return Image.fromarray(np.uint8(np.clip(np.round(pixels), 0, 255)))
+    return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))

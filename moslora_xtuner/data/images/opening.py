@@ -31,6 +31,7 @@ SUFFIXES = {
 }
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -120,9 +121,17 @@ def open_image(root: Path, name: str) -> Image.Image:
 
 
 def from_bytes(content: bytes) -> Image.Image:
-    """A picture file's content, as `as_rgb` shows it. Raises DataError when it is none of FORMATS, or broken."""
+    """A picture file's content, as `as_rgb` shows it.
+
+    Raises DataError when it is none of FORMATS, broken, or has too many pixels or more than 8 bits.
+    """
     try:
-        return as_rgb(Image.open(BytesIO(content), formats=_formats()))
+        image = _checked(BytesIO(content))
+        if _is_deep(image):
+            raise DataError(f"not a picture that can be read (it has pixels of mode {image.mode}: save it with 8 bits)")
+        return as_rgb(image)
+    except BOMB as fault:
+        raise DataError(f"not a picture that can be read (it would fill the memory: {_reason(fault)})") from fault
     except UNDECODABLE as fault:
         raise DataError(f"not a picture that can be read ({fault})") from fault
 
@@ -134,11 +143,8 @@ def opened(real: str, name: str) -> Image.Image:
         ImageFault: its header cannot be read, it has no pixel or too many, or more than 8 bits.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(real, formats=_formats())
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
+        image = _checked(real)
+    except BOMB as fault:
         raise ImageFault(Kind.DECOMPRESSION_BOMB, name, f"would fill the memory ({_reason(fault)})") from fault
     except UNDECODABLE as fault:
         if _without_pixels(real):
@@ -146,9 +152,21 @@ def opened(real: str, name: str) -> Image.Image:
         # Pillow's message would tell where the file really lies.
         reason = "no image format that is known" if "cannot identify" in str(fault) else _reason(fault)
         raise ImageFault(Kind.UNREADABLE_IMAGE, name, f"cannot be read ({reason})") from fault
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+    if _is_deep(image):
         raise ImageFault(Kind.SIXTEEN_BIT_IMAGE, name, f"has pixels of mode {image.mode}")
     return image
+
+
+def _checked(source: str | BytesIO) -> Image.Image:
+    """An image with its header read; one of more pixels than Pillow warns of is refused, by one of BOMB."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(source, formats=_formats())
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
 
 
 def undecodable(name: str, fault: BaseException) -> ImageFault:
