@@ -7,12 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from .atomic import atomic_json
 from .data.digits import SCENES, TEST_QUESTIONS
-from .errors import SetupError
+from .digits_base import digits_base
 from .output import MARKER, claim, need_space
 from .progress import bar, note
 
@@ -36,18 +35,6 @@ FAST = Size(scenes=320, test_questions=48)
 """Shows that every step works; the scores mean nothing."""
 
 
-def base_model() -> Path:
-    """The folder of the base model that ships with the package.
-
-    Raises:
-        SetupError: it is not there.
-    """
-    folder = Path(str(files("moslora_xtuner"))) / "assets" / "digits_base"
-    if not (folder / "base.json").is_file():
-        raise SetupError(f"the base model is missing at {folder}: install the package again")
-    return folder
-
-
 def make_data(out: Path, seed: int, scenes: int, test_questions: int) -> None:
     """Write DigitsVQA and the token store of its training set, made for the base model that ships."""
     from .data.digits.write import write_digits
@@ -59,7 +46,7 @@ def make_data(out: Path, seed: int, scenes: int, test_questions: int) -> None:
         prepare(
             out / "train.json",
             out / "images",
-            base_model() / "llm",
+            digits_base() / "llm",
             out / "store",
             progress=tick,
         )
@@ -87,7 +74,7 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
     from .training.artifacts import ADAPTERS as ADAPTER_FOLDER
     from .training.artifacts import MANIFEST
 
-    base = base_model()
+    base = digits_base()
     need_space(out, GIGABYTES)
     size = FAST if fast else FULL
     processes = processes or launch.default_processes()

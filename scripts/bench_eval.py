@@ -80,10 +80,10 @@ def main() -> None:
 def measure(work: Path, model: str | None, questions: int, repeats: int, batch_size: int) -> dict[str, Any]:
     """All of it."""
     from moslora_xtuner.data.digits.write import write_digits
-    from moslora_xtuner.quickstart import base_model
+    from moslora_xtuner.digits_base import digits_base
 
     root = write_digits(work / f"data-{questions}", scenes=16, test_questions=questions) / "LMUData"
-    word = model or str(base_model())
+    word = model or str(digits_base())
     os.environ[DATA_ROOT] = str(root)
     log = work / "vlmevalkit.log"
     tasks = load(resolve(["digits"]), root, log, quiet=True)

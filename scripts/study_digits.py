@@ -19,11 +19,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.digits_base import digits_base
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.output import MARKER, claim
-from moslora_xtuner.quickstart import FAST, FULL, Size, base_model, make_data
+from moslora_xtuner.quickstart import FAST, FULL, Size, make_data
 from moslora_xtuner.training import launch
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
 from moslora_xtuner.versions import installed_versions
@@ -48,7 +49,7 @@ COLUMNS = ("DigitsMMBench_EN", "DigitsMMBench_CN", "DigitsMME", "DigitsTextVQA")
 
 def train_one(out: Path, seed: int, method: str, size: Size) -> Path:
     """Train and export one method with one seed; returns the export."""
-    base, data = base_model(), out / f"data-{seed}"
+    base, data = digits_base(), out / f"data-{seed}"
     if not (data / "store" / MARKER).is_file():
         make_data(data, seed, size.scenes, size.test_questions)
     name = f"{method.lower().replace(',', '').replace(' ', '-')}-{seed}"
@@ -114,7 +115,7 @@ def main() -> None:
     claim(args.out, "digits study", {"fast": args.fast})
     base = args.out / "models" / "base"
     if not (base / MARKER).is_file():
-        export(base_model(), base, name="base")
+        export(digits_base(), base, name="base")
     # Seeds outside, methods inside: an interrupted study still compares like with like.
     for seed in args.seeds:
         models = [train_one(args.out, seed, method, size) for method in args.methods]

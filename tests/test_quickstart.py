@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from moslora_xtuner import quickstart
+from moslora_xtuner import digits_base, quickstart
 from moslora_xtuner.errors import OutputError, SetupError
 
 
 def test_a_missing_base_model_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(quickstart, "files", lambda _: tmp_path)
+    monkeypatch.setattr(digits_base, "files", lambda _: tmp_path)
     with pytest.raises(SetupError, match=r"base model is missing.*install the package again"):
         quickstart.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -20,7 +20,7 @@ def test_a_missing_base_model_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_too_little_space_and_a_foreign_folder_are_refused(
     monkeypatch: pytest.MonkeyPatch, tiny_base: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(quickstart, "base_model", lambda: tiny_base)
+    monkeypatch.setattr(quickstart, "digits_base", lambda: tiny_base)
     (tmp_path / "mine.txt").touch()
     with pytest.raises(OutputError, match="not made by moslora"):
         quickstart.run(tmp_path, processes=1)

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from moslora_xtuner.digits_base import NAME, digits_base
 from moslora_xtuner.errors import EvaluationError, ExportError, UsageError
 from moslora_xtuner.export.form import FILE_NAME, ExportForm
 from moslora_xtuner.parallel import cores
@@ -133,8 +134,8 @@ def find(
     """The model that a word on the command line means.
 
     Args:
-        word: a folder (an export, a run, adapters, a base model, a LLaVA as published), a hub's name `OWNER/NAME`, or
-            `openai:[NAME@]URL`.
+        word: a folder (an export, a run, adapters, a base model, a LLaVA as published), `digits`
+            (the base that ships), a hub's name `OWNER/NAME`, or `openai:[NAME@]URL`.
         precision: by default bf16 on a GPU, fp32 on a CPU.
         download: whether a model of the hub that is not in its cache may be fetched.
         name: what reports call it; by default what it calls itself.
@@ -152,6 +153,8 @@ def find(
 
     precision = precision or Precision.default("cuda" if torch.cuda.is_available() else "cpu")
     folder, called = Path(word), Path(word).resolve().name  # of the hub's OWNER/NAME too
+    if word == NAME and not folder.exists():
+        folder = digits_base()
     if not folder.is_dir():
         folder = _from_hub(word, download)
     if not (folder / CONFIG).is_file() or not _is_llava(folder):

@@ -10,6 +10,7 @@ import typer
 from moslora_xtuner.errors import DataError, UsageError
 
 from ..data.tokens.tokenise import MAX_LENGTH
+from ..digits_base import language_model
 from .app import Out, Seed, app
 
 data = typer.Typer(help="Make, check and prepare training data.", no_args_is_help=True)
@@ -63,7 +64,8 @@ def check(
     ] = None,
     skip_bad: SkipBad = "0%",
     model: Annotated[
-        str | None, typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder or hub id.")
+        str | None,
+        typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder, hub id, or `digits`."),
     ] = None,
     template: Template = None,
     max_length: MaxLength = MAX_LENGTH,
@@ -92,7 +94,7 @@ def check(
     if model is not None:
         from moslora_xtuner.data.prepare import tokenising
 
-        tokens, _ = tokenising(model, template, max_length)
+        tokens, _ = tokenising(language_model(model), template, max_length)
     rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
     with reporting(out) as told, bar("records") as tick:
         report = run(inputs, rules, workers=workers, problem=told.problem, progress=tick, recheck=recheck)
@@ -115,7 +117,7 @@ def check(
 def prepare(
     json: Sources,
     images: Images,
-    model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id whose tokenizer is used.")],
+    model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id of the tokenizer; `digits` ships.")],
     out: Out,
     template: Template = None,
     max_length: MaxLength = MAX_LENGTH,
@@ -132,7 +134,7 @@ def prepare(
         made = preparation.prepare(
             json,
             images,
-            model,
+            language_model(model),
             out,
             template=template,
             max_length=max_length,

@@ -45,6 +45,10 @@ Processes = Annotated[int | None, typer.Option(min=1, help="On a machine without
 WorkDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run is kept.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="How often each record is seen; as the config says.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Records of a micro-batch; as the config says.")]
+Data = Annotated[
+    list[str] | None, typer.Option(metavar="JSON", help="Train on this instead of the recipe's data; repeatable.")
+]
+Images = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that image paths of --data start from.")]
 CfgOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the config; repeatable.")]
 
 
@@ -61,17 +65,19 @@ def plan(
     work_dir: WorkDir = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    data: Data = None,
+    images: Images = None,
     cfg_options: CfgOptions = None,
     chosen: Annotated[Path | None, typer.Option(hidden=True, help="Write here what is left to the plan.")] = None,
 ) -> None:
     """Look at all that a training needs, count its steps, memory and time; nothing is started or downloaded."""
     from moslora_xtuner.progress import quiet
 
+    options = _changes(config, epochs, batch_size, data, images, cfg_options)
     with quiet():
         from moslora_xtuner.training.plan.make import make_plan
         from moslora_xtuner.training.plan.outcome import require_ready, text
         from moslora_xtuner.training.plan.setting import read_setting
-        from moslora_xtuner.training.sizes import sizes
 
         setting = read_setting(
             config,
@@ -79,7 +85,7 @@ def plan(
             gpus=gpus,
             gpu_memory=gpu_memory,
             deepspeed=None if deepspeed == "none" else deepspeed,
-            options=[*sizes(config, epochs, batch_size), *(cfg_options or ())],
+            options=options,
             work_dir=work_dir,
         )
         made = make_plan(setting, gpu_tflops)
@@ -98,6 +104,8 @@ def train(
     work_dir: WorkDir = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    data: Data = None,
+    images: Images = None,
     cfg_options: CfgOptions = None,
     resume: Annotated[
         str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
@@ -106,10 +114,9 @@ def train(
 ) -> None:
     """Plan, then train through xtuner, and fail when it fails."""
     from moslora_xtuner.training import launch
-    from moslora_xtuner.training.sizes import sizes
 
     count = launch.processes_for(gpus, processes)
-    options = [*sizes(config, epochs, batch_size), *(cfg_options or [])]
+    options = _changes(config, epochs, batch_size, data, images, cfg_options)
     if not skip_plan:
         with tempfile.TemporaryDirectory() as folder:
             note = Path(folder) / "chosen"
@@ -130,6 +137,19 @@ def train(
         resume=resume,
     )
     typer.echo(f"run: {run}")
+
+
+def _changes(
+    config: str,
+    epochs: int | None,
+    batch_size: int | None,
+    data: list[str] | None,
+    images: Path | None,
+    further: list[str] | None,
+) -> list[str]:
+    from moslora_xtuner.training.changes import own_data, sizes
+
+    return [*sizes(config, epochs, batch_size), *own_data(config, data or [], images), *(further or [])]
 
 
 @app.command(epilog="Example: moslora export runs/moslora -o runs/export/moslora --format hf")

@@ -61,7 +61,8 @@ def store_of(
     failure = None
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         note(
-            f"data_path is prepared into {out}; to do it once, before a launch: {shlex.join([*command, '-o', 'STORE'])}"
+            f"{', '.join(sources)} is prepared into {out}; to do it once, before a launch: "
+            f"{shlex.join([*command, '-o', 'STORE'])}"
         )
         failure = _run([sys.executable, "-m", "moslora_xtuner", *command[1:], "-o", str(out)])
     if failure := _agree(failure):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moslora_xtuner.quickstart import base_model
+from moslora_xtuner.digits_base import digits_base
 
 FAMILIES = ("llama", "internlm2", "tied")
 KINDS = ("fp32", "bf16", "nf4")
@@ -24,9 +24,9 @@ NEW_TOKENS = 8
 
 def make_bases(root: Path) -> dict[str, Path]:
     """The three forms of the digits' base model."""
-    made = {"llama": base_model() / "llm"}
+    made = {"llama": digits_base() / "llm"}
     for name in ("internlm2", "tied"):
-        made[name] = Path(shutil.copytree(base_model() / "llm", root / name))
+        made[name] = Path(shutil.copytree(digits_base() / "llm", root / name))
     _as_internlm2(made["llama"], made["internlm2"])
     _tie(made["tied"])
     return made
@@ -88,7 +88,7 @@ def train(llm: Path, family: str, kind: str, run: Path) -> Any:
     from moslora_xtuner.training.hooks import quantisation_of, write_parts
 
     quantise_on_cpu()
-    eyes = base_model() / "visual_encoder"
+    eyes = digits_base() / "visual_encoder"
     options: dict[str, Any] = {"torch_dtype": torch.bfloat16 if kind == "bf16" else torch.float32}
     if kind == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -105,7 +105,7 @@ def train(llm: Path, family: str, kind: str, run: Path) -> Any:
         freeze_llm=True,
         freeze_visual_encoder=True,
         use_activation_checkpointing=False,
-        projector_weights=str(base_model() / "projector"),
+        projector_weights=str(digits_base() / "projector"),
         llm_lora=MosLoraConfig(r=RANK, lora_alpha=2 * RANK, task_type="CAUSAL_LM", target_modules=targets),
         visual_encoder_lora=MosLoraConfig(r=RANK, lora_alpha=RANK, target_modules=["v_proj", "fc1"]),
     ).eval()
@@ -144,7 +144,7 @@ def answers(model: Any, llm: Path, folder: Path) -> tuple[list[str], Tensor]:
     from moslora_xtuner.llm.load import load_tokenizer
 
     tokenizer, template = load_tokenizer(llm), get_template("llama3_chat")
-    to_pixels = ToPixels(CLIPImageProcessor.from_pretrained(base_model() / "visual_encoder"))
+    to_pixels = ToPixels(CLIPImageProcessor.from_pretrained(digits_base() / "visual_encoder"))
     encoder, stop = Encoder(tokenizer), tokenizer.convert_tokens_to_ids("<|eot_id|>")
     said, first = [], None
     for question in json.loads((folder / "questions.json").read_text(encoding="utf-8")):
