@@ -43,6 +43,8 @@ COVERED = {
     "moslora_xtuner/data/images/check.py": "tests/data/images/test_opening.py",
     "moslora_xtuner/data/instructions.py": "tests/eval/scoring/test_score.py",
     "moslora_xtuner/data/problem_kinds.py": "tests/data/reading/test_records.py",
+    "moslora_xtuner/data/reading/messages.py": "tests/data/reading/test_records.py",
+    "moslora_xtuner/data/reading/pictures.py": "tests/data/reading/test_records.py",
     "moslora_xtuner/data/reading/problems.py": "tests/data/checking/test_check.py",
     "moslora_xtuner/data/reading/sources/__init__.py": "tests/data/reading/test_sources.py",
     "moslora_xtuner/data/reading/sources/chunks.py": "tests/data/reading/test_sources.py",

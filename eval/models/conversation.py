@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from moslora_xtuner.data.images.opening import from_bytes
 from moslora_xtuner.data.tokens.chat_templates import TEMPLATES
+from moslora_xtuner.data.tokens.tokenise import Pieces
 from moslora_xtuner.errors import DataError, EvaluationError
 
 from ..images import data_uri
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     import torch
 
 NEW_TOKENS = 512
+
+
+_MARK = "\ue000"
+"""A character of no script, around the places where people's words go in a template."""
+
+
+def _with_words(content: Any, replace: Callable[[str], str]) -> Any:
+    """A message's content, a text or parts, with other words."""
+    if isinstance(content, str):
+        return replace(content)
+    return [{**part, "text": replace(part["text"])} if part["type"] == "text" else part for part in content]
 
 
 @dataclass(frozen=True)
@@ -95,10 +108,36 @@ class LocalPartner:
         messages = [turn.as_message(lambda _: {"type": "image"}) for turn in turns]
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        (ids,) = self.answerer.prompts.encoder([self._pieces(messages)])
         bos = self.tokenizer.bos_token_id
         return ids if not self.answerer.prompts.form.bos or ids[:1] == [bos] else [bos, *ids]
+
+    def _pieces(self, messages: list[dict[str, Any]]) -> Pieces:
+        """The template's text of a conversation, and in it what people wrote, in which a control token is text."""
+        render = partial(self.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
+        words: list[str] = []
+
+        def hidden(text: str) -> str:
+            words.append(text)
+            return f"{_MARK}{len(words) - 1}{_MARK}"
+
+        marked = [{**message, "content": _with_words(message["content"], hidden)} for message in messages]
+        # What looks like a picture's mark would be moved like one.
+        tame = [word.replace(self.answerer.prompts.form.image_token, "") for word in words]
+        places = iter(tame)
+        plain = [{**item, "content": _with_words(item["content"], lambda _: next(places))} for item in messages]
+        whole, at = str(render(plain)), 0
+        pieces: list[tuple[str, bool]] = []
+        for number, piece in enumerate(str(render(marked)).split(_MARK)):
+            written = bool(number % 2)
+            text = tame[int(piece)] if written else piece
+            bare = written and not whole.startswith(text, at)  # a template may take blanks off
+            at += len(text.strip() if bare else text)
+            said = words[int(piece)] if written else piece
+            pieces.append((said.strip() if bare else said, written))
+        if at != len(whole):
+            return ((str(render(messages)), False),)  # a template that does more with people's words
+        return tuple(pieces)
 
     def reply(self, turns: Sequence[Turn], system: str | None = None, new_tokens: int = NEW_TOKENS) -> Iterator[str]:
         """The answer, piece by piece. Raises DataError for what is no picture or too long a conversation."""

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.data.tokens.tokenise import Encoder, Pieces, around
 from moslora_xtuner.errors import EvaluationError
 
 from ..tasks.prompts import Question
 from .chat_format import chat_format
+
+_HERE = "\0"
+"""Marks where the question goes in a template that has other fields, too."""
 
 
 class PromptIds:
@@ -26,6 +30,7 @@ class PromptIds:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{folder}: its tokenizer cannot be loaded: {error}. Export again.") from error
+        self.encoder = Encoder(self.tokenizer)
         bos = self.tokenizer.bos_token_id
         if self.form.bos and bos is None:
             raise EvaluationError(f"{folder}: the export asks for a BOS token, its tokenizer has none.")
@@ -46,19 +51,18 @@ class PromptIds:
 
     def encode(self, questions: Sequence[Question]) -> list[tuple[list[int], list[int]]]:
         """Token ids of each before and after the image, each side encoded alone as in training; no image, no after."""
-        sides = [self._sides(question) for question in questions]
-        texts = list(dict.fromkeys(text for pair in sides for text in pair))
         # All at once: the tokenizer then uses every core.
-        found = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        ids = dict(zip(texts, found, strict=True))
-        return [(self._bos + ids[before], list(ids[after])) for before, after in sides]
+        found = iter(self.encoder([side for question in questions for side in self._sides(question)]))
+        return [(self._bos + next(found), list(next(found))) for _ in questions]
 
-    def _sides(self, question: Question) -> tuple[str, str]:
-        text = question.text.replace(self.form.image_token, "").strip()
+    def _sides(self, question: Question) -> tuple[Pieces, Pieces]:
+        """The prompt before and after the picture; a control token in a question is text, as in training."""
+        text = question.text.strip()
+        opening = around(self.form.system_template, "{system}", self.form.system) if self.form.system else ()
+        before, _, after = self.form.instruction.format(input=_HERE, round=1).partition(_HERE)
         if question.image is None:
-            return self.form.prompt(text), ""
-        before, after = self.form.prompt(f"{self.form.image_token}\n{text}").split(self.form.image_token)
-        return before, after
+            return (*opening, (before, False), (text, True), (after, False)), ()
+        return (*opening, (before, False)), (("\n", False), (text, True), (after, False))
 
     def lengths(self, questions: Sequence[Question]) -> list[int]:
         """Each prompt's length in tokens, its image not counted."""

@@ -33,6 +33,10 @@ MaxImages = Annotated[int, typer.Option(min=1, help="Images a record may have; L
 SkipBad = Annotated[
     str, typer.Option(metavar="N%", help="Share of the records that may be bad: they are left out, named and counted.")
 ]
+ControlTokens = Annotated[
+    bool,
+    typer.Option("--control-tokens", help="Control tokens in the data's own text keep their meaning, as with XTuner."),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given.", show_default=False)]
 
 
@@ -124,6 +128,7 @@ def prepare(
     max_images: MaxImages = 1,
     skip_bad: SkipBad = "0%",
     decode: Annotated[bool, typer.Option(help="Open and decode every image; without it only text is checked.")] = True,
+    control_tokens: ControlTokens = False,
     workers: Workers = None,
 ) -> None:
     """Check and tokenise once into an Arrow store that every rank maps into memory."""
@@ -141,6 +146,7 @@ def prepare(
             max_images=max_images,
             skip_bad=_share(skip_bad),
             decode=decode,
+            obey_control=control_tokens,
             workers=workers,
             progress=tick,
         )

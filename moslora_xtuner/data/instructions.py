@@ -5,9 +5,12 @@ Training data and evaluation prompts use the same functions, so that they cannot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 IMAGE_TOKEN = "<image>"
+"""Stands in the human's words where a picture does; `\\<image>` there is the word itself."""
+_MARK = re.compile(r"(?<!\\)<image>")
 
 LETTER_INSTRUCTION = {
     "en": "Answer with the option's letter from the given choices directly.",
@@ -18,6 +21,21 @@ SHORT_INSTRUCTION = {
     "cn": "请用一个词或短语回答问题。",
 }
 YES_NO_INSTRUCTION = "Please answer yes or no."
+
+
+def around_marks(words: str) -> list[str]:
+    """What stands before, between and after the pictures' marks, as it is to be read."""
+    return [piece.replace(f"\\{IMAGE_TOKEN}", IMAGE_TOKEN) for piece in _MARK.split(words)]
+
+
+def marks(words: str) -> int:
+    """How many pictures stand in the words."""
+    return len(_MARK.findall(words))
+
+
+def as_word(words: str) -> str:
+    """The words with every mark in them as the word itself."""
+    return _MARK.sub(lambda found: f"\\{found[0]}", words)
 
 
 def lettered(options: Sequence[str]) -> dict[str, str]:

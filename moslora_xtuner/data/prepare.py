@@ -27,7 +27,11 @@ from .tokens.tokenise import MAX_LENGTH, Encoder
 
 
 def tokenising(
-    model: Path | str, template: str | None = None, max_length: int = MAX_LENGTH, keep: bool = False
+    model: Path | str,
+    template: str | None = None,
+    max_length: int = MAX_LENGTH,
+    keep: bool = False,
+    obey_control: bool = False,
 ) -> tuple[Tokenising, dict[str, Any]]:
     """How a model's data is tokenised, and the facts that a store's manifest keeps of it.
 
@@ -42,7 +46,9 @@ def tokenising(
     template = template or fitting_template(tokenizer)
     require_special_tokens(tokenizer, template)
     facts = {"tokenizer": tokenizer_hash(tokenizer), "template": template, "max_length": max_length}
-    return Tokenising(Encoder(tokenizer), get_template(template), max_length, keep), facts
+    if obey_control:
+        facts["control_tokens"] = "obeyed"
+    return Tokenising(Encoder(tokenizer, obey=obey_control), get_template(template), max_length, keep), facts
 
 
 def prepare(
@@ -56,37 +62,37 @@ def prepare(
     max_images: int = 1,
     skip_bad: float = 0.0,
     decode: bool = True,
+    obey_control: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Check the records, tokenise them and write the store; returns the store's manifest.
+    """Check the records, tokenise them and write the store; returns its manifest.
 
-    The store holds the table `records.arrow` (rows.SCHEMA: ids, labels, lengths, modality), the manifest `store.json`
-    (tokenizer hash, template, max length, sources with their sha256, counts) and `problems.jsonl`, which names every
-    record that was left out, cut or remarked on. It appears whole or not at all; one made of the same files with the
-    same settings is used again.
+    It holds the table `records.arrow` (rows.SCHEMA: ids, labels, lengths, modality), the manifest `store.json`
+    (tokenizer hash, template, sources with their sha256, counts) and `problems.jsonl` (every record left out, cut or
+    remarked on). It appears whole or not at all; one made of the same files with the same settings is used again.
 
     Args:
         sources: `.json`, `.jsonl` or a folder of Hugging Face datasets, `PATH` or `PATH@WEIGHT`, or several.
         images: the folder that the records' image paths start from.
         model: folder or hub name of the language model, for its tokenizer.
         out: the store's folder.
-        template: name of the chat template; by default the one whose special tokens the tokenizer has.
+        template: of the chat; by default the one whose special tokens the tokenizer has.
         max_length: text tokens a record may have; longer ones are cut and counted.
         max_images: images a record may have.
-        skip_bad: share of the records that may be bad; they are left out, named and counted.
+        skip_bad: share of the records that may be bad and are then left out.
         decode: also decode every image.
+        obey_control: control tokens in the data's own text keep their meaning, as with XTuner.
         workers: processes; all cores by default.
-        progress: called with the records that are done and about how many there are.
+        progress: called with the records done and about how many there are.
 
     Raises:
-        ConfigError: there is no tokenizer.
-        DataError: more records are bad than `skip_bad` allows (the message lists the problems by kind), or the
-            tokenizer lacks the template's special tokens.
+        ConfigError: no tokenizer.
+        DataError: more records are bad than `skip_bad` allows, or the tokenizer lacks the template's special tokens.
         OutputError: `out` holds something else.
     """
     inputs = open_sources(sources)
-    tokens, facts = tokenising(model, template, max_length, keep=True)
+    tokens, facts = tokenising(model, template, max_length, keep=True, obey_control=obey_control)
     settings = {
         "format": FORMAT,
         "sources": [

@@ -21,6 +21,7 @@ class Kind(str, Enum):
     IMAGE_IS_NULL = "image is null"
     BAD_IMAGE = "bad image"
     TOO_MANY_IMAGES = "too many images"
+    UNREAD_MEDIA = "unread media"
     IMAGE_OUTSIDE_THE_FOLDER = "image outside the folder"
     MISSING_IMAGE = "missing image"
     UNREADABLE_IMAGE = "unreadable image"
@@ -33,10 +34,13 @@ class Kind(str, Enum):
     UNKNOWN_ROLE = "unknown role"
     TURN_ORDER = "turn order"
     IMAGE_TOKEN = "image token"
+    EMPTY_ANSWER = "empty answer"
     NO_ANSWER_LEFT = "no answer left"
     IMAGE_CUT_OFF = "image cut off"
 
     DUPLICATE_ID = "duplicate id"
+    UNUSED_FIELD = "unused field"
+    CONTROL_TOKEN = "control token"
     OVER_LONG_TEXT = "over-long text"
     WRONG_EXTENSION = "wrong extension"
     ANIMATED_IMAGE = "animated image"
@@ -64,24 +68,28 @@ FAULTS: dict[Kind, str] = {
     Kind.IMAGE_IS_NULL: "leave the key out for a text-only record; --fix does",
     Kind.BAD_IMAGE: "the image is one path, or a list of paths",
     Kind.TOO_MANY_IMAGES: "raise --max-images if the model takes several images a record",
+    Kind.UNREAD_MEDIA: "pictures stand under image or images, as paths; sound and video cannot be trained on",
     Kind.IMAGE_OUTSIDE_THE_FOLDER: "image paths are relative and stay inside the image folder; --fix mends what can be",
-    Kind.MISSING_IMAGE: "download it, or correct the path; --fix finds it under another extension",
+    Kind.MISSING_IMAGE: "download it, or correct the path; --fix finds it under another extension, case, Unicode form",
     Kind.UNREADABLE_IMAGE: "replace the file",
     Kind.TRUNCATED_IMAGE: "download the file again",
     Kind.ZERO_SIZE_IMAGE: "download the file again",
-    Kind.DECOMPRESSION_BOMB: "shrink the picture, or leave its record out",
+    Kind.DECOMPRESSION_BOMB: "shrink the picture (fewer pixels, or fewer on its longer side), or leave its record out",
     Kind.SIXTEEN_BIT_IMAGE: "convert it to 8 bits: as it is, nearly all of it would turn white",
     Kind.EMPTY_CONVERSATION: "a record needs a question and an answer",
     Kind.BAD_MESSAGE: "every message has a role and a text",
     Kind.UNKNOWN_ROLE: "roles are human and gpt (or user, assistant, system and the like)",
     Kind.TURN_ORDER: "human and gpt alternate, human first, gpt last; --fix cuts what stands alone at the ends",
-    Kind.IMAGE_TOKEN: "as many <image> in the human's words as images; --fix mends one image's mark",
+    Kind.IMAGE_TOKEN: "as many <image> in the human's words as images; --fix mends one's; \\<image> is the word",
+    Kind.EMPTY_ANSWER: "an answer has words, or a flag (loss, weight) of 0, which takes it out of the loss",
     Kind.NO_ANSWER_LEFT: "raise --max-length: cut there, the record has nothing to learn",
     Kind.IMAGE_CUT_OFF: "raise --max-length: cut there, the record has lost its image",
 }
 """Each with its remedy."""
 REMARKS: dict[Kind, str] = {
     Kind.DUPLICATE_ID: "LLaVA's own mix names records by image, so this is usual; every record is kept",
+    Kind.UNUSED_FIELD: "nothing reads it",
+    Kind.CONTROL_TOKEN: "encoded as the text that it is; --control-tokens keeps its meaning",
     Kind.OVER_LONG_TEXT: "tokens beyond --max-length are cut",
     Kind.WRONG_EXTENSION: "read by its content, as the OCR-VQA .jpg files that are GIF or PNG",
     Kind.ANIMATED_IMAGE: "its first frame is used",

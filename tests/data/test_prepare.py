@@ -186,7 +186,7 @@ def test_several_images_a_record(image_root: Path, tiny_base: Path, tmp_path: Pa
 
 
 def test_processes_write_the_same_file_as_one(image_root: Path, tiny_base: Path, tmp_path: Path) -> None:
-    records = [record(str(n), "a.png" if n % 4 else None, answer="7 " * (n % 50)) for n in range(1700)]
+    records = [record(str(n), "a.png" if n % 4 else None, answer="7 " * (1 + n % 50)) for n in range(1700)]
     source = write(tmp_path / "a.json", records)
     for workers in (1, 2):
         prepare(source, image_root, tiny_base / "llm", tmp_path / f"store{workers}", max_length=90, workers=workers)

@@ -15,7 +15,7 @@ from ...atomic import atomic_file
 from ...errors import OutputError, UsageError
 from ..images.opening import sibling
 from ..instructions import IMAGE_TOKEN
-from ..reading.records import ROLES, role_and_text
+from ..reading.messages import ROLES, role_and_text
 from ..reading.sources import Broken, Source
 from .check import CHUNK, Progress
 from .worker import Examiner, Rules
@@ -130,7 +130,7 @@ def _path(path: str, images: Path) -> tuple[str, list[str]]:
     if not posixpath.isabs(path) and ".." not in path.split("/") and "\0" not in path:
         there = os.path.isfile(os.path.join(root, path))
         if not there and (other := sibling(images, path)):
-            done.append("image found under another extension")
+            done.append("image found under another name")
             path = other
     return path, done
 

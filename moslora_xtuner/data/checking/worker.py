@@ -10,12 +10,13 @@ from typing import Any
 from ..images.check import examine
 from ..images.seen import Ledger, Row, ledger_file
 from ..problem_kinds import FAULTS, Kind
+from ..reading.pictures import KEYS
 from ..reading.problems import Problem
 from ..reading.records import Record, read_record, record_name
 from ..reading.sources import Broken, Chunk, Entry, Source
 from ..tokens.chat_templates import Template
 from ..tokens.schema import Rows, encode_rows
-from ..tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH, Encoder, Tokens, tokenise
+from ..tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH, Encoder, Tokens, has_control, tokenise
 
 CHARACTERS_PER_TOKEN = 4
 """Of English, with the vocabularies of LLaMA-3 and InternLM2; used where no tokenizer is given."""
@@ -102,9 +103,11 @@ class Examined:
 
 def first_folder(raw: dict[str, Any]) -> str:
     """The first folder of a record's image as it is written; '.' for none, '' without an image."""
-    image = raw.get("image")
+    image = next((value for key, value in raw.items() if key.lower() in KEYS), None)
     if isinstance(image, list) and image:
         image = image[0]
+    if isinstance(image, dict):
+        image = image.get("path")
     if not isinstance(image, str):
         return ""
     return image.split("/")[0] if "/" in image.strip("/") else "."
@@ -154,8 +157,8 @@ class Examiner:
             return None, problems
         if self.rules.decode:
             findings = [f for name in record.images for f in examine(self.rules.images, name, self.ledger)]
-            problems = [Problem(kind, record.id, entry.position, detail, at, source) for kind, detail in findings]
-        return (None if any(kind.fault for kind in problems) else record), problems
+            problems += [Problem(kind, record.id, entry.position, detail, at, source) for kind, detail in findings]
+        return (None if any(problem.fault for problem in problems) else record), problems
 
     def _tokenised(
         self, sound: list[tuple[Entry, Record]], source: Source, made: Examined
@@ -173,6 +176,8 @@ class Examiner:
         for (entry, record), (ids, labels) in zip(
             sound, tokenise([record for _, record in sound], how.encoder, how.template), strict=True
         ):
+            if has_control(record, how.encoder):
+                self._say(made, Kind.CONTROL_TOKEN, entry, record, source, "in its words, encoded as text")
             cut = len(ids) > how.max_length
             if cut:
                 self._say(

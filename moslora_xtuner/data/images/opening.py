@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import unicodedata
 import warnings
 from contextlib import suppress
 from functools import lru_cache
@@ -29,6 +30,8 @@ SUFFIXES = {
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
     "AVIF": {".avif"},
 }
+LONGEST_SIDE = 32_768
+"""Pixels of a picture's side at most: padded to a square it would be as large as its longer side squared."""
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -73,7 +76,7 @@ def locate(root: Path, name: str) -> tuple[str, os.stat_result]:
             raise ImageFault(Kind.IMAGE_OUTSIDE_THE_FOLDER, name, f"is a link that leaves {root}")
         found = os.stat(real)
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageFault(Kind.MISSING_IMAGE, name, f"is not in {root}{_other_extension(root, name)}") from None
+        raise ImageFault(Kind.MISSING_IMAGE, name, f"is not in {root}{_other_name(root, name)}") from None
     except (OSError, ValueError) as fault:
         raise ImageFault(Kind.UNREADABLE_IMAGE, name, f"cannot be opened ({_reason(fault)})") from fault
     if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
@@ -127,6 +130,8 @@ def from_bytes(content: bytes) -> Image.Image:
     """
     try:
         image = _checked(BytesIO(content))
+        if max(image.size) > LONGEST_SIDE:
+            raise DataError(f"not a picture that can be read ({_too_long(image)})")
         if _is_deep(image):
             raise DataError(f"not a picture that can be read (it has pixels of mode {image.mode}: save it with 8 bits)")
         return as_rgb(image)
@@ -152,6 +157,8 @@ def opened(real: str, name: str) -> Image.Image:
         # Pillow's message would tell where the file really lies.
         reason = "no image format that is known" if "cannot identify" in str(fault) else _reason(fault)
         raise ImageFault(Kind.UNREADABLE_IMAGE, name, f"cannot be read ({reason})") from fault
+    if max(image.size) > LONGEST_SIDE:
+        raise ImageFault(Kind.DECOMPRESSION_BOMB, name, _too_long(image))
     if _is_deep(image):
         raise ImageFault(Kind.SIXTEEN_BIT_IMAGE, name, f"has pixels of mode {image.mode}")
     return image
@@ -163,6 +170,10 @@ def _checked(source: str | BytesIO) -> Image.Image:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(source, formats=_formats())
+
+
+def _too_long(image: Image.Image) -> str:
+    return f"is {image.width} x {image.height}: its square would fill the memory, a side has at most {LONGEST_SIDE:,}"
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -204,14 +215,47 @@ def _without_pixels(real: str) -> bool:
     return False
 
 
-def _other_extension(root: Path, name: str) -> str:
-    """Where the same picture lies under another extension: OCR-VQA's are named .jpg in the mix, whatever they are."""
+def _other_name(root: Path, name: str) -> str:
     found = sibling(root, name)
     return f", but {found!r} is" if found else ""
 
 
 def sibling(root: Path, name: str) -> str | None:
-    """The name of a file beside a missing one that differs in its extension alone."""
+    """Where a missing picture lies under a name that differs in its extension, in case or in Unicode form alone.
+
+    OCR-VQA's are named .jpg in the mix, whatever they are; other systems take `A.JPG` for `a.jpg`, and write an accent
+    as a character of its own. None where there is none, or more than one.
+    """
+    return _other_extension(root, name) or _other_form(root, name)
+
+
+def _other_form(root: Path, name: str) -> str | None:
+    here, found = str(root), []
+    for part in name.split("/"):
+        if not os.path.lexists(os.path.join(here, part)):
+            fitting = [other for other in _names(here) if _form(other) == _form(part)]
+            if len(fitting) != 1:
+                return None
+            (part,) = fitting
+        found.append(part)
+        here = os.path.join(here, part)
+    return "/".join(found) if os.path.isfile(here) else None
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=64)
+def _names(folder: str) -> tuple[str, ...]:
+    """What a folder holds, kept: a folder of the mix holds 100,000 pictures, and many may be missing."""
+    try:
+        return tuple(os.listdir(folder))
+    except OSError:
+        return ()
+
+
+def _other_extension(root: Path, name: str) -> str | None:
     stem, suffix = os.path.splitext(name)
     if not os.path.isdir(os.path.join(root, os.path.dirname(name))):
         return None

@@ -12,6 +12,9 @@ from PIL import Image
 REACH = 4
 """Columns beside its own that one of a smaller picture may be made from: 3 with Lanczos, the widest, 1 for rounding."""
 
+ROWS = 512
+"""Of a tall picture's square that are in memory at a time."""
+
 
 def pad_to_square(image: Image.Image, colour: Sequence[float]) -> Image.Image:
     """Centre the image on a square of the given colour (shares of 1, as in `image_mean`)."""
@@ -79,14 +82,19 @@ def _squared(image: Image.Image, edge: int, resample: Any, colour: Sequence[floa
         strip = Image.new("RGB", (edge, width), _levels(colour))
         strip.paste(image.resize((edge, height), resample), (0, (width - height) // 2))
         return strip.resize((edge, edge), resample)
-    square = pad_to_square(image, colour)
     if height <= max(width, edge):
+        square = pad_to_square(image, colour)
         return square if square.width == edge else square.resize((edge, edge), resample)
     left = (height - width) // 2
     first = max(0, left * edge // height - REACH)
     last = min(edge, -(-(left + width) * edge // height) + REACH)
     made = Image.new("RGB", (edge, edge), _levels(colour))
-    columns = square.resize((edge, height), resample).crop((first, 0, last, height))
+    columns = Image.new("RGB", (last - first, height))
+    for top in range(0, height, ROWS):  # a row's first pass knows nothing of other rows, and the square may be huge
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        band = Image.new("RGB", (height, rows.height), _levels(colour))
+        band.paste(rows, (left, 0))
+        columns.paste(band.resize((edge, rows.height), resample).crop((first, 0, last, rows.height)), (0, top))
     made.paste(columns.resize((last - first, edge), resample), (first, 0))
     return made
 

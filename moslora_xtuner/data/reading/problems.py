@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..problem_kinds import FAULTS, REMARKS, Kind
+
+Complain = Callable[[Kind, str], None]
+LONGEST = 200
+"""Characters of what was found, and of an id, that are kept: a record may hold a picture as megabytes of text."""
+
+
+def shown(value: Any) -> str:
+    """A value for a line of text: whole, or its beginning."""
+    text = repr(value if not isinstance(value, str | list | tuple) else value[:LONGEST])
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
 
 EXAMPLES = 20
 """Problems of each kind that are kept in memory, for tables."""
@@ -34,6 +49,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         Kind(self.kind)  # ValueError for one that no tally would show
+        object.__setattr__(self, "detail", _cut(self.detail))
+        object.__setattr__(self, "record", _cut(self.record))
 
     @property
     def fault(self) -> bool:

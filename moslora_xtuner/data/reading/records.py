@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..instructions import IMAGE_TOKEN
+from ..instructions import IMAGE_TOKEN, marks
 from ..problem_kinds import Kind
+from .messages import read_messages
+from .pictures import KEYS, checked, images_of, unread
 from .problems import Problem
 
-ROLES = {
-    "human": "human",
-    "user": "human",
-    "gpt": "gpt",
-    "assistant": "gpt",
-    "chatgpt": "gpt",
-    "bing": "gpt",
-    "bard": "gpt",
-    "system": "system",
-}
-"""Role names of LLaVA, of ShareGPT's exports and of chat APIs, by what they are here."""
-Complain = Callable[[Kind, str], None]
+_USED = frozenset({"id", "conversations", "messages", "system"})
 
 
 @dataclass(frozen=True)
@@ -33,21 +23,25 @@ class Record:
         images: paths relative to the image folder, in the order of their marks; empty for text alone.
         turns: pairs of the human's and the assistant's words.
         system: the system prompt, empty without one.
+        silent: places of the turns whose answer has no loss.
     """
 
     id: str
     images: tuple[str, ...]
     turns: tuple[tuple[str, str], ...]
     system: str = ""
+    silent: frozenset[int] = frozenset()
 
 
 def read_record(
     raw: Any, position: int, *, byte: int | None = None, source: str = "", max_images: int = 1
 ) -> tuple[Record | None, list[Problem]]:
-    """Parse one record; None when anything is wrong, with all its faults and not just the first.
+    """Parse one record; None when anything is wrong, with all its faults and not just the first, and all remarks.
 
-    Roles are LLaVA's (`human`, `gpt`), ShareGPT's or a chat API's (ROLES); messages stand under `conversations` or
-    `messages`, as `from` and `value` or `role` and `content`.
+    Roles are LLaVA's (`human`, `gpt`), ShareGPT's or a chat API's (messages.ROLES); messages stand under
+    `conversations` or `messages`, as `from` and `value` or `role` and `content`, a text or a list of parts. Pictures
+    stand under `image`, `images` or `image_path`, or in the parts. A system prompt is a first message or the record's
+    own `system`. A message's `loss` (`weight`, `train`) of 0 takes its answer out of the loss.
     """
     name = record_name(raw)
     problems: list[Problem] = []
@@ -60,18 +54,32 @@ def read_record(
         return None, problems
     if raw.get("id") is None:
         complain(Kind.MISSING_ID, "it has no id")
-    images = _images(raw, complain, max_images)
+    images = images_of(raw, complain, max_images)
     messages = raw["conversations"] if "conversations" in raw else raw.get("messages")
-    system, turns = _turns(messages, complain)
-    marks = sum(human.count(IMAGE_TOKEN) for human, _ in turns)
-    if images is not None and turns and marks != len(images):
+    said = read_messages(messages, complain, pictured=bool(images))
+    if images is not None and said.paths:
+        if images:
+            complain(Kind.BAD_IMAGE, "pictures stand in the record and in its messages: one place is enough")
+        images = checked(said.paths, complain, max_images)
+    system = said.system
+    if isinstance(raw.get("system"), str) and raw["system"]:
+        if system:
+            complain(Kind.BAD_MESSAGE, "a system prompt stands in the record and in its first message")
+        system = raw["system"]
+    elif raw.get("system") not in (None, ""):
+        complain(Kind.BAD_MESSAGE, f"the system prompt is a {type(raw['system']).__name__}, not a text")
+    used = _USED - {"messages"} if "conversations" in raw else _USED
+    others = ((key, value) for key, value in raw.items() if key not in used and key.lower() not in KEYS)
+    unread(others, complain, pictured=bool(images))
+    count = sum(marks(human) for human, _ in said.turns)
+    if images is not None and said.turns and count != len(images):
         what = f"{len(images)} image{'s' * (len(images) != 1)}" if images else "no image"
-        complain(Kind.IMAGE_TOKEN, f"{what}, but {marks} times {IMAGE_TOKEN} in the human's words")
-    if not all(_encodable(text) for text in (name, system, *(images or ()), *(t for turn in turns for t in turn))):
+        complain(Kind.IMAGE_TOKEN, f"{what}, but {count} times {IMAGE_TOKEN} in the human's words")
+    if not all(_encodable(text) for text in (name, system, *(images or ()), *(t for turn in said.turns for t in turn))):
         complain(Kind.BAD_TEXT, "a lone surrogate, which is no character")
-    if problems or images is None:
+    if images is None or any(problem.fault for problem in problems):
         return None, problems
-    return Record(name, images, tuple(turns), system), []
+    return Record(name, images, tuple(said.turns), system, frozenset(said.silent)), problems
 
 
 def record_name(raw: Any) -> str:
@@ -80,81 +88,9 @@ def record_name(raw: Any) -> str:
     return "?" if found is None else str(found)
 
 
-def _images(raw: dict[str, Any], complain: Complain, most: int) -> tuple[str, ...] | None:
-    """The image paths; None when they cannot be told."""
-    if "image" not in raw:
-        return ()
-    value = raw["image"]
-    if value is None:
-        complain(Kind.IMAGE_IS_NULL, "the image is null")
-        return None
-    paths = value if isinstance(value, list) else [value]
-    if not paths or not all(isinstance(path, str) for path in paths):
-        complain(Kind.BAD_IMAGE, f"the image is {_shown(value)}, not a path")
-        return None
-    if len(paths) > most:
-        complain(Kind.TOO_MANY_IMAGES, f"{len(paths)} images, at most {most} taken")
-    for path in paths:
-        if not inside(path):
-            complain(Kind.IMAGE_OUTSIDE_THE_FOLDER, f"{path!r} must be relative and without '..'")
-    return tuple(paths)
-
-
-def _turns(raw: Any, complain: Complain) -> tuple[str, list[tuple[str, str]]]:
-    """The system prompt and the turns; no turns where anything is wrong with them."""
-    if not isinstance(raw, list) or not raw:
-        complain(Kind.EMPTY_CONVERSATION, "it has no list of messages" if not isinstance(raw, list) else "no message")
-        return "", []
-    system = ""
-    turns: list[tuple[str, str]] = []
-    human: str | None = None
-    for place, message in enumerate(raw):
-        given, value = role_and_text(message)
-        if not isinstance(value, str):
-            complain(Kind.BAD_MESSAGE, f"message {place} has no text")
-            return "", []
-        role = ROLES.get(given.lower()) if isinstance(given, str) else None
-        if role is None:
-            complain(Kind.UNKNOWN_ROLE, f"message {place} is from {_shown(given)}")
-            return "", []
-        if role == "system" and place == 0 and len(raw) > 1:
-            system = value
-        elif role == "system" or (role == "human") != (human is None):
-            complain(Kind.TURN_ORDER, f"message {place} is from {given}: human and gpt must alternate, human first")
-            return "", []
-        elif role == "human":
-            human = value
-        else:
-            turns.append((human or "", value))
-            human = None
-    if human is not None:
-        complain(Kind.TURN_ORDER, "the last message is the human's: it has no answer to learn")
-        return "", []
-    return system, turns
-
-
-def role_and_text(message: Any) -> tuple[Any, Any]:
-    """Who says what in one message, as it is written."""
-    if not isinstance(message, dict):
-        return None, None
-    role = message["from"] if "from" in message else message.get("role")
-    return role, message["value"] if "value" in message else message.get("content")
-
-
-def inside(path: str) -> bool:
-    """Whether a path is relative and stays under its root by its own words (links are checked on opening)."""
-    # No PurePath: it takes as long as all the rest of reading a record.
-    return bool(path) and path[0] != "/" and ".." not in path.split("/") and "\\" not in path and "\0" not in path
-
-
 def _encodable(text: str) -> bool:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -68,7 +68,7 @@ def test_the_copy_is_sound_and_whole_or_says_what_it_lacks(name: str, suffix: st
             sound("r"),
             ["answer without a question cut off", "question without an answer cut off"],
         ),
-        (sound("r", "a.jpeg"), sound("r", "a.png"), ["image found under another extension"]),
+        (sound("r", "a.jpeg"), sound("r", "a.png"), ["image found under another name"]),
         (sound("r", "deep/../a.png"), sound("r", "a.png"), ["path made relative"]),
         (sound("r", "deep\\b.png"), sound("r", "deep/b.png"), ["path made relative"]),
         (sound("r", "../a.png"), sound("r", "../a.png"), []),
@@ -145,7 +145,7 @@ def test_pictures_named_jpg_that_were_saved_as_they_are(tmp_path: Path) -> None:
     source = write(tmp_path / "a.json", [sound("book", "book.jpg"), sound("a", "a.jpg")])
     made = mended(source, images, tmp_path / "b.json")
     assert [r["image"] for r in json.loads((tmp_path / "b.json").read_text())] == ["book.gif", "a.jpg"]
-    assert made.kinds == {"image found under another extension": 1}
+    assert made.kinds == {"image found under another name": 1}
 
 
 def test_what_a_check_has_decoded_is_not_decoded_again(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from moslora_xtuner.data.images.check import examine
-from moslora_xtuner.data.images.opening import ImageFault, open_image
+from moslora_xtuner.data.images.opening import LONGEST_SIDE, ImageFault, from_bytes, locate, open_image, sibling
+from moslora_xtuner.errors import DataError
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
@@ -212,3 +215,49 @@ def test_a_folder_beside_the_root_is_outside(image_root: Path) -> None:
     picture(4, 4).save(beside / "a.png")
     (image_root / "way").symlink_to(beside)
     assert [kind for kind, _ in examine(image_root, "way/a.png")] == ["image outside the folder"]
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ("deep/A.JPG", "deep/a.jpg"),
+        ("Deep/a.jpg", "deep/A.jpg"),
+        (unicodedata.normalize("NFD", "café.png"), unicodedata.normalize("NFC", "café.png")),
+        (unicodedata.normalize("NFC", "Ärger/é.png"), unicodedata.normalize("NFD", "ärger/é.png")),
+        ("a.gif", "a.jpg"),
+    ],
+)
+def test_a_picture_under_another_form_of_its_name_is_found(tmp_path: Path, there: str, asked: str) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_bytes(b"")
+    assert sibling(tmp_path, asked) == there
+    with pytest.raises(ImageFault, match=r"is not in .*, but"):
+        locate(tmp_path, asked)
+
+
+def test_of_several_forms_none_is_taken(tmp_path: Path) -> None:
+    for name in ("A.jpg", "a.JPG"):
+        (tmp_path / name).write_bytes(b"")
+    assert sibling(tmp_path, "a.jpg") is None
+    assert sibling(tmp_path, "gone/b.jpg") is None
+
+
+def _png(size: tuple[int, int], mode: str = "1") -> bytes:
+    made = BytesIO()
+    Image.new(mode, size).save(made, "PNG")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (_png((20_000, 20_000)), "would fill the memory"),
+        (_png((LONGEST_SIDE + 1, 1)), "its square would fill the memory"),
+        (_png((2, 2), "I;16"), "save it with 8 bits"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot identify"),
+        (_png((9, 9))[:40], "not a picture that can be read"),
+    ],
+)
+def test_bytes_that_are_no_picture_to_be_trusted(content: bytes, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        from_bytes(content)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 from unittest.mock import patch
 
@@ -195,3 +197,27 @@ def test_where_nothing_is_cropped_a_square_is_lean_all_the_same() -> None:
         assert torch.equal(found, wanted)
     image = picture(40, 30)  # not padded it is not square, and stays so
     assert torch.equal(ToPixels(processor, False)(image), stock(image, processor, False))
+
+
+@pytest.mark.parametrize("resample", [Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
+@pytest.mark.parametrize("size", [(3, 1500), (700, 1201), (40, 1030), (1200, 700)])
+def test_tall_pictures_cut_into_bands_have_the_same_bits(size: tuple[int, int], resample: Any) -> None:
+    check(picture(*size), clip(24, resample=resample))
+
+
+def test_a_picture_of_the_longest_side_takes_little_memory() -> None:
+    """Its square would have 3 GB: in a process of its own, since what Pillow takes is not Python's to count."""
+    script = """
+import resource, sys
+from PIL import Image
+from transformers import CLIPImageProcessor
+from moslora_xtuner.data.images.opening import LONGEST_SIDE
+from moslora_xtuner.data.images.preprocess import ToPixels
+to_pixels = ToPixels(CLIPImageProcessor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for size in ((8, LONGEST_SIDE), (LONGEST_SIDE, 8)):
+    to_pixels(Image.new("RGB", size, "red"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300  # MiB; 3,072 for the square

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import pickle
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import standins
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moslora_xtuner.data.reading.records import Record
 from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, get_template
-from moslora_xtuner.data.tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, Encoder, tokenise
+from moslora_xtuner.data.tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, Encoder, has_control, tokenise
 from moslora_xtuner.errors import UsageError
+from moslora_xtuner.llm.load import load_tokenizer
 
 words = st.text(st.sampled_from("ab 7?!\n\t{}数字，。é"), max_size=12)
 
@@ -130,6 +132,7 @@ def test_an_encoder_travels_and_a_slow_tokenizer_will_do(llama3_tokenizer: Any) 
         """A tokenizer without a fast part: this one counts in characters."""
 
         bos_token_id, is_fast = None, False
+        added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
         def encode(self, text: str, add_special_tokens: bool) -> list[int]:
             assert not add_special_tokens
@@ -157,3 +160,80 @@ def test_templates_equal_xtuners(name: str) -> None:
 def test_an_unknown_template_lists_those_that_exist() -> None:
     with pytest.raises(UsageError, match="internlm2_chat, llama3_chat"):
         get_template("vicuna")
+
+
+@pytest.fixture(scope="session")
+def encoders(
+    llama3_tokenizer: Any, internlm2_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Encoder]:
+    """Of each kind of tokenizer that a model here may have: byte-level, and SentencePiece with and without a prefix."""
+    found = {"llama3": Encoder(llama3_tokenizer), "internlm2": Encoder(internlm2_tokenizer)}
+    for prefix in (False, True):
+        folder = tmp_path_factory.mktemp("internlm2")
+        standins.make_internlm2_tokenizer(folder, prefix)
+        found[f"sentencepiece, prefix {prefix}"] = Encoder(load_tokenizer(folder))
+    return found
+
+
+KINDS = ["llama3", "internlm2", "sentencepiece, prefix False", "sentencepiece, prefix True"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="<>"), max_size=20))
+def test_taken_apart_at_control_tokens_a_text_has_the_same_ids(
+    kind: str, encoders: dict[str, Encoder], text: str
+) -> None:
+    """So that only records that hold one are encoded otherwise than by XTuner."""
+    encoder = encoders[kind]
+    template = TEMPLATES["llama3_chat" if kind == "llama3" else "internlm2_chat"]
+    before, after = template.instruction.split("{input}")
+    for pieces in (
+        ((before, False), (text, True), (after, False)),
+        ((text, True), (template.suffix, False)),
+        ((before, False), ("\n", False), (text, True), (after, False)),
+    ):
+        (whole,) = encoder(["".join(piece for piece, _ in pieces)])
+        assert encoder._literally(pieces) == whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_control_token_that_somebody_wrote_is_text(kind: str, encoders: dict[str, Encoder]) -> None:
+    encoder = encoders[kind]
+    template = TEMPLATES["llama3_chat" if kind == "llama3" else "internlm2_chat"]
+    end = encoder.control[template.suffix]
+    for token in encoder.control:
+        plain, risky = (
+            Record("r", (), ((f"What is {word}?", f"It is {word}"),), system=word) for word in ("end", token)
+        )
+        (ids, labels), (usual, _) = (tokenise([record], encoder, template)[0] for record in (risky, plain))
+        assert [i for i in ids if i in encoder.control.values()] == [i for i in usual if i in encoder.control.values()]
+        assert labels.count(end) == 1
+        separator = encoder([template.separator])[0]
+        assert labels[-1 - len(separator)] == end
+        assert has_control(risky, encoder)
+        assert not has_control(plain, encoder)
+
+
+def test_the_word_image_is_text_and_a_mark_is_a_picture(llama3_tokenizer: Any) -> None:
+    encoder, template = Encoder(llama3_tokenizer), TEMPLATES["llama3_chat"]
+    record = Record("r", ("a.png",), ((r"<image>\nWhat is \<image>?".replace(r"\n", "\n"), "A mark"),))
+    ((ids, _),) = tokenise([record], encoder, template)
+    assert ids.count(IMAGE_TOKEN_INDEX) == 1
+    assert "What is <image>?" in llama3_tokenizer.decode([index for index in ids if index >= 0])
+
+
+def test_an_answer_without_loss_has_no_label(llama3_tokenizer: Any) -> None:
+    encoder, template = Encoder(llama3_tokenizer), TEMPLATES["llama3_chat"]
+    turns = (("Q", "first"), ("R", "second"))
+    records = [Record("r", (), turns, silent=frozenset(silent)) for silent in ((), (0,))]
+    whole, half = tokenise(records, encoder, template)
+    assert half[0] == whole[0]
+    (second,) = encoder([f"second{template.suffix}"])
+    assert [label for label in half[1] if label != IGNORE_INDEX] == second
+
+
+def test_obeyed_a_control_token_means_what_it_means_with_xtuner(llama3_tokenizer: Any) -> None:
+    record = Record("r", (), (("Say <|eot_id|>", "A<|eot_id|>"),))
+    ((ids, labels),) = tokenise([record], Encoder(llama3_tokenizer, obey=True), TEMPLATES["llama3_chat"])
+    wanted = xtuner_ids(record, llama3_tokenizer, "llama3_chat")
+    assert (ids, labels) == (wanted["input_ids"], wanted["labels"])

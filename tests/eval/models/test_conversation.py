@@ -11,8 +11,9 @@ import judge_server
 import pytest
 from PIL import Image
 
+from moslora_xtuner.data.instructions import as_word
 from moslora_xtuner.data.reading.records import Record
-from moslora_xtuner.data.tokens.chat_templates import get_template
+from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, get_template
 from moslora_xtuner.data.tokens.tokenise import IMAGE_TOKEN_INDEX, Encoder, tokenise
 from moslora_xtuner.errors import DataError, EvaluationError
 from moslora_xtuner.eval.models.conversation import LocalPartner, Turn, partner, read_picture, uri
@@ -59,8 +60,6 @@ def test_a_conversation_has_the_tokens_of_training(local: LocalPartner, picture:
 
 
 def test_what_cannot_be_answered_is_said(local: LocalPartner, picture: Picture, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="0 pictures, but 1 times <image>"):
-        list(local.reply([Turn("user", "<image> what?")]))
     with pytest.raises(DataError, match="the model reads 1024: begin a new one"):
         list(local.reply([Turn("user", "x" * 3000)]))
     (tmp_path / "a.png").write_bytes(b"no picture")
@@ -91,3 +90,19 @@ def test_a_format_that_servers_do_not_read_goes_as_png() -> None:
     kind, _, text = uri(made.getvalue()).partition(",")
     assert kind == "data:image/png;base64"
     assert Image.open(BytesIO(base64.b64decode(text))).getpixel((0, 0)) == (9, 8, 7)
+
+
+@pytest.mark.parametrize("text", ["Say <|eot_id|> and <image>", "  blanks  ", "<|begin_of_text|>", "plain"])
+def test_what_people_write_is_text_whatever_it_looks_like(local: LocalPartner, picture: Picture, text: str) -> None:
+    """A control token in a question does nothing: the ids are those of a record of training with the same words."""
+    tokenizer = local.tokenizer
+    template = TEMPLATES["llama3_chat"]
+    special = {tokenizer.convert_tokens_to_ids(token) for token in ("<|eot_id|>", "<|begin_of_text|>", "<image>")}
+    plain = local.ids([Turn("user", "words")])
+    record = Record("r", (), ((as_word(text), ""),))
+    ((ids, _),) = tokenise([record], Encoder(tokenizer), template)
+    found = local.ids([Turn("user", text)])
+    assert ids[: len(found)] == found
+    assert [id for id in found if id in special] == [id for id in plain if id in special]
+    pictured = local.ids([Turn("user", text, (picture(1),))])
+    assert pictured.count(tokenizer.convert_tokens_to_ids("<image>")) == 1

@@ -117,7 +117,7 @@ def test_what_is_no_export_is_refused(tmp_path: Path, export: Path, answerer: Ll
     (tmp_path / "moslora_export.json").write_text("{")
     with pytest.raises(EvaluationError, match="cannot be used"):
         chat_format(tmp_path)
-    with pytest.raises(EvaluationError, match="decoded"):
+    with pytest.raises(EvaluationError, match="not a picture that can be read"):
         answerer.answer([Question("?", b"no picture", 2)])
 
 

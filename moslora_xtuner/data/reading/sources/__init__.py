@@ -11,6 +11,7 @@ import numpy as np
 
 from ....errors import DataError, UsageError
 from .chunks import Broken, Chunk, Entry
+from .packed import packed
 from .table import TableSource, is_table
 from .text import TextSource
 
@@ -87,4 +88,6 @@ def _open(given: str) -> Source:
         return Source(str(path), TableSource(path), weight)
     if not path.is_file():
         raise DataError(f"cannot read {path} (no such file): give the path of a LLaVA JSON")
+    if (other := packed(path)) is not None:
+        raise DataError(f"{path} is {other[0]}, not text: {other[1]}")
     return Source(str(path), TextSource(path), weight)
