@@ -49,6 +49,18 @@ class TrainingError(MoSLoRAError):
     exit_code = 7
 
 
+class Interrupted(MoSLoRAError):
+    """A training was asked to stop; what it had done is saved.
+
+    Attributes:
+        exit_code: 128 and the signal's number, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
 class ExportError(MoSLoRAError):
     """A checkpoint cannot be exported, or the export would not equal the trained model."""
 

@@ -18,7 +18,10 @@ import torch
 
 from . import adapters  # noqa: F401  (registers the adapter with PEFT)
 from .llm.quantise_on_cpu import quantise_on_cpu
+from .training.checkpoints.resume import choose_by_marks
+from .training.checkpoints.trust import run_no_code_of_checkpoints
 from .training.deepspeed import NAMES, deepspeed_file
+from .training.run_folder import begin_in_own_folder
 from .versions import check_versions
 
 
@@ -89,27 +92,6 @@ def compile_nothing() -> None:
     backend.build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 
-def resume_with_weights_only() -> None:
-    """WORK-AROUND mmengine 0.10.6 (open-mmlab/mmengine#1655): torch refuses the classes in its own checkpoints.
-
-    torch.load takes only known classes since 2.6. These are named, so that files stay unable to run code; `getattr`,
-    by which a HistoryBuffer names its own methods, is let through for those alone. Can go when mmengine does it.
-    """
-    import numpy as np
-    from mmengine.config.config import ConfigDict
-    from mmengine.logging.history_buffer import HistoryBuffer
-    from numpy._core import multiarray
-
-    def method_of_history_buffer(thing: Any, name: str) -> Any:
-        if thing is HistoryBuffer and name in ("min", "max", "mean", "current"):
-            return getattr(thing, name)
-        raise TypeError(f"a checkpoint asks for {name!r} of {thing!r}")
-
-    dtypes = {type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64")}
-    plain: list[Any] = [ConfigDict, HistoryBuffer, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
-    torch.serialization.add_safe_globals([*plain, *dtypes, (method_of_history_buffer, "builtins.getattr")])
-
-
 def option(name: str) -> str | None:
     """The value of an option of this process's command line, in each way that argparse takes; None without it.
 
@@ -140,7 +122,9 @@ def describe_single_process() -> None:
 check_versions()
 register_deepspeed_names()
 describe_single_process()
-resume_with_weights_only()
+run_no_code_of_checkpoints()
+choose_by_marks()
+begin_in_own_folder()
 if not has_gpu():
     train_on_cpu()
     quantise_on_cpu()

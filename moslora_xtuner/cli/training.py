@@ -110,6 +110,9 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew; what the folder holds goes once the new run is whole.")
+    ] = False,
     skip_plan: Annotated[bool, typer.Option("--skip-plan", help="Start without looking first.")] = False,
 ) -> None:
     """Plan, then train through xtuner, and fail when it fails."""
@@ -135,6 +138,7 @@ def train(
         work_dir=work_dir,
         cfg_options=options,
         resume=resume,
+        overwrite=overwrite,
     )
     typer.echo(f"run: {run}")
 

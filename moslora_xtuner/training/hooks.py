@@ -15,8 +15,10 @@ from xtuner.model import LLaVAModel
 from ..errors import ConfigError
 from ..llm.weights import content_of
 from .artifacts import ADAPTERS, LLM, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
+from .checkpoints.setting import loaded_from
 from .precision import quantised_bits
 from .probes import probes
+from .run_folder import drop_replaced
 
 
 class SaveAdapters(Hook):
@@ -63,6 +65,7 @@ class SaveAdapters(Hook):
             self._record(runner, model).write(folder)
             if found := probes(runner.train_dataloader.dataset):
                 save_file(found, folder / PROBES)
+        drop_replaced(Path(runner.work_dir))
 
     def _record(self, runner: Any, model: Any) -> TrainingRecord:
         from mmengine.dist import get_world_size
@@ -114,13 +117,6 @@ def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
         "bits": bits,
         "quantisation": {name: plain(parts[name].config.quantization_config) for name in parts if bits[name]},
     }
-
-
-def loaded_from(config: Any, part: str) -> str:
-    """The checkpoint that a part was loaded from: of its own settings, which --cfg-options may have changed."""
-    settings = config.model.get(part)
-    path = settings.get("pretrained_model_name_or_path") if isinstance(settings, Mapping) else None
-    return str(path or config[f"{part}_path"])
 
 
 def data_of(dataset: Any) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from typing import Any, Literal
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..errors import ConfigError
+from ..progress import note
+from .checkpoints.random_states import from_own_generator
 from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
 from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
+from .watch import Watchdog
 
 LossMean = Literal["micro_batch", "global_batch"]
 
@@ -69,6 +72,7 @@ class TrainLoop(XTunerLoop):
                 # XTuner's would count the micro-batches of the first epoch.
                 options["max_iters"] = options.pop("max_epochs") * dataloader.batch_sampler.steps
         super().__init__(runner=runner, dataloader=dataloader, **options)
+        from_own_generator(self.dataloader)
         self.max_tokens, self.loss_mean = max_tokens, loss_mean
         self.accumulation = accumulation(runner) if max_tokens is None else 1
         self.dataloader_iterator = self._for_loss(self.dataloader_iterator)
@@ -78,9 +82,15 @@ class TrainLoop(XTunerLoop):
         for scheduler in self.runner.param_schedulers or []:
             if isinstance(scheduler, WarmUpCosineLR):
                 scheduler.set_accumulation(self.accumulation)
+        self._back_to_a_whole_step()
         self._skip_what_is_done()
-        with no_needless_pause(self.dataloader):
-            return super().run()
+        try:
+            with no_needless_pause(self.dataloader):
+                return super().run()
+        finally:
+            for hook in self.runner.hooks:
+                if isinstance(hook, Watchdog):
+                    hook.stop()
 
     def run_iter(self, data_batch: Any) -> None:
         """Train on one batch as mmengine does; with `max_tokens` on all micro-batches of a step."""
@@ -98,6 +108,20 @@ class TrainLoop(XTunerLoop):
         if self.loss_mean == "micro_batch":
             return batches
         return with_divisors(batches, self.accumulation, self.max_iters, done)
+
+    def _back_to_a_whole_step(self) -> None:
+        """Do a step again of which a checkpoint holds a part: the gradients summed up so far are in none.
+
+        Checkpoints of ours stand between steps; those of mmengine's hook may not.
+        """
+        part = self._iter % self.accumulation
+        if not part:
+            return
+        note(f"the checkpoint stands in the middle of a step: from iteration {self._iter - part} on it is done again")
+        self._iter -= part
+        for scheduler in self.runner.param_schedulers or []:
+            scheduler.last_step -= part
+            scheduler._global_step -= part
 
     def _skip_what_is_done(self) -> None:
         """Let mmengine's loop, which asks for all batches before `iter` again, get nothing for them."""

@@ -8,13 +8,15 @@ default_hooks = dict(
     timer=dict(type="mmengine.hooks.IterTimerHook"),
     logger=dict(type="mmengine.hooks.LoggerHook", log_metric_by_epoch=False),
     param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
-    checkpoint=dict(type="mmengine.hooks.CheckpointHook", by_epoch=False),
+    checkpoint=dict(type="moslora_xtuner.training.checkpoints.save.Checkpoints"),
     sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
 )
 custom_hooks = [
     dict(type="moslora_xtuner.training.record.RecordRun"),
     dict(type="moslora_xtuner.training.record.Throughput"),
+    dict(type="moslora_xtuner.training.watch.Watchdog", minutes=10),
     dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
+    dict(type="moslora_xtuner.training.stopping.StopWhenAsked"),
 ]
 env_cfg = dict(
     cudnn_benchmark=False,

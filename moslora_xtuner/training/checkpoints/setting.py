@@ -1,0 +1,99 @@
+"""With what a run is trained, and what of it differs when it is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+
+_MODEL = ("llm_lora", "visual_encoder_lora", "freeze_llm", "freeze_visual_encoder", "visual_select_layer")
+_LOOP = ("max_epochs", "max_iters", "max_tokens", "loss_mean")
+
+
+def setting_of(config: Any, processes: int, accumulation: int) -> dict[str, Any]:
+    """Everything that decides a run's losses, as a flat table of plain values.
+
+    Args:
+        config: mmengine's, as it is run.
+        processes: of the whole run.
+        accumulation: micro-batches of a step on each.
+    """
+    loader = config.train_dataloader
+    found: dict[str, Any] = {
+        "processes": processes,
+        "train_dataloader.batch_size": loader.batch_size,
+        "accumulation": accumulation,
+        "seed": (config.get("randomness") or {}).get("seed"),
+    }
+    found |= {f"train_cfg.{name}": config.train_cfg.get(name) for name in _LOOP}
+    found |= _flat("optim_wrapper.optimizer", config.optim_wrapper.optimizer)
+    found |= _flat("optim_wrapper.clip_grad", config.optim_wrapper.get("clip_grad"))
+    found |= _flat("param_scheduler", config.get("param_scheduler"))
+    for name in _MODEL:
+        found |= _flat(f"model.{name}", config.model.get(name))
+    for part in ("llm", "visual_encoder"):
+        settings = config.model.get(part)
+        if isinstance(settings, Mapping):
+            found |= _flat(f"model.{part}.quantization_config", settings.get("quantization_config"))
+    dataset = loader.dataset
+    found |= {
+        "data": data_of(dataset),
+        **{f"train_dataloader.dataset.{name}": dataset.get(name) for name in ("template", "pad_image_to_square")},
+        **_flat("train_dataloader.sampler", loader.get("sampler")),
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
+def loaded_from(config: Any, part: str) -> str:
+    """The checkpoint that a part was loaded from: of its own settings, which --cfg-options may have changed."""
+    settings = config.model.get(part)
+    path = settings.get("pretrained_model_name_or_path") if isinstance(settings, Mapping) else None
+    return str(path or config[f"{part}_path"])
+
+
+def data_of(dataset: Any) -> str:
+    """A token store by its records' content; a dataset of another kind by its config."""
+    store = dataset.get("store")
+    if store is not None and (Path(str(store)) / "store.json").is_file():
+        from ...hashing import kept_sha256
+
+        table = Path(str(store)) / "records.arrow"
+        return f"records {kept_sha256(table)}" if table.is_file() else "a store without its table"
+    shown = {key: value for key, value in dataset.items() if key in ("type", "data_path", "max_length", "max_images")}
+    return json.dumps(shown, default=str, sort_keys=True)
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {key: part for inner, item in value.items() for key, part in _flat(f"{name}.{inner}", item).items()}
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        return {key: part for place, item in enumerate(value) for key, part in _flat(f"{name}.{place}", item).items()}
+    return {} if value is None else {name: value}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each value that is another one, with both."""
+    return [
+        f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+    """Stop a run that would go on otherwise than it began. Raises ConfigError, naming every value."""
+    changed = differences(before, now)
+    if changed:
+        raise ConfigError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Repeat those to go on; or begin a "
+            "new run from its weights, with a fresh optimiser: another --work-dir, and --cfg-options "
+            f"load_from={checkpoint}"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,118 @@
+"""No process of a training outlives those that started it, and none waits for ever for one that hangs."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from ..errors import TrainingError
+
+_PROGRAMS = {"torchrun", "xtuner", "moslora", "deepspeed"}
+_MODULES = {"torch.distributed.run", "torch.distributed.launch", "moslora_xtuner"}
+"""What starts a training; anything above those is a shell, a scheduler, or a program of somebody's own."""
+
+
+def starters(process: int | None = None) -> list[int]:
+    """The processes above this one that belong to the launch, the nearest first."""
+    found, at = [], os.getppid() if process is None else parent_of(process)
+    while at > 1:
+        try:
+            words = Path(f"/proc/{at}/cmdline").read_bytes().decode(errors="replace").split("\0")[:4]
+        except OSError:
+            break
+        named = {os.path.basename(word) for word in words} & _PROGRAMS
+        if not named and not ("-m" in words and _MODULES & set(words)):
+            break
+        found.append(at)
+        at = parent_of(at)
+    return found
+
+
+def parent_of(process: int) -> int:
+    """The process that started another one; 0 when that has gone."""
+    try:  # the name, in brackets, may hold anything
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def end_with_starters() -> None:
+    """End this process within a second when one of those that started it has gone: nobody waits for it any more."""
+    opened = []
+    for process in starters():
+        try:
+            opened.append(os.pidfd_open(process))
+        except (OSError, AttributeError):  # gone already, or a kernel without
+            continue
+    if opened:
+        threading.Thread(target=_watch, args=(opened,), daemon=True, name="starters").start()
+
+
+def _watch(opened: list[int]) -> None:
+    poll = select.poll()
+    for descriptor in opened:
+        poll.register(descriptor, select.POLLIN)
+    poll.poll()
+    sys.stderr.write("moslora: what started this training is gone: it ends\n")
+    sys.stderr.flush()
+    os._exit(TrainingError.exit_code)
+
+
+class Watchdog(Hook):
+    """End a training in which nothing happens: one of its processes hangs, and the others would wait for it.
+
+    Each process looks at itself; one that is stopped cannot, but all others wait for it, and each then says where.
+
+    Args:
+        minutes: without a step; saving does not count. The first step may take three times as long.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, minutes: float = 10.0) -> None:
+        self.seconds = 60 * minutes
+        self._last, self._patience = time.monotonic(), 3 * self.seconds
+        self._busy = False
+        self._ended = threading.Event()
+
+    def before_train(self, runner: Any) -> None:
+        """Begin to look."""
+        self._last = time.monotonic()
+        self._ended.clear()
+        threading.Thread(target=self._look, daemon=True, name="watchdog").start()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note that a step is done."""
+        self._last, self._patience, self._busy = time.monotonic(), self.seconds, False
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Do not look while a checkpoint is written, however long that takes."""
+        self._busy = True
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """The batch is there: what was written is written."""
+        self._last, self._busy = time.monotonic(), False
+
+    def stop(self) -> None:
+        """Look no more: the loop has ended, or failed (loop.TrainLoop)."""
+        self._ended.set()
+
+    def _look(self) -> None:
+        while not self._ended.wait(min(5.0, self.seconds / 4)):
+            waited = time.monotonic() - self._last
+            if self._busy or waited < self._patience:
+                continue
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+            rank = os.environ.get("RANK", "0")
+            said = f"no step for {waited:.0f} s: a process hangs, and process {rank} waits (its stacks stand above)"
+            sys.stderr.write(f"{TrainingError.__module__}.{TrainingError.__name__}: {said}\n")
+            sys.stderr.flush()
+            os._exit(TrainingError.exit_code)
