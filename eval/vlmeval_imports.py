@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +84,47 @@ def _left_as_it_was() -> Iterator[None]:
         torch.set_grad_enabled(gradients)
 
 
+def _value(text: Any, *_: Any) -> Any:
+    """What stands in for `eval` inside VLMEvalKit: the value that a text writes out, and nothing that it would do."""
+    if not isinstance(text, str):
+        raise TypeError(f"a {type(text).__name__} is no text to be read as a value")
+    return literal_eval(text.strip())
+
+
+class _Closed(MetaPathFinder):
+    """Finds VLMEvalKit's modules as Python does, and gives each its own `eval` before any of it runs."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """For modules of that package alone."""
+        if name.partition(".")[0] != "vlmeval" or (spec := PathFinder.find_spec(name, path, target)) is None:
+            return None
+        if spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                vars(module)["eval"] = _value
+                run(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def cells_are_values() -> None:
+    """WORK-AROUND ms-vlmeval 0.0.20 (smp/misc.py, dataset/utils/): it calls `eval` on the cells of a table.
+
+    On `answer`, `image_path`, `choices` and wherever a list may stand, so that a table that somebody has downloaded
+    can run anything. Inside its modules the name means `_value`. Can go when it parses what it reads.
+    """
+    if not any(isinstance(finder, _Closed) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Closed())
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "vlmeval":
+            vars(module)["eval"] = _value
+
+
 def import_datasets(log: Path) -> Any:
     """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    cells_are_values()
     with _left_as_it_was(), captured(log, streams=False):
         import vlmeval.dataset as datasets
     return datasets
@@ -90,6 +132,7 @@ def import_datasets(log: Path) -> Any:
 
 def import_program() -> Any:
     """Import VLMEvalKit's run.py, its chatter left to be seen. Raises SetupError when it is not installed."""
+    cells_are_values()
     with _left_as_it_was():
         import vlmeval.run as run
     return run

@@ -82,6 +82,10 @@ def local_dataset(benchmark: Benchmark, data_root: Path | None) -> Any:
                 f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` "
                 "cell must hold base64 text or the index of a row that does."
             ) from error
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise DataError(
+                f"{path}: a cell of `image` or `image_path` begins like a list and is none ({error})."
+            ) from error
     if benchmark.circular and not all(isinstance(index, int) for index in dataset.data["index"]):
         raise DataError(f"{path}: circular evaluation needs whole numbers in the column `index`.")
     return dataset

@@ -115,7 +115,7 @@ class TrainLoop(XTunerLoop):
         Checkpoints of ours stand between steps; those of mmengine's hook may not.
         """
         part = self._iter % self.accumulation
-        if not part:
+        if not part or self._iter >= self.max_iters:  # what is left over at the end is a step of its own
             return
         note(f"the checkpoint stands in the middle of a step: from iteration {self._iter - part} on it is done again")
         self._iter -= part
@@ -126,8 +126,6 @@ class TrainLoop(XTunerLoop):
     def _skip_what_is_done(self) -> None:
         """Let mmengine's loop, which asks for all batches before `iter` again, get nothing for them."""
         done = self._iter
-        if self.loss_mean == "global_batch":
-            done -= done % self.accumulation  # a step begun before the checkpoint is read whole: its tokens count
         if done and can_skip(self.dataloader):
             self.dataloader_iterator = None  # ends its workers before others begin
             remaining = self._for_loss(batches_from(self.dataloader, done), done)

@@ -8,6 +8,7 @@ import select
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,23 @@ def starters(process: int | None = None) -> list[int]:
             words = Path(f"/proc/{at}/cmdline").read_bytes().decode(errors="replace").split("\0")[:4]
         except OSError:
             break
-        named = {os.path.basename(word) for word in words} & _PROGRAMS
-        if not named and not ("-m" in words and _MODULES & set(words)):
+        if not _starts_trainings(words):
             break
         found.append(at)
         at = parent_of(at)
     return found
+
+
+def _starts_trainings(words: list[str]) -> bool:
+    """Whether a command line is one of those programs, run by itself or by Python; not one that only names it."""
+    names = [os.path.basename(word) for word in words]
+    if not names[0].startswith("python"):
+        return names[0] in _PROGRAMS
+    while len(words) > 1 and words[1].startswith("-") and words[1] != "-m":  # Python's own options, as -u
+        words, names = words[:1] + words[2:], names[:1] + names[2:]
+    if words[1:2] == ["-m"]:
+        return words[2:3] != [] and words[2] in _MODULES
+    return names[1:2] != [] and names[1] in _PROGRAMS
 
 
 def parent_of(process: int) -> int:
@@ -61,9 +73,18 @@ def _watch(opened: list[int]) -> None:
     for descriptor in opened:
         poll.register(descriptor, select.POLLIN)
     poll.poll()
-    sys.stderr.write("moslora: what started this training is gone: it ends\n")
-    sys.stderr.flush()
-    os._exit(TrainingError.exit_code)
+    _leave("moslora: what started this training is gone: it ends\n")
+
+
+def _leave(words: str) -> None:
+    """Say it, if anybody still listens, and end this process whatever else it is doing."""
+    try:
+        sys.stderr.write(words)
+        sys.stderr.flush()
+    except (OSError, ValueError):  # who started it has taken the pipe along
+        pass
+    finally:
+        os._exit(TrainingError.exit_code)
 
 
 class Watchdog(Hook):
@@ -110,9 +131,8 @@ class Watchdog(Hook):
             waited = time.monotonic() - self._last
             if self._busy or waited < self._patience:
                 continue
-            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+            with suppress(OSError, ValueError):
+                faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
             rank = os.environ.get("RANK", "0")
             said = f"no step for {waited:.0f} s: a process hangs, and process {rank} waits (its stacks stand above)"
-            sys.stderr.write(f"{TrainingError.__module__}.{TrainingError.__name__}: {said}\n")
-            sys.stderr.flush()
-            os._exit(TrainingError.exit_code)
+            _leave(f"{TrainingError.__module__}.{TrainingError.__name__}: {said}\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from places import CONFIGS
+from ranks import ranks
 
 from moslora_xtuner.errors import TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
@@ -29,8 +30,8 @@ OPTIONS = (
     "train_dataloader.sampler.per_device_batch_size=2",
     "default_hooks.logger.interval=1",
     "log_processor.window_size=1",
-    "model.llm_lora.lora_dropout=0.0",
-    "model.visual_encoder_lora.lora_dropout=0.0",
+    "model.llm_lora.lora_dropout=0.1",
+    "model.visual_encoder_lora.lora_dropout=0.1",
 )
 
 
@@ -91,11 +92,10 @@ def test_a_bad_record_stops_a_training_before_its_first_step(
 
 def test_an_interrupted_run_goes_on(variables: dict[str, str], whole: dict[int, float], tmp_path: Path) -> None:
     options = [*OPTIONS, "default_hooks.checkpoint.interval=4"]
+    variables["PYTHONPATH"] = ""  # not warm (tests/warm): what is killed is then what trains
 
     def stop(step: int, total: int, loss: float) -> None:
         if step >= 5:
-            for process in ranks(out).values():
-                os.kill(process, signal.SIGSTOP)  # steps are short, and this process may not get its turn
             raise KeyboardInterrupt
 
     out = tmp_path / "run"
@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on(variables: dict[str, str], whole: dict[int, 
     assert seen[0] in (5, 9)
     assert seen[-1] == 12
     after = losses(out)
-    assert after == pytest.approx({step: whole[step] for step in after}, rel=0, abs=1e-6)
+    assert after == {step: whole[step] for step in after}  # to the bit, dropout and all
     record = json.loads((out / RUN).read_text())
     assert [start["step"] for start in record["earlier"]] == [0]
     assert record["step"] == seen[0] - 1
@@ -122,20 +122,6 @@ def test_auto_starts_a_run_that_has_no_checkpoint(variables: dict[str, str], tmp
     assert sorted(losses(run)) == [1, 2, 3]
 
 
-def ranks(folder: Path) -> dict[int, int]:
-    """The training processes of a run by rank, from the process table."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        parts = dict(part.partition(b"=")[::2] for part in environment.split(b"\0"))
-        if str(folder).encode() in command and b"RANK" in parts and b"TORCHELASTIC_RUN_ID" in parts:
-            found[int(parts[b"RANK"])] = int(entry.name)
-    return found
-
-
 def test_one_dead_process_ends_all(variables: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed: list[float] = []
@@ -143,15 +129,15 @@ def test_one_dead_process_ends_all(variables: dict[str, str], tmp_path: Path) ->
     def kill(step: int, total: int, loss: float) -> None:
         if not killed:
             processes = ranks(out)
-            assert sorted(processes) == [0, 1]
-            os.kill(processes[1], signal.SIGKILL)
+            assert len(processes) >= 2
+            os.kill(processes[-1], signal.SIGKILL)
             killed.append(time.monotonic())
 
     with pytest.raises(TrainingError, match=r"a process was ended by SIGKILL"):
         train("digits_moslora", processes=2, work_dir=out, environment=variables, progress=kill,
               cfg_options=[*OPTIONS, "train_cfg.max_epochs=200"])  # fmt: skip
     assert time.monotonic() - killed[0] < SECONDS
-    assert ranks(out) == {}
+    assert ranks(out) == []
 
 
 def test_two_hosts(variables: dict[str, str], whole: dict[int, float], tmp_path: Path) -> None:

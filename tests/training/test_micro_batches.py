@@ -61,7 +61,7 @@ class Runner(SimpleNamespace):
         super().__init__(
             cfg=SimpleNamespace(optim_wrapper={"accumulative_counts": accumulation}), seed=3, _randomness_cfg={},
             optim_wrapper=SimpleNamespace(), param_schedulers=None, val_loop=None, visualizer=SimpleNamespace(),
-            epoch=0, steps=[],
+            epoch=0, steps=[], hooks=[],
         )  # fmt: skip
         self.model = SimpleNamespace(train=lambda: None, train_step=self.note)
         self.now: list[Any] = []
@@ -259,9 +259,11 @@ def test_an_interrupted_run_ends_with_the_same_adapters(tiny_base: Path, tiny_da
         "default_hooks.checkpoint.interval=4", "optim_wrapper.optimizer.lr=5e-4",
     ]  # fmt: skip
 
+    # Not warm (tests/warm): what is killed is then what trains.
     def go(out: Path, progress: Any, **more: Any) -> None:
         train("digits_moslora", processes=2, deepspeed="zero2", work_dir=out, cfg_options=options, progress=progress,
-              environment={"DIGITS_BASE": str(tiny_base), "DIGITS_DATA": str(tiny_data), "OMP_NUM_THREADS": "1"},
+              environment={"DIGITS_BASE": str(tiny_base), "DIGITS_DATA": str(tiny_data), "OMP_NUM_THREADS": "1",
+                           "PYTHONPATH": ""},
               **more)  # fmt: skip
 
     losses: list[float] = []
