@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import standins
 from places import python_path
 from small_tables import png64, write_tsv
 
@@ -19,6 +21,7 @@ from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS
+from moslora_xtuner.llm.load import load_llm, load_tokenizer
 
 
 class Canary:
@@ -94,3 +97,23 @@ def test_the_canary_sings_where_pickles_are_trusted(tmp_path: Path) -> None:
     script = f"import torch; torch.load({str(file)!r}, weights_only=False)"
     subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert canary.exists()
+
+
+@pytest.mark.parametrize("door", ["code", "pickle"])
+def test_a_base_models_folder_is_data(door: str, tmp_path: Path) -> None:
+    """Its own Python beside the weights, as some checkpoints ask for, and weights as a pickle."""
+    canary, folder = tmp_path / "canary", standins.make_llama3(tmp_path / "llm")
+    if door == "code":
+        (folder / "evil.py").write_text(f"import os\nos.system('touch {canary}')\nclass Evil: pass\n")
+        for file, kinds in (("config.json", ("AutoConfig", "AutoModelForCausalLM")), ("tokenizer_config.json", ())):
+            found = json.loads((folder / file).read_text())
+            found["auto_map"] = dict.fromkeys(kinds, "evil.Evil") or {"AutoTokenizer": ["evil.Evil", None]}
+            (folder / file).write_text(json.dumps(found))
+        load_llm(folder)
+        load_tokenizer(folder)
+    else:
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(canary)))
+        with pytest.raises(Exception, match=r"."):
+            load_llm(folder)
+    assert not canary.exists()
