@@ -56,7 +56,9 @@ class Interrupted(MoSLoRAError):
         exit_code: 128 and the signal's number, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
-    def __init__(self, message: str, signal: int) -> None:
+    exit_code = 130
+
+    def __init__(self, message: str, signal: int = 2) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal
 

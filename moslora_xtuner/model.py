@@ -15,10 +15,11 @@ from xtuner.model import LLaVAModel
 from .adapters import fuse
 from .adapters.four_bit import compute_as_in_training
 from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
-from .errors import ConfigError, DataError, TrainingError
+from .errors import ConfigError, DataError
 from .llm.gated_mlp import keep_less_of_mlps
 from .projector import projector_weights as read_projector
 from .training.checkpointing import checkpoint_first
+from .training.finite import BadLoss, nothing_to_learn
 from .training.loop import LOSS_DIVISOR, supervised_tokens
 from .training.loss_head import chunked_loss, is_trained
 from .training.precision import QUANTISED_ZERO3, quantised_bits
@@ -171,20 +172,28 @@ class MosLoraLLaVA(LLaVAModel):
         """Sum the losses as mmengine does; what is logged is the mean over all processes.
 
         All stop in the same step, before its update, when that mean is not a number: a process that stopped alone
-        would leave the others waiting.
+        would leave the others waiting. With `bad_batches` left, the micro-batch counts as one with nothing to learn.
 
         Raises:
-            TrainingError: infinite or not a number.
+            BadLoss: infinite or not a number.
         """
         total, logged = super().parse_losses(losses)
         mean = total.detach().float().clone()
         all_reduce(mean, "mean")
         if not bool(torch.isfinite(mean)):
-            raise TrainingError(
-                f"the loss is {float(mean)}: nothing was updated with it; lower the learning rate or look at the batch"
-            )
+            fault = BadLoss(float(mean), here=not bool(torch.isfinite(total.detach())))
+            if not self.bad_batches:
+                raise fault
+            self.bad_batches -= 1
+            self.skipped = fault
+            total = nothing_to_learn(self)
         logged["loss"] = mean
         return total, logged
+
+    bad_batches = 0
+    """How many micro-batches may yet have a loss that is no number (train_cfg.skip_bad_batches)."""
+    skipped: BadLoss | None = None
+    """That of the micro-batch in hand, where it was let pass."""
 
     def _text(self, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens, (rows, length, H).

@@ -227,8 +227,18 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(bad: float) -> None
     class Bare(MosLoraLLaVA):
         def __init__(self) -> None:
             BaseModel.__init__(self)
+            self.llm = torch.nn.Linear(3, 1)
 
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf|-inf): nothing was updated"):
         Bare().parse_losses({"loss": torch.tensor(bad)})
     total, _ = Bare().parse_losses({"loss": torch.tensor(2.0)})
     assert total.item() == 2.0
+    lenient = Bare()
+    lenient.bad_batches = 1
+    total, _ = lenient.parse_losses({"loss": torch.tensor(bad)})
+    total.backward()
+    assert lenient.llm.weight.grad is not None
+    assert not lenient.llm.weight.grad.any()  # nothing is learnt from it
+    assert (lenient.bad_batches, lenient.skipped.here) == (0, True)
+    with pytest.raises(TrainingError):
+        lenient.parse_losses({"loss": torch.tensor(bad)})

@@ -98,7 +98,7 @@ class TokenStore(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table.row(index)
-        item = {"input_ids": row["input_ids"], "labels": row["labels"]}
+        item = {"id": row["id"], "input_ids": row["input_ids"], "labels": row["labels"]}
         try:
             pixels = [self.to_pixels(open_image(self.image_root, name)) for name in row["images"]]
         except DataError as fault:
@@ -112,8 +112,8 @@ def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int =
     """A right-padded batch in which each image mark stands `image_tokens` times.
 
     Returns:
-        `data` with input_ids, labels and attention_mask of shape (batch, length), and pixel_values
-        (images, 3, H, W) of the rows that have images, in their order; without any, no pixel_values.
+        `data` with input_ids, labels and attention_mask of shape (batch, length), pixel_values (images, 3, H, W) of the
+        rows that have images, in their order (without any, no pixel_values), and the records' ids, for messages.
     """
     ids, labels, pixels = [], [], []
     for instance in instances:
@@ -126,11 +126,13 @@ def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int =
         if "pixel_values" in instance:
             pixels.append(instance["pixel_values"])
     lengths = torch.tensor([len(row) for row in ids])
-    data = {
+    data: dict[str, Any] = {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_index),
         "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX),
         "attention_mask": torch.arange(int(lengths.max()))[None] < lengths[:, None],
     }
     if pixels:
         data["pixel_values"] = torch.cat(pixels)
+    if all("id" in instance for instance in instances):
+        data["ids"] = [str(instance["id"]) for instance in instances]
     return {"data": data, "data_samples": None}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any, Literal
 
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
-from ..errors import ConfigError
+from ..errors import ConfigError, TrainingError
 from ..progress import note
 from .checkpoints.random_states import from_own_generator
+from .finite import BadLoss, plain, told
 from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
@@ -44,6 +46,8 @@ class TrainLoop(XTunerLoop):
     Args:
         loss_mean: `micro_batch` or `global_batch`.
         max_tokens: places of a micro-batch at most, padding included; None cuts by train_dataloader.batch_size.
+        skip_bad_batches: so many micro-batches of a run may have a loss that is no number; each is named, and nothing
+            is learnt from it.
         **options: of `xtuner.engine.runner.TrainLoop`.
 
     Raises:
@@ -59,6 +63,7 @@ class TrainLoop(XTunerLoop):
         dataloader: Any,
         loss_mean: LossMean = "micro_batch",
         max_tokens: int | None = None,
+        skip_bad_batches: int = 0,
         **options: Any,
     ) -> None:
         if loss_mean not in ("micro_batch", "global_batch"):
@@ -73,7 +78,7 @@ class TrainLoop(XTunerLoop):
                 options["max_iters"] = options.pop("max_epochs") * dataloader.batch_sampler.steps
         super().__init__(runner=runner, dataloader=dataloader, **options)
         from_own_generator(self.dataloader)
-        self.max_tokens, self.loss_mean = max_tokens, loss_mean
+        self.max_tokens, self.loss_mean, self.bad_batches = max_tokens, loss_mean, skip_bad_batches
         self.accumulation = accumulation(runner) if max_tokens is None else 1
         self.dataloader_iterator = self._for_loss(self.dataloader_iterator)
 
@@ -84,6 +89,8 @@ class TrainLoop(XTunerLoop):
                 scheduler.set_accumulation(self.accumulation)
         self._back_to_a_whole_step()
         self._skip_what_is_done()
+        self._model = plain(self.runner.model)
+        self._model.bad_batches = self.bad_batches
         try:
             with no_needless_pause(self.dataloader):
                 return super().run()
@@ -94,6 +101,20 @@ class TrainLoop(XTunerLoop):
 
     def run_iter(self, data_batch: Any) -> None:
         """Train on one batch as mmengine does; with `max_tokens` on all micro-batches of a step."""
+        try:
+            self._run_iter(data_batch)
+        except BadLoss as fault:
+            if not fault.here:  # another process says where it was
+                raise SystemExit(TrainingError.exit_code) from fault
+            raise told(fault, self._in_hand, self._iter + 1, Path(self.runner.work_dir)) from fault
+        if (skipped := getattr(self._model, "skipped", None)) is not None:
+            self._model.skipped = None
+            if skipped.here:
+                where = told(skipped, data_batch, self._iter, Path(self.runner.work_dir))
+                note(f"skipped, {self._model.bad_batches} more may be: {where}")
+
+    def _run_iter(self, data_batch: Any) -> None:
+        self._in_hand = data_batch
         if self.max_tokens is None:
             super().run_iter(data_batch)
             return

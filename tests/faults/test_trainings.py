@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from places import python_path
 from ranks import named, ranks
+from safetensors.torch import load_file, save_file
 
 from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST
 from moslora_xtuner.training.checkpoints.mark import newest
@@ -103,10 +105,7 @@ def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_asked_to_stop_it_saves_and_the_same_command_goes_on(start: Start, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = start(folder)
-    first.until(lambda: len(losses(folder)) >= 5)
-    status, said = start(folder).end()  # a second launch by mistake
-    assert status == 4
-    assert "is written by another training" in said
+    first.until(lambda: len(losses(folder)) >= 3)
     first.process.send_signal(signal.SIGTERM)
     status, said = first.end()
     assert status == 128 + signal.SIGTERM, said
@@ -171,10 +170,36 @@ def test_killed_outright_nobody_is_left_and_it_goes_on_to_the_same_weights(
         assert losses(folder) == losses(whole), kind
 
 
+def test_a_rate_that_is_far_too_high_leaves_no_adapters(start: Start, tmp_path: Path) -> None:
+    options = ("optim_wrapper.optimizer.lr=1e9", "optim_wrapper.clip_grad=None")
+    status, said = start(tmp_path / "run", options=options).end()
+    assert status == 7, said
+    assert "not finite" in said or "the loss is" in said
+    assert not (tmp_path / "run" / ADAPTERS).exists()
+
+
+def test_a_base_that_holds_no_numbers_is_named_before_the_first_step(
+    start: Start, tiny_base: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    held = load_file(base / "llm" / "model.safetensors")
+    held["model.layers.0.mlp.up_proj.weight"][1, 1] = float("nan")
+    save_file(held, base / "llm" / "model.safetensors", {"format": "pt"})
+    folder = tmp_path / "run"
+    status, said = start(folder, options=(f"model.llm.pretrained_model_name_or_path={base / 'llm'}",)).end()
+    assert status == 7, said
+    assert "as loaded, weights are not finite: " in said
+    assert "layers.0.mlp.up_proj" in said
+    assert not losses(folder)
+
+
 def test_a_process_that_hangs_ends_the_run(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     training = start(folder, cold=True, options=("custom_hooks.2.minutes=0.05", "train_cfg.max_epochs=200"))
     training.until(lambda: len(losses(folder)) >= 3)
+    status, said = start(folder).end()  # a second launch by mistake
+    assert status == 4
+    assert "is written by another training" in said
     os.kill(ranks(folder)[1], signal.SIGSTOP)
     begun = time.monotonic()
     status, said = training.end()

@@ -21,7 +21,8 @@ COLD = "MOSLORA_COLD_STARTS"
 COLD_IF_OTHER = ("PYTHON", "HF_", "TRANSFORMERS_", "TORCH", "DS_", "XDG_", "HOME")
 """Libraries read variables that begin so when they are imported: with other values a start is cold."""
 NOT_READ = (
-    "TORCHELASTIC_", "TORCHINDUCTOR_", "TORCH_NCCL_", "TORCH_EXTENSIONS_", "PYTHONUNBUFFERED", "PYTHONWARNINGS",
+    "TORCHELASTIC_", "TORCHINDUCTOR_", "TORCH_NCCL_", "TORCH_EXTENSIONS_", "TORCH_FORCE_",
+    "PYTHONUNBUFFERED", "PYTHONWARNINGS",
     "PYTHONPATH",
 )  # fmt: skip
 """Of those, what is read later, or done by the server for each fork."""

@@ -15,6 +15,8 @@ custom_hooks = [
     dict(type="moslora_xtuner.training.record.RecordRun"),
     dict(type="moslora_xtuner.training.record.Throughput"),
     dict(type="moslora_xtuner.training.watch.Watchdog", minutes=10),
+    dict(type="moslora_xtuner.training.finite.SoundWeights"),
+    dict(type="moslora_xtuner.training.finite.Learning", steps=50),
     dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
     dict(type="moslora_xtuner.training.stopping.StopWhenAsked"),
 ]

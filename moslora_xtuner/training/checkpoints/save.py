@@ -17,6 +17,7 @@ from ...errors import ConfigError, OutputError
 from ...llm.weights import content_of
 from ...progress import note
 from ..artifacts import LLM, VISUAL_ENCODER
+from ..finite import plain, require_finite
 from . import random_states
 from .mark import LAST, MARK, Mark, checkpoints, contents, state_of
 from .setting import loaded_from, require_same, setting_of
@@ -84,6 +85,7 @@ class Checkpoints(Hook):
     def save(self, runner: Any) -> None:
         """Write a checkpoint of the step that has just ended. All processes call it together."""
         folder, done = Path(runner.work_dir), runner.iter + 1
+        require_finite(plain(runner.model), f"after iteration {done}")
         final = folder / f"iter_{done}.pth"
         partial = folder / f"{PARTIAL}{final.name}"
         state, beside = state_of(final), folder / f"{PARTIAL}{state_of(final).name}"

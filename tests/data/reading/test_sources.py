@@ -191,7 +191,12 @@ def test_any_bytes_are_named_or_refused(tmp_path: Path, content: bytes, lines: b
         with pytest.raises(DataError, match="UTF-16"):
             entries(path)
         return
-    found = entries(path)
+    try:
+        found = entries(path)
+    except DataError as fault:
+        if ", not text: " not in str(fault):  # sources/packed.py
+            raise
+        return
     assert [entry.position for entry in found] == sorted(entry.position for entry in found)
     assert found or (lines and not content.removeprefix(b"\xef\xbb\xbf").strip())
 
