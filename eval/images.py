@@ -24,11 +24,12 @@ def thumbnail(content: bytes | None, longest: int = LONGEST_SIDE) -> str:
     """
     if content is None:
         return ""
-    from PIL import Image
+    from moslora_xtuner.data.images.opening import BOMB, as_rgb, checked
 
-    from moslora_xtuner.data.images.opening import as_rgb
-
-    image = as_rgb(Image.open(BytesIO(content)))
+    try:
+        image = as_rgb(checked(BytesIO(content)))
+    except BOMB as fault:
+        raise ValueError(str(fault)) from fault
     small = max(image.size) <= longest
     image.thumbnail((longest, longest))
     target = BytesIO()

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -102,13 +103,24 @@ def unfinished(path: Path) -> Path:
     return path.parent / f".{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}"
 
 
-def bring_to_disk(path: Path) -> None:
-    """Flush a file, or the names in a folder: a rename is not there before."""
+def bring_to_disk(path: Path, *, whole: bool = False) -> None:
+    """Flush a file, or the names in a folder: a rename is not there before. `whole`: all that is in it first."""
+    if whole and path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            bring_to_disk(inner, whole=True)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing there is no fault."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def as_os_error(fault: Exception) -> OSError | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, unfinished
+from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, remove, unfinished
 from .errors import OutputError
 
 MARKER = ".moslora.json"
@@ -101,7 +101,7 @@ def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
             raise
         try:
             _mark_once(beside, kind)
-            _sync_tree(beside)
+            bring_to_disk(beside, whole=True)
             _swap(beside, path)
         except OSError as fault:
             raise explain(path, fault) from fault
@@ -118,7 +118,7 @@ def remove_partial(folder: Path) -> list[Path]:
         raise OutputError(f"{folder} was not made by moslora: nothing in it is removed")
     left = sorted(p for p in Path(folder).iterdir() if p.name.startswith(".") and PARTIAL in p.name)
     for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove(path)
     return left
 
 
@@ -200,11 +200,3 @@ def _swap(beside: Path, path: Path) -> None:
     bring_to_disk(path.parent)
     if old is not None:
         shutil.rmtree(old)
-
-
-def _sync_tree(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(root, name), "rb") as stream:
-                os.fsync(stream.fileno())
-        bring_to_disk(Path(root))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from moslora_xtuner.errors import OutputError, UsageError
+from moslora_xtuner.one_writer import take
 
 LOG = "vlmevalkit.log"
 VERDICTS = "verdicts.jsonl"
@@ -44,15 +43,5 @@ def held(folder: Path) -> Iterator[None]:
     Raises OutputError while another process has it.
     """
     with (folder / LOCK).open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as fault:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            raise OutputError(
-                f"{folder} is written by another evaluation (process {owner}): let it end, or name another folder."
-            ) from fault
-        handle.truncate(0)
-        handle.write(f"{os.getpid()}\n")
-        handle.flush()
+        take(folder, handle, "evaluation", "another folder.")
         yield

@@ -83,7 +83,7 @@ def load(benchmark: Benchmark) -> Any:
         frame = pandas.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
-    lacking = [name for name in ("question",) if name not in frame]
+    lacking = [] if "question" in frame else ["question"]
     if not {"image", "image_path"} & set(frame):
         lacking.append("image_path (a file beside the table) or image (base64)")
     if lacking:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..progress import note
+from .agreement import on_any_process
+from .unwrap import unwrapped
 
 _SHOWN = 3
 
@@ -35,12 +36,13 @@ class BadLoss(TrainingError):
 
 def told(fault: BadLoss, batch: Any, step: int, folder: Path) -> TrainingError:
     """The same with where it was: iteration, process, records, and the file in which the batch is kept."""
-    data = batch["data"] if isinstance(batch, dict) and "data" in batch else {}
-    ids = ", ".join(str(name) for name in data.get("ids", ())) or "unknown"
+    parts = batch if isinstance(batch, list) else [batch]  # with max_tokens, all micro-batches of a step
+    kept = [part["data"] if isinstance(part, dict) and "data" in part else {} for part in parts]
+    kept = [{name: v.detach().cpu() if isinstance(v, Tensor) else v for name, v in data.items()} for data in kept]
+    ids = ", ".join(str(name) for data in kept for name in data.get("ids", ())) or "unknown"
     file = folder / f"bad_batch_{step}_{get_rank()}.pt"
-    kept = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in data.items()}
     try:
-        torch.save(kept, file)
+        torch.save(kept if isinstance(batch, list) else kept[0], file)
         where = f"the batch is kept in {file.name}"
     except OSError as unwritten:
         where = f"the batch cannot be kept ({unwritten.strerror})"
@@ -84,10 +86,7 @@ def require_finite(model: nn.Module, when: str, *, trained: bool = True) -> None
     """
     named = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad or not trained)
     bad = list(not_finite(named))
-    count = torch.tensor(float(len(bad)), device="cuda" if torch.cuda.is_available() else "cpu")
-    if get_world_size() > 1:
-        all_reduce(count)
-    if not float(count):
+    if not on_any_process(bool(bad)):
         return
     names = ", ".join(bad[:_SHOWN]) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
     raise TrainingError(f"{when}, weights are not finite: {names or 'on another process'}")
@@ -103,11 +102,11 @@ class SoundWeights(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Of the base, the projector and what was resumed."""
-        require_finite(plain(runner.model), "as loaded", trained=False)
+        require_finite(unwrapped(runner.model), "as loaded", trained=False)
 
     def after_train(self, runner: Any) -> None:
         """After the last update, which no loss has seen."""
-        require_finite(plain(runner.model), "after the last step")
+        require_finite(unwrapped(runner.model), "after the last step")
 
 
 class Learning(Hook):
@@ -129,9 +128,9 @@ class Learning(Hook):
             return
         if outputs and "loss" in outputs:
             self.losses.append(float(outputs["loss"]))
-        if len(self.losses) < self.steps or os.environ.get("RANK", "0") != "0":
+        if len(self.losses) < self.steps or not is_main_process():
             return
-        still = list(unmoved(plain(runner.model)))
+        still = list(unmoved(unwrapped(runner.model)))
         if still:
             names = ", ".join(still[:_SHOWN]) + (f" and {len(still) - _SHOWN} more" if len(still) > _SHOWN else "")
             note(
@@ -148,10 +147,3 @@ def unmoved(model: nn.Module) -> Iterator[str]:
             held = getattr(weight, "ds_tensor", weight)
             if held.numel() and not bool(held.any()):
                 yield name.partition(".lora_B.")[0]
-
-
-def plain(model: Any) -> Any:
-    """The model in mmengine's and DeepSpeed's wrappers."""
-    while hasattr(model, "module") or (hasattr(model, "model") and not hasattr(model, "llm")):
-        model = model.module if hasattr(model, "module") else model.model
-    return model

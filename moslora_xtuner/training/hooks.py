@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
-from xtuner.model import LLaVAModel
 
 from ..errors import ConfigError
 from ..llm.weights import content_of
@@ -19,6 +18,7 @@ from .checkpoints.setting import loaded_from
 from .precision import quantised_bits
 from .probes import probes
 from .run_folder import drop_replaced
+from .unwrap import unwrapped
 
 
 class SaveAdapters(Hook):
@@ -46,10 +46,7 @@ class SaveAdapters(Hook):
         """Write the folder, from the first process alone; under ZeRO-3 all bring their pieces."""
         from mmengine.dist import barrier, is_main_process
 
-        model = runner.model
-        while not isinstance(model, LLaVAModel):
-            # mmengine's wrapper holds DeepSpeed's engine or a DistributedDataParallel, and that the model.
-            model = model.module if hasattr(model, "module") else model.model
+        model = unwrapped(runner.model)
         with _whole(model):
             if is_main_process():
                 self._write(runner, model)

@@ -26,9 +26,8 @@ from ..progress import note
 from ..recipes.catalogue import resolve_config
 from .artifacts import ADAPTERS, MANIFEST
 from .checkpoints.resume import chosen
-from .run_folder import OVERWRITE, is_held, require_free, require_new
-from .stopping import STOPPED, ask_to_stop, no_more_asked
-from .watch import parent_of
+from .run_folder import OVERWRITE, STOPPED, ask_to_stop, is_held, no_more_asked, require_free, require_new
+from .starters import parent_of
 
 LOG = "train.log"
 LETTING_GO_SECONDS = 10

@@ -12,13 +12,14 @@ from xtuner.engine.runner import TrainLoop as XTunerLoop
 from ..errors import ConfigError, TrainingError
 from ..progress import note
 from .checkpoints.random_states import from_own_generator
-from .finite import BadLoss, plain, told
+from .finite import BadLoss, told
 from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
 from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
+from .unwrap import unwrapped
 from .watch import Watchdog
 
 LossMean = Literal["micro_batch", "global_batch"]
@@ -89,7 +90,7 @@ class TrainLoop(XTunerLoop):
                 scheduler.set_accumulation(self.accumulation)
         self._back_to_a_whole_step()
         self._skip_what_is_done()
-        self._model = plain(self.runner.model)
+        self._model = unwrapped(self.runner.model)
         self._model.bad_batches = self.bad_batches
         try:
             with no_needless_pause(self.dataloader):
@@ -106,7 +107,7 @@ class TrainLoop(XTunerLoop):
         except BadLoss as fault:
             if not fault.here:  # another process says where it was
                 raise SystemExit(TrainingError.exit_code) from fault
-            raise told(fault, self._in_hand, self._iter + 1, Path(self.runner.work_dir)) from fault
+            raise told(fault, data_batch, self._iter + 1, Path(self.runner.work_dir)) from fault
         if (skipped := getattr(self._model, "skipped", None)) is not None:
             self._model.skipped = None
             if skipped.here:
@@ -114,7 +115,6 @@ class TrainLoop(XTunerLoop):
                 note(f"skipped, {self._model.bad_batches} more may be: {where}")
 
     def _run_iter(self, data_batch: Any) -> None:
-        self._in_hand = data_batch
         if self.max_tokens is None:
             super().run_iter(data_batch)
             return

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ..atomic import remove
 from ..errors import OutputError
+from ..one_writer import lock, take
 from .artifacts import ADAPTERS, MANIFEST
 from .checkpoints.mark import checkpoints, state_of
-from .watch import end_with_starters
+from .starters import end_with_starters
 
 LOCK = ".writer.lock"
+_WORDS = {"writer": "training", "instead": "another --work-dir"}
+ASKED = ".stop"
+"""A file in a run's folder: its first process looks for it."""
+STOPPED = "moslora: stopped after "
+"""Begins the line that says so."""
 OVERWRITE = "MOSLORA_OVERWRITE"
 """The environment variable by which `moslora train --overwrite` tells the training; plain `xtuner train` may set it."""
 _REPLACED = ".replaced"
@@ -25,7 +31,7 @@ _held: list[IO[str]] = []
 def require_free(folder: Path) -> None:
     """Look whether nobody writes there now. Raises OutputError, naming the process."""
     with suppress(FileNotFoundError), (folder / LOCK).open("r+", encoding="utf-8") as handle:
-        _lock(folder, handle)
+        lock(folder, handle, **_WORDS)
 
 
 def is_held(folder: Path) -> bool:
@@ -44,23 +50,19 @@ def hold(folder: Path) -> None:
         handle = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as fault:
         raise OutputError(f"{folder} cannot be written ({fault.strerror}): name another --work-dir") from fault
-    _lock(folder, handle)
-    handle.seek(0)
-    handle.truncate()
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
+    take(folder, handle, **_WORDS)
     _held.append(handle)
 
 
-def _lock(folder: Path, handle: IO[str]) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        handle.seek(0)
-        owner = handle.read().strip() or "unknown"
-        raise OutputError(
-            f"{folder} is written by another training (process {owner}): let it end, or name another --work-dir"
-        ) from fault
+def ask_to_stop(folder: Path) -> None:
+    """Ask the run that writes to this folder (stopping.py)."""
+    with suppress(OSError):
+        (folder / ASKED).touch()
+
+
+def no_more_asked(folder: Path) -> None:
+    """Forget what an earlier run was asked."""
+    (folder / ASKED).unlink(missing_ok=True)
 
 
 def require_new(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -99,7 +101,7 @@ def set_aside(folder: Path) -> None:
         for part in (state_of(path), path):
             if part.exists():
                 there = aside / part.name
-                shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
+                remove(there)
                 part.rename(there)
 
 

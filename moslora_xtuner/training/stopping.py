@@ -6,29 +6,15 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from .checkpoints.save import Checkpoints
-
-ASKED = ".stop"
-"""A file in a run's folder: its first process looks for it."""
-STOPPED = "moslora: stopped after "
-"""Begins the line that says so."""
-
-
-def ask_to_stop(folder: Path) -> None:
-    """Ask the run that writes to this folder."""
-    with suppress(OSError):
-        (folder / ASKED).touch()
-
-
-def no_more_asked(folder: Path) -> None:
-    """Forget what an earlier run was asked."""
-    (folder / ASKED).unlink(missing_ok=True)
+from .agreement import on_any_process
+from .checkpoints.save import Checkpoints, within_a_step
+from .run_folder import ASKED, STOPPED
 
 
 class StopWhenAsked(Hook):
@@ -56,18 +42,11 @@ class StopWhenAsked(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """At the end of a whole step, agree, save and leave."""
-        import torch
-        from mmengine.dist import all_reduce, is_main_process
-
         done = runner.iter + 1
-        if done % int(getattr(runner.train_loop, "accumulation", 1)) or done >= runner.max_iters:
+        if within_a_step(runner) or done >= runner.max_iters:
             return
         asked = self.number is not None or (is_main_process() and (Path(runner.work_dir) / ASKED).exists())
-        told = torch.tensor(float(asked))
-        if runner.distributed:
-            told = told.to(_device())
-            all_reduce(told, "max")
-        if not bool(told):
+        if not on_any_process(asked):
             return
         hook = next((hook for hook in runner.hooks if isinstance(hook, Checkpoints)), None)
         saved = hook is not None and hook.saved == done
@@ -78,9 +57,3 @@ class StopWhenAsked(Hook):
             sys.stderr.write(f"{STOPPED}iteration {done} of {runner.max_iters}; {where}\n")
             sys.stderr.flush()
         raise SystemExit(128 + (self.number or signal.SIGINT))
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -32,3 +32,16 @@ def test_a_thumbnail_is_small_and_has_the_pictures_shape() -> None:
     assert thumbnail(None) == ""
     with pytest.raises(OSError, match="identify"):
         thumbnail(b"no picture")
+
+
+def test_what_no_training_would_open_no_page_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = BytesIO()
+    Image.new("RGB", (40, 30)).save(target, "EPS")  # its reader starts another program
+    with pytest.raises(OSError, match="identify"):
+        thumbnail(target.getvalue())
+    target = BytesIO()
+    Image.new("RGB", (40, 30)).save(target, "PNG")
+    for most in (1000, 100):  # of which Pillow warns, and which it refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+        with pytest.raises(ValueError, match="decompression bomb"):
+            thumbnail(target.getvalue())

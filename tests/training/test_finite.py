@@ -17,11 +17,11 @@ from moslora_xtuner.training.finite import (
     SoundWeights,
     not_finite,
     nothing_to_learn,
-    plain,
     require_finite,
     told,
     unmoved,
 )
+from moslora_xtuner.training.unwrap import unwrapped
 
 
 class Adapted(nn.Module):
@@ -63,6 +63,13 @@ def test_a_batch_is_named_and_kept(tmp_path: Path) -> None:
     assert torch.equal(kept["input_ids"], batch["data"]["input_ids"])
 
 
+def test_with_max_tokens_the_records_of_all_micro_batches_are_named_and_kept(tmp_path: Path) -> None:
+    step = [{"data": {"ids": ["a", "b"], "labels": torch.zeros(2, 2)}}, {"data": {"ids": ["c"]}}]
+    assert "records a, b, c:" in str(told(BadLoss(float("nan"), here=True), step, 7, tmp_path))
+    kept = torch.load(tmp_path / "bad_batch_7_0.pt", weights_only=True)
+    assert [part["ids"] for part in kept] == [["a", "b"], ["c"]]
+
+
 def test_nothing_to_learn_has_a_gradient_of_zero_everywhere() -> None:
     model = Adapted()
     nothing_to_learn(model).backward()
@@ -91,5 +98,5 @@ def test_an_adapter_without_a_gradient_and_a_flat_loss_are_warned_of(capsys: pyt
 
 def test_the_model_in_its_wrappers() -> None:
     model = Adapted()
-    assert plain(SimpleNamespace(model=SimpleNamespace(module=model))) is model
-    assert plain(model) is model
+    assert unwrapped(SimpleNamespace(model=SimpleNamespace(module=model))) is model
+    assert unwrapped(model) is model

@@ -129,7 +129,7 @@ def from_bytes(content: bytes) -> Image.Image:
     Raises DataError when it is none of FORMATS, broken, or has too many pixels or more than 8 bits.
     """
     try:
-        image = _checked(BytesIO(content))
+        image = checked(BytesIO(content))
         if max(image.size) > LONGEST_SIDE:
             raise DataError(f"not a picture that can be read ({_too_long(image)})")
         if _is_deep(image):
@@ -148,7 +148,7 @@ def opened(real: str, name: str) -> Image.Image:
         ImageFault: its header cannot be read, it has no pixel or too many, or more than 8 bits.
     """
     try:
-        image = _checked(real)
+        image = checked(real)
     except BOMB as fault:
         raise ImageFault(Kind.DECOMPRESSION_BOMB, name, f"would fill the memory ({_reason(fault)})") from fault
     except UNDECODABLE as fault:
@@ -164,7 +164,7 @@ def opened(real: str, name: str) -> Image.Image:
     return image
 
 
-def _checked(source: str | BytesIO) -> Image.Image:
+def checked(source: str | BytesIO) -> Image.Image:
     """An image with its header read; one of more pixels than Pillow warns of is refused, by one of BOMB."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,18 +10,16 @@ from typing import Any
 from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from ...atomic import atomic_json, atomic_write, bring_to_disk
+from ...atomic import PARTIAL, atomic_json, atomic_write, bring_to_disk, remove
 from ...errors import ConfigError, OutputError
 from ...llm.weights import content_of
 from ...progress import note
 from ..artifacts import LLM, VISUAL_ENCODER
-from ..finite import plain, require_finite
+from ..finite import require_finite
+from ..unwrap import unwrapped
 from . import random_states
 from .mark import LAST, MARK, Mark, checkpoints, contents, state_of
 from .setting import loaded_from, require_same, setting_of
-
-PARTIAL = ".partial-"
-"""Begins the names under which a checkpoint is written: nobody takes them for one."""
 
 
 class Checkpoints(Hook):
@@ -75,9 +71,9 @@ class Checkpoints(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save where one is due: at the end of a step of the optimiser, never within its accumulation."""
-        done, last = runner.iter + 1, runner.iter + 1 >= runner.max_iters
-        if done % _accumulation(runner) and not last:
+        if within_a_step(runner):
             return
+        done, last = runner.iter + 1, runner.iter + 1 >= runner.max_iters
         due = self.interval > 0 and done // self.interval > self.saved // self.interval
         if due or (last and self.save_last):
             self.save(runner)
@@ -85,13 +81,13 @@ class Checkpoints(Hook):
     def save(self, runner: Any) -> None:
         """Write a checkpoint of the step that has just ended. All processes call it together."""
         folder, done = Path(runner.work_dir), runner.iter + 1
-        require_finite(plain(runner.model), f"after iteration {done}")
+        require_finite(unwrapped(runner.model), f"after iteration {done}")
         final = folder / f"iter_{done}.pth"
         partial = folder / f"{PARTIAL}{final.name}"
         state, beside = state_of(final), folder / f"{PARTIAL}{state_of(final).name}"
         if is_main_process():
             for left in folder.glob(f"{PARTIAL}*"):
-                _remove(left)
+                remove(left)
             beside.mkdir(parents=True)
         barrier()
         try:
@@ -112,29 +108,31 @@ class Checkpoints(Hook):
     def _finish(self, partial: Path, final: Path, beside: Path, state: Path, done: int) -> None:
         """Name it, mark it as complete, and only then let go of an older one."""
         for path in (final, state):  # of an earlier start that was interrupted between the two
-            _remove(path)
-        _flush(partial)
-        _flush(beside)
+            remove(path)
+        bring_to_disk(partial, whole=True)
+        bring_to_disk(beside, whole=True)
+        beside.rename(state)  # first: a checkpoint beside a state without its mark is none yet
         partial.rename(final)
         folder = final.parent
         bring_to_disk(folder)
-        random_files = {
-            f"{state.name}/{name.split('/', 1)[1]}": found for name, found in contents(folder, beside).items()
-        }
-        mark = Mark(done, get_world_size(), {**contents(folder, final), **random_files}, self.setting)
-        atomic_json(beside / MARK, mark.as_json())
-        beside.rename(state)
-        bring_to_disk(folder)
+        mark = Mark(done, get_world_size(), contents(folder, final, state), self.setting)
+        atomic_json(state / MARK, mark.as_json())
         atomic_write(folder / LAST, final.name)
         if self.keep > 0:
             older = [path for path in checkpoints(folder) if path != final and (state_of(path) / MARK).is_file()]
             for path in older[self.keep - 1 :]:
-                _remove(state_of(path))  # first: without its mark nobody takes what is left for a checkpoint
-                _remove(path)
+                remove(state_of(path))  # first: without its mark nobody takes what is left for a checkpoint
+                remove(path)
 
 
 def _accumulation(runner: Any) -> int:
     return int(getattr(runner.train_loop, "accumulation", 1))
+
+
+def within_a_step(runner: Any) -> bool:
+    """Whether the iteration that has just ended leaves a step of the optimiser open; a run's last one never does."""
+    done = runner.iter + 1
+    return bool(done % _accumulation(runner)) and done < runner.max_iters
 
 
 def _bases(config: Any) -> Iterator[tuple[str, Any]]:
@@ -142,22 +140,3 @@ def _bases(config: Any) -> Iterator[tuple[str, Any]]:
     for part in (LLM, VISUAL_ENCODER):
         with suppress(ConfigError, OSError, KeyError, AttributeError):
             yield f"base.{part}", content_of(loaded_from(config, part))
-
-
-def _flush(path: Path) -> None:
-    for file in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        if file.is_dir():
-            bring_to_disk(file)
-        else:
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
