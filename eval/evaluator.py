@@ -17,6 +17,7 @@ from moslora_xtuner.progress import note
 from .answering import answer
 from .judges.base import AnyJudge
 from .judges.openai_judge import JudgeAddress, JudgeAway
+from .models.precision import gpu_names
 from .models.resolve import Model, find
 from .models.worker_pool import Pool
 from .results import scores
@@ -139,6 +140,7 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
         batch_size=settings.batch_size,
         processes=settings.processes,
         limit=settings.limit,
+        gpus=gpu_names(),
     )
     path = Path(model.source)
     manifest = Manifest(

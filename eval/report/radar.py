@@ -1,13 +1,16 @@
 """The ability radar in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
 
 Normalised, each axis is score / best score on that axis among the models drawn, so the best is at 1.0, and the
-radial range starts below the lowest point, so that differences show. Absolute, each axis is the score from 0 to
-100 per cent. Each figure says which it is; the raw percentages stand at the axes (best) and in the table below (all).
+radial range starts below the lowest point, so that differences show; where that is far below, the radius grows with a
+power of the score, so that models near the best are told apart all the same. Absolute, each axis is the score in per
+cent from 0 to the next ten above the best. Each figure says which it is; raw percentages stand at the axes, of each
+model or, of many, of the best with that model's sign, and of all in the table below.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,14 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by colour-blind readers; markers and dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
+"""The markers as letters."""
+EACH = 3
+"""Up to so many models have their values at the axes."""
+STEEPEST = 4
+"""The highest power of the radius."""
+APART = 0.08
+"""The part of the radius that the best two of an axis shall lie apart, in the middle of the axes."""
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 PANEL_INCHES = 5.6
 PAGE_INCHES = 4.0  # narrow, so that the letters are still large where the page shrinks the picture to a telephone
@@ -72,13 +83,22 @@ def lower_end(shown: Sequence[Panel]) -> float:
 
 def caption(shown: Sequence[Panel], *, absolute: bool) -> str:
     """What the axes mean: to stand below the figure."""
-    if absolute:
-        return "Each axis: score in per cent (centre = 0, rim = 100).\nAt the axes: the best score."
-    low = lower_end(shown)
-    return (
-        f"Each axis: score / best score of the models shown (best = 1.0; centre = {low:.1f}).\n"
-        "At the axes: the best raw score."
+    numbers = (
+        "At the axes: each model's score in per cent."
+        if len(_models(shown)) <= EACH
+        else "At the axes: the best score in per cent, after the sign of the model that has it."
     )
+    scale = _scaled(shown[0], shown, absolute)
+    if absolute:
+        return f"Each axis: score in per cent (centre = 0, rim = {scale.high:.0f}).\n{numbers}"
+    said = f"Each axis: score / best score of the models shown (best = 1.0; centre = {scale.low:.1f}).\n"
+    if scale.power > 1:
+        ordinal = {2: "2nd", 3: "3rd", 4: "4th"}[scale.power]
+        said += (
+            f"The radius grows with the {ordinal} power, so that models near the best can be told apart: the rings tell "
+            "the values.\n"
+        )
+    return said + numbers
 
 
 def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
@@ -107,29 +127,60 @@ def draw_for_page(panel: Panel, shown: Sequence[Panel], *, absolute: bool = Fals
     """
     models = _models([panel])
     legend = _legend_inches(models, PAGE_INCHES)
-    figure = _figure(PAGE_INCHES, legend + 4.1)
-    axes = _box(figure, (0.8, 0.65, PAGE_INCHES - 1.6, 2.6), polar=True)
+    figure = _figure(PAGE_INCHES, legend + 3.75)
+    axes = _box(figure, (0.85, 0.6, PAGE_INCHES - 1.7, 2.3), polar=True)
     _legend(figure, _radar(axes, panel, _models(shown), _scaled(panel, shown, absolute)), models, PAGE_INCHES)
     return figure
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """What is drawn: the values, the range of the radial axis and its ticks."""
+    """What is drawn: the values, the range of the radial axis, its rings, and the power with which the radius grows."""
 
     values: dict[str, tuple[float, ...]]
     low: float
     high: float
     ticks: dict[float, str]
+    power: int = 1
+
+    def place(self, value: float) -> float:
+        """Where a value is drawn, between `low` and `high`."""
+        return _place(value, self.low, self.high, self.power)
+
+
+def _place(value: float, low: float, high: float, power: int) -> float:
+    if power == 1:
+        return value
+    return float(low + (high - low) * ((value - low) / (high - low)) ** power)
 
 
 def _scaled(panel: Panel, shown: Sequence[Panel], absolute: bool) -> _Scale:
     if absolute:
-        return _Scale(panel.values, 0.0, 100.0, {float(tick): str(tick) for tick in (20, 40, 60, 80, 100)})
+        highest = max(value for item in shown for values in item.values.values() for value in values)
+        rim = max(10, 10 * math.ceil(highest / 10 - 1e-9))
+        step = 20 if rim > 50 else 10
+        return _Scale(panel.values, 0.0, float(rim), {float(tick): str(tick) for tick in range(rim, 0, -step)})
+    low, power = lower_end(shown), steepness(shown)
+    ticks: list[float] = []
+    for tick in (tenth / 10 for tenth in range(10, round(10 * low), -1)):
+        room = 0.13 if power > 1 or low >= 0.55 else 0.19
+        if not ticks or _place(ticks[-1], low, 1, power) - _place(tick, low, 1, power) >= room * (1 - low) - 1e-9:
+            ticks.append(tick)
+    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.1f}" for tick in ticks}, power)
+
+
+def steepness(shown: Sequence[Panel]) -> int:
+    """The power of the radius: 1, or where the centre is low the smallest that tells the best two models apart."""
     low = lower_end(shown)
-    step = 2 if low < 0.55 else 1  # of ten: low is a round tenth
-    ticks = [tenth / 10 for tenth in range(10, round(10 * low), -step)]
-    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.1f}" for tick in ticks})
+    axes = [sorted(column) for panel in shown for column in zip(*normalise(panel).values(), strict=True)]
+    pairs = [(values[-1], values[-2]) for values in axes if len(values) > 2 and values[-1] > values[-2]]
+    if low >= 0.5 or not pairs:
+        return 1
+    for power in range(1, STEEPEST):
+        gaps = [_place(top, low, 1, power) - _place(second, low, 1, power) for top, second in pairs]
+        if statistics.median(gaps) >= APART * (1 - low):
+            return power
+    return STEEPEST
 
 
 def _models(shown: Sequence[Panel]) -> list[str]:
@@ -152,7 +203,7 @@ def _legend_columns(models: Sequence[str], width: float) -> int:
 
 
 def _legend_inches(models: Sequence[str], width: float) -> float:
-    return 0.28 * math.ceil(len(models) / _legend_columns(models, width)) + 0.1
+    return 0.25 * math.ceil(len(models) / _legend_columns(models, width)) + 0.1
 
 
 def _legend(figure: Figure, handles: Sequence[Any], models: Sequence[str], width: float) -> None:
@@ -177,7 +228,7 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
         place = models.index(model) % len(COLOURS)
         (line,) = axes.plot(
             [*angles, angles[0]],
-            [*values, values[0]],
+            drawn := [scale.place(value) for value in (*values, values[0])],
             color=COLOURS[place],
             linestyle=DASHES[place],
             marker=MARKERS[place],
@@ -187,24 +238,68 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
             clip_on=False,
             zorder=3,
         )
-        axes.fill([*angles, angles[0]], [*values, values[0]], color=COLOURS[place], alpha=0.07)
+        axes.fill([*angles, angles[0]], drawn, color=COLOURS[place], alpha=0.07)
         handles.append(line)
-    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
-    labels = [f"{name}\n{top:.1f} %" for name, top in zip(ABILITIES, best, strict=True)]
-    axes.set_xticks(angles, labels, fontsize=13)
-    axes.tick_params(axis="x", pad=2)
-    for tick, angle in zip(axes.get_xticklabels(), angles, strict=True):
-        side = math.sin(angle)  # clockwise from the top: right of the middle where positive
-        tick.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-        height = math.cos(angle)  # two lines: above the rim and below it, else across
-        tick.set_va("bottom" if height > 0.9 else "top" if height < -0.9 else "center")
+    axes.set_xticks(angles, [""] * len(angles))
     axes.set_ylim(scale.low, scale.high)
-    axes.set_yticks(list(scale.ticks), list(scale.ticks.values()), fontsize=9, color="#555555")
+    for name, angle, column in zip(ABILITIES, angles, zip(*panel.values.values(), strict=True), strict=True):
+        _axis_label(axes, name, angle, dict(zip(panel.values, column, strict=True)), models, scale.high)
+    axes.set_yticks([scale.place(tick) for tick in scale.ticks], list(scale.ticks.values()), fontsize=9, color="#444444")
+    for tick in axes.get_yticklabels():
+        tick.set_bbox({"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
     axes.set_rlabel_position(30)
     axes.grid(color="#cccccc", linewidth=0.8)
     axes.spines["polar"].set_color("#999999")
-    axes.set_title(panel.title, fontsize=13, pad=14, fontweight="bold")
+    axes.set_title(panel.title, fontsize=13, pad=44, fontweight="bold")
     return handles
+
+
+def _axis_label(
+    axes: Any, name: str, angle: float, values: dict[str, float], models: Sequence[str], rim: float
+) -> None:
+    """The ability's name at the rim, and the values: in a line above and below the circle, else one under another."""
+    from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
+
+    side, height = math.sin(angle), math.cos(angle)  # clockwise from the top
+    middle = abs(side) < 0.1
+    lines = [
+        HPacker(
+            children=[
+                *(TextArea(SIGNS[place], textprops={"color": COLOURS[place], "fontsize": 10}) for place in places),
+                TextArea(_padded(value, values) if not middle else f"{value:.1f}", textprops={"fontsize": 11}),
+            ],
+            align="baseline", pad=0, sep=2,
+        )
+        for places, value in _at_axis(values, models)
+    ]  # fmt: skip
+    numbers = HPacker(children=lines, align="baseline", pad=0, sep=7) if middle else None
+    align = "center" if middle else "left" if side > 0 else "right"
+    title = TextArea(name, textprops={"fontsize": 13})
+    box = VPacker(children=[title, *([numbers] if numbers else lines)], align=align, pad=0, sep=2)
+    anchor = (0.5, 0.0 if height > 0 else 1.0) if middle else (0.0 if side > 0 else 1.0, 0.5)
+    away = (0, 7 * height) if middle else (10 * math.copysign(1, side), 0)
+    axes.add_artist(
+        AnnotationBbox(
+            box, (angle, rim), xybox=away, xycoords="data", boxcoords="offset points", box_alignment=anchor,
+            frameon=False, pad=0, annotation_clip=False,
+        )
+    )  # fmt: skip
+
+
+def _padded(value: float, values: dict[str, float]) -> str:
+    """The value, as wide as the widest beside it: a figure space is as wide as a digit."""
+    width = max(len(f"{other:.1f}") for other in values.values())
+    return f"{value:.1f}".rjust(width, "\u2007")
+
+
+def _at_axis(values: dict[str, float], models: Sequence[str]) -> list[tuple[list[int], float]]:
+    """What stands at an axis: each model's place among the colours and its value, or the best and who have it."""
+    places = {model: models.index(model) % len(COLOURS) for model in values}
+    if len(models) <= EACH:
+        return [([places[model]], value) for model, value in values.items()]
+    best = max(values.values())
+    have = [places[model] for model, value in values.items() if value == best]
+    return [(have[:EACH], best)]
 
 
 def _raw_table(axes: Any, panel: Panel, models: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..tasks.registry import BENCHMARKS, EXACT
@@ -14,9 +14,16 @@ DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
 """The packages whose version can change an answer or its score."""
 
 
+_REASONS = ("reason", "failure", "failed", "error")
+"""Where an entry without a score may say why."""
+
+
 def unscored(run: Run, dataset: str) -> str | None:
     """Why a run was asked a benchmark and has no score of it, or None."""
-    return run.manifest.unscored.get(dataset)
+    entry = run.benchmarks.get(dataset)
+    if (reason := run.manifest.unscored.get(dataset)) is not None or entry is None or "overall" in entry:
+        return reason
+    return next((str(entry[name]) for name in _REASONS if entry.get(name)), "no score")
 
 
 def mean(run: Run, datasets: Sequence[str]) -> Mean:
@@ -42,7 +49,7 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
 
     What a run does not record (of data and prompts) is no reason against it.
     """
-    have = [run for run in runs if dataset in run.benchmarks]
+    have = [run for run in runs if run.normalised(dataset) is not None]
     found = []
     if len(_recorded(have, dataset, "sha256")) > 1:
         found.append("the runs saw other versions of the data")
@@ -86,19 +93,36 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
-    return (*found, *_unread(runs, datasets), *remarks(runs, datasets))
+    return (*found, *_noted(runs, datasets), *_unread(runs, datasets), *remarks(runs, datasets))
+
+
+def _noted(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """What a score itself says must be known of it, once for all runs that say it."""
+    whose: dict[tuple[str, str], list[str]] = {}
+    for name in datasets:
+        for run in runs:
+            said = run.benchmarks.get(name, {}).get("notes") or []
+            for note in [said] if isinstance(said, str) else said:
+                whose.setdefault((scores.label(name), str(note).rstrip(".")), []).append(run.model)
+    every = len(runs)
+    return [
+        f"{title}: {note}." if len(models) == every else f"{title}, {', '.join(models)}: {note}."
+        for (title, note), models in whose.items()
+    ]
 
 
 UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
 LEFT_TO_JUDGE = "Answers that the rules cannot read, left to the judge"
 VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
+_NAMED = 3
+"""So many models are told one by one."""
 
 
 def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
     """How many answers and verdicts could not be read, by what was made of them."""
     by_kind: dict[str, list[str]] = {}
     for name in datasets:
-        counts: dict[str, list[str]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for run in runs:
             entry = run.benchmarks.get(name, {})
             unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
@@ -108,10 +132,18 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
                 kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
             for what, count in ((kind, unread), (VERDICTS, verdicts)):
                 if count:
-                    counts.setdefault(what, []).append(f"{run.model} {count}")
+                    counts.setdefault(what, {})[run.model] = count
         for what, found in counts.items():
-            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({', '.join(found)})")
+            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({_few(found, len(runs))})")
     return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
+
+
+def _few(counts: Mapping[str, int], runs: int) -> str:
+    """Each model's count; of more than a few models how far they reach."""
+    if runs <= _NAMED:
+        return ", ".join(f"{model} {count}" for model, count in counts.items())
+    low, high = min(counts.values()) if len(counts) == runs else 0, max(counts.values())
+    return f"{high} a model" if low == high else f"{low} to {high} a model"
 
 
 def _judges(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:

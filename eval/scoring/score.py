@@ -32,7 +32,7 @@ class Scored:
 
     entry: dict[str, Any]
     outcomes: list[Outcome]
-    hits: dict[str, float]
+    hits: dict[str, float | None]
 
 
 def prediction_table(task: Task, answers: Sequence[str]) -> Any:

@@ -13,14 +13,16 @@ from moslora_xtuner.errors import EvaluationError
 from ..tasks.prompts import options
 from ..tasks.questions import ability_of
 from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
-from . import open_answers
+from . import open_answers, rotations
 
 Outcome = dict[str, Any]
+Hits = dict[str, float | None]
+"""0 (wrong) to 1 (right) by question index; None where nobody has said."""
 
 
 def read(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     """The entry, the outcomes, and right or wrong by question index.
 
     Args:
@@ -65,7 +67,7 @@ def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
 
 def _multiple_choice(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     from vlmeval.utils import can_infer
 
     records: list[dict[str, Any]] = frame.to_dict("records")
@@ -79,7 +81,7 @@ def _multiple_choice(
     entry["chance"] = _chance(benchmark, records)
     result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
     entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
-    hits = {str(row["index"]): float(row["hit"]) for row in result}
+    hits: Hits = {str(row["index"]): float(row["hit"]) for row in result}
     vanilla: dict[str, float] = {}
     if benchmark.circular:
         every = _table(table, "_acc_all.csv")
@@ -88,13 +90,14 @@ def _multiple_choice(
         entry["vanilla"] = {"overall": 100 * float(plain["Overall"]), "abilities": _percentages(plain, names)}
         each = _table(table, f"_{judge}_vanilla_circ0_result.xlsx").to_dict("records")
         vanilla = {str(row["index"]): float(row["hit"]) for row in each}
+        hits = rotations.hits(records, result, vanilla, judge)
     outcomes = []
     for row in result:
         outcome: Outcome = {"unit": str(row["index"]), "score": float(row["hit"]), "ability": ability_of(row)}
         if benchmark.circular:
             outcome["vanilla"] = vanilla[outcome["unit"]]
         outcomes.append(outcome)
-    return entry, outcomes, vanilla if benchmark.circular else hits
+    return entry, outcomes, hits
 
 
 def _ability_order(name: str) -> tuple[int, str]:
@@ -130,7 +133,7 @@ def _chance(benchmark: Benchmark, records: Sequence[dict[str, Any]]) -> dict[str
 
 def _yes_no(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_score.csv"))
     subtasks = sorted(set(map(str, frame["category"])))
     unknown = [name for name in subtasks if name not in MME_PERCEPTION + MME_COGNITION]
@@ -158,7 +161,7 @@ def _yes_no(
 
 def _right_or_wrong(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     """Yes/no questions in no pairs: the share that is right."""
     row = _row(benchmark, _table(table, "_score.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""})
@@ -176,7 +179,7 @@ def _right_or_wrong(
 
 def _short_answers(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_acc.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""}, key=_ability_order)
     entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0, "parse_failures": 0}
@@ -192,6 +195,6 @@ def _short_answers(
 
 def _open(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     entry, outcomes = open_answers.read(benchmark.dataset, table, judge)
     return entry, outcomes, {outcome["unit"]: outcome["score"] for outcome in outcomes}

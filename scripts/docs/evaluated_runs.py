@@ -31,7 +31,9 @@ class MadeUpJudge(AnyJudge):
         return "" if mark is None else {"right": "1.0", "wrong": "0.0"}[mark[1]]
 
 
-def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share: float) -> Path:
+def make_run(
+    folder: Path, tables: Path, key: dict[str, Any], model: str, share: float, facts: dict[str, Any] | None = None
+) -> Path:
     """Write what `moslora eval` would of a model that is right in `share` of the questions; returns `folder`.
 
     Which ones is drawn by the question, so that a model with a larger share is right where another one is, mostly.
@@ -42,6 +44,7 @@ def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share:
         key: its key.json.
         model: the name in reports.
         share: 0 to 1.
+        facts: of the model, for its manifest.
     """
     log, judge = folder / "vlmevalkit.log", MadeUpJudge("made up", folder / "verdicts.jsonl", workers=4)
     entries: dict[str, Any] = {}
@@ -64,7 +67,8 @@ def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share:
         tsv = tables / f"{name}.tsv"
         records[name] = DatasetRecord(sha256=check(tables, name, None).sha256, tsv=str(tsv), asked=len(asked))
     judge.close()
-    scores.write(folder, model, entries, Manifest(made=Made(judge=JUDGE, decoding="made up"), datasets=records))
+    manifest = Manifest(facts=facts or {}, made=Made(judge=JUDGE, decoding="made up"), datasets=records)
+    scores.write(folder, model, entries, manifest)
     return folder
 
 
