@@ -146,7 +146,9 @@ def _kinds(run: Run, dataset: str) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def _by_ability(values: Mapping[str, Mapping[str, float]], title: str, runs: Sequence[Run], dataset: str) -> Grid:
-    chance = next((entry["chance"] for run in runs if (entry := run.benchmarks.get(dataset, {})).get("chance")), {})
+    chance: Mapping[str, Any] = next(
+        (entry["chance"] for run in runs if (entry := run.benchmarks.get(dataset, {})).get("chance")), {}
+    )
     return _grid("ability", _names(values), values, title, runs, dataset, chance.get("abilities", {}))
 
 
@@ -161,7 +163,8 @@ def _grid(
 ) -> Grid:
     """A row an ability and a column a model, the best of each row bold; what guessing gives last, where it is known."""
     guessed = any(name in chance for name in names)
-    rows, bold = [], set()
+    rows: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
     for name in names:
         of_models = [found.get(name) for found in values.values()]
         bold |= {(len(rows), place + 1) for place in _best(runs, dataset, of_models)}

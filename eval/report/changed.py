@@ -45,7 +45,7 @@ def pair_all(runs: Sequence[Run], base: Run) -> tuple[list[Paired], list[str]]:
 
 
 def page(paired: Sequence[Paired], faults: Sequence[str], runs: Sequence[Run], base: Run) -> dict[str, Any] | None:
-    """What the template shows: {signs, untold, models, overview, datasets: [...], faults}; None where no answers are kept."""
+    """What the template shows (signs, models, overview, datasets, faults); None where no answers are kept."""
     if not paired and not faults:
         return None
     datasets = list(dict.fromkeys(part.dataset for part in paired))

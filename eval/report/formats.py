@@ -42,7 +42,9 @@ class Grid:
 
     def marked(self) -> list[list[tuple[str, bool]]]:
         """The cells of each row, and whether they stand out."""
-        return [[(cell, (row, at) in self.bold) for at, cell in enumerate(cells)] for row, cells in enumerate(self.rows)]
+        return [
+            [(cell, (row, at) in self.bold) for at, cell in enumerate(cells)] for row, cells in enumerate(self.rows)
+        ]
 
     def transposed(self, corner: str) -> Grid:
         """Columns as rows, under a first header of its own."""

@@ -126,9 +126,7 @@ def build(runs: Sequence[Run], group: str | None = None) -> Table:
     barred = {name for name in datasets if comparability.reasons(runs, name)}
     columns = [(name in barred, column) for name, column in zip(datasets, zip(*values, strict=True), strict=True)]
     columns.append((bool(barred), tuple(mean.value for mean in means)))
-    best = {
-        (row, column) for column, (bar, cells) in enumerate(columns) if not bar for row in best_of(cells)
-    }
+    best = {(row, column) for column, (bar, cells) in enumerate(columns) if not bar for row in best_of(cells)}
     return Table(
         group,
         datasets,

@@ -58,7 +58,9 @@ def build(table: Table, runs: Sequence[Run], base: Run | None, outcomes: ByModel
     """Of one group of benchmarks: the best method against the baseline's, or against the second where it is that."""
     found = seeds.methods(runs)
     ground = next((item for item in found if item.holds(base)), None)
-    able = [item for item in found if any(run.normalised(name) is not None for run in item.runs for name in table.asked)]
+    able = [
+        item for item in found if any(run.normalised(name) is not None for run in item.runs for name in table.asked)
+    ]
     datasets, contestants = _stage(table, able, ground)
     if not datasets:
         said = "No benchmark has a score of all models that can be compared, so none is called the best."
@@ -205,4 +207,6 @@ def _alone(method: Method, spread: Spread, datasets: Sequence[str], what: str, o
             f"Power: beside a second model that gets {100 * PLANNED:.0f} % of the questions otherwise right or wrong, "
             f"80 % of evaluations would find a difference of {span} on a benchmark."
         )
-    return Headline(f"{method.name} scores {_said(spread)} on {what}{interval}; there is no other to compare.", power=said)
+    return Headline(
+        f"{method.name} scores {_said(spread)} on {what}{interval}; there is no other to compare.", power=said
+    )

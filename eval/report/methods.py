@@ -50,7 +50,7 @@ def of(runs: Sequence[Run], run: Run) -> Method:
 def gaps(
     table: Table, runs: Sequence[Run], base: Run, outcomes: Mapping[str, Mapping[str, Outcomes]]
 ) -> dict[str, list[Gap]]:
-    """Each other method against the baseline's on every benchmark, the mean last; empty where none has several seeds."""
+    """Each other method against the baseline's on every benchmark, the mean last; empty without several seeds."""
     ground = of(runs, base)
     others = [item for item in seeds.methods(runs) if not item.holds(base) and (item.several or ground.several)]
     return {

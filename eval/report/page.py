@@ -24,6 +24,7 @@ from . import (
     methods,
     paired_differences,
     radar,
+    radar_scale,
     samples,
     score_table,
     sections,
@@ -173,7 +174,7 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
     """For each group with radars its title and, normalised and absolute, a title, a caption and its pictures."""
     found = []
     for item in built:
-        if not (shown := radar.panels(runs, item.group)):
+        if not (shown := radar_scale.panels(runs, item.group)):
             continue
         parts = []
         several = len({model for panel in shown for model in panel.values}) > 1
@@ -183,7 +184,9 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
                 for panel in shown
             ]
             name = "Absolute, per cent" if absolute else "Relative to the best model, as in the paper's Figure 5"
-            parts.append({"title": name, "caption": radar.caption(shown, absolute=absolute), "pictures": pictures})
+            parts.append(
+                {"title": name, "caption": radar_scale.caption(shown, absolute=absolute), "pictures": pictures}
+            )
         found.append({"title": item.title, "parts": parts})
     return found
 

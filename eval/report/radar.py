@@ -1,23 +1,19 @@
-"""The ability radar in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
+"""The ability radar drawn in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
 
-Normalised, each axis is score / best score on that axis among the models drawn, so the best is at 1.0, and the
-radial range starts below the lowest point, so that differences show; where that is far below, the radius grows with a
-power of the score, so that models near the best are told apart all the same. Absolute, each axis is the score in per
-cent from 0 to the next ten above the best. Each figure says which it is; raw percentages stand at the axes, of each
-model or, of many, of the best with that model's sign, and of all in the table below.
+Each figure says how its axes are scaled (`radar_scale.py`); raw percentages stand at the axes, of each model or, of
+many, of the best with that model's sign, and of all in the table below.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..results.scores import Run
-from ..tasks.registry import ABILITIES, BENCHMARKS
+from ..tasks.registry import ABILITIES
+from .radar_scale import EACH, Panel, Scale, caption, models_of, panels, scaled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,85 +21,18 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: told apart by colour-blind readers; markers and dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 """The markers as letters."""
-EACH = 3
-"""Up to so many models have their values at the axes."""
-STEEPEST = 4
-"""The highest power of the radius."""
-APART = 0.08
-"""The part of the radius that the best two of an axis shall lie apart, in the middle of the axes."""
-DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 PANEL_INCHES = 5.6
 PAGE_INCHES = 4.0  # narrow, so that the letters are still large where the page shrinks the picture to a telephone
 FILES = ("radar", "radar_absolute")
 KINDS = ("png", "svg")
-NAMES = {"en": "English", "cn": "Chinese"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One radar: a title, and for each model its six abilities in per cent, in the order of ABILITIES."""
-
-    dataset: str
-    title: str
-    values: dict[str, tuple[float, ...]]
-
-
-def panels(runs: Sequence[Run], group: str) -> list[Panel]:
-    """English and Chinese radars of a group, with the runs that have all six abilities there."""
-    found = []
-    for dataset, benchmark in BENCHMARKS.items():
-        if benchmark.group != group or not benchmark.circular:
-            continue
-        values = {}
-        for run in runs:
-            abilities = run.benchmarks.get(dataset, {}).get("abilities", {})
-            if all(name in abilities for name in ABILITIES):
-                values[run.model] = tuple(float(abilities[name]) for name in ABILITIES)
-        if values:
-            found.append(Panel(dataset, f"{NAMES[benchmark.language]} ({benchmark.label})", values))
-    return found
-
-
-def normalise(panel: Panel) -> dict[str, tuple[float, ...]]:
-    """Each value over the best value of its axis (0 where nobody scores)."""
-    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
-    return {
-        model: tuple(value / top if top else 0.0 for value, top in zip(values, best, strict=True))
-        for model, values in panel.values.items()
-    }
-
-
-def lower_end(shown: Sequence[Panel]) -> float:
-    """Where the radial axis starts: a round tenth below the lowest point of all panels, shared by them."""
-    lowest = min(value for panel in shown for values in normalise(panel).values() for value in values)
-    return max(0.0, math.floor((lowest - 0.15 * (1 - lowest)) * 10 - 1e-9) / 10)
-
-
-def caption(shown: Sequence[Panel], *, absolute: bool) -> str:
-    """What the axes mean: to stand below the figure."""
-    numbers = (
-        "At the axes: each model's score in per cent."
-        if len(_models(shown)) <= EACH
-        else "At the axes: the best score in per cent, after the sign of the model that has it."
-    )
-    scale = _scaled(shown[0], shown, absolute)
-    if absolute:
-        return f"Each axis: score in per cent (centre = 0, rim = {scale.high:.0f}).\n{numbers}"
-    said = f"Each axis: score / best score of the models shown (best = 1.0; centre = {scale.low:.1f}).\n"
-    if scale.power > 1:
-        ordinal = {2: "2nd", 3: "3rd", 4: "4th"}[scale.power]
-        said += (
-            f"The radius grows with the {ordinal} power, so that models near the best can be told apart: the rings tell "
-            "the values.\n"
-        )
-    return said + numbers
 
 
 def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
     """Draw panels side by side: polar axes above, the raw percentages below. Needs at least one panel."""
-    models = _models(shown)
+    models = models_of(shown)
     width = PANEL_INCHES * len(shown)
     legend, below = _legend_inches(models, width), 0.3 * (len(models) + 1)
     height = legend + 5.35 + below + 0.75
@@ -112,7 +41,7 @@ def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
     for place, panel in enumerate(shown):
         left = place * PANEL_INCHES
         axes = _box(figure, (left + 0.75, below + 1.4, PANEL_INCHES - 1.5, 3.9), polar=True)
-        handles = _radar(axes, panel, models, _scaled(panel, shown, absolute)) or handles
+        handles = _radar(axes, panel, models, scaled(panel, shown, absolute)) or handles
         _raw_table(_box(figure, (left + 0.2, 0.7, PANEL_INCHES - 0.4, below)), panel, models)
     _legend(figure, handles, models, width)
     words = caption(shown, absolute=absolute)
@@ -125,66 +54,12 @@ def draw_for_page(panel: Panel, shown: Sequence[Panel], *, absolute: bool = Fals
 
     `shown`: all panels of the page, which share the radial range.
     """
-    models = _models([panel])
+    models = models_of([panel])
     legend = _legend_inches(models, PAGE_INCHES)
     figure = _figure(PAGE_INCHES, legend + 3.75)
     axes = _box(figure, (0.85, 0.6, PAGE_INCHES - 1.7, 2.3), polar=True)
-    _legend(figure, _radar(axes, panel, _models(shown), _scaled(panel, shown, absolute)), models, PAGE_INCHES)
+    _legend(figure, _radar(axes, panel, models_of(shown), scaled(panel, shown, absolute)), models, PAGE_INCHES)
     return figure
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """What is drawn: the values, the range of the radial axis, its rings, and the power with which the radius grows."""
-
-    values: dict[str, tuple[float, ...]]
-    low: float
-    high: float
-    ticks: dict[float, str]
-    power: int = 1
-
-    def place(self, value: float) -> float:
-        """Where a value is drawn, between `low` and `high`."""
-        return _place(value, self.low, self.high, self.power)
-
-
-def _place(value: float, low: float, high: float, power: int) -> float:
-    if power == 1:
-        return value
-    return float(low + (high - low) * ((value - low) / (high - low)) ** power)
-
-
-def _scaled(panel: Panel, shown: Sequence[Panel], absolute: bool) -> _Scale:
-    if absolute:
-        highest = max(value for item in shown for values in item.values.values() for value in values)
-        rim = max(10, 10 * math.ceil(highest / 10 - 1e-9))
-        step = 20 if rim > 50 else 10
-        return _Scale(panel.values, 0.0, float(rim), {float(tick): str(tick) for tick in range(rim, 0, -step)})
-    low, power = lower_end(shown), steepness(shown)
-    ticks: list[float] = []
-    for tick in (tenth / 10 for tenth in range(10, round(10 * low), -1)):
-        room = 0.13 if power > 1 or low >= 0.55 else 0.19
-        if not ticks or _place(ticks[-1], low, 1, power) - _place(tick, low, 1, power) >= room * (1 - low) - 1e-9:
-            ticks.append(tick)
-    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.1f}" for tick in ticks}, power)
-
-
-def steepness(shown: Sequence[Panel]) -> int:
-    """The power of the radius: 1, or where the centre is low the smallest that tells the best two models apart."""
-    low = lower_end(shown)
-    axes = [sorted(column) for panel in shown for column in zip(*normalise(panel).values(), strict=True)]
-    pairs = [(values[-1], values[-2]) for values in axes if len(values) > 2 and values[-1] > values[-2]]
-    if low >= 0.5 or not pairs:
-        return 1
-    for power in range(1, STEEPEST):
-        gaps = [_place(top, low, 1, power) - _place(second, low, 1, power) for top, second in pairs]
-        if statistics.median(gaps) >= APART * (1 - low):
-            return power
-    return STEEPEST
-
-
-def _models(shown: Sequence[Panel]) -> list[str]:
-    return list(dict.fromkeys(model for panel in shown for model in panel.values))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -219,7 +94,7 @@ def _box(figure: Figure, inches: tuple[float, float, float, float], *, polar: bo
     return figure.add_axes(place, projection="polar" if polar else None)
 
 
-def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> list[Any]:
+def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: Scale) -> list[Any]:
     angles = [2 * math.pi * place / len(ABILITIES) for place in range(len(ABILITIES))]
     axes.set_theta_offset(math.pi / 2)
     axes.set_theta_direction(-1)
@@ -244,7 +119,9 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
     axes.set_ylim(scale.low, scale.high)
     for name, angle, column in zip(ABILITIES, angles, zip(*panel.values.values(), strict=True), strict=True):
         _axis_label(axes, name, angle, dict(zip(panel.values, column, strict=True)), models, scale.high)
-    axes.set_yticks([scale.place(tick) for tick in scale.ticks], list(scale.ticks.values()), fontsize=9, color="#444444")
+    axes.set_yticks(
+        [scale.place(tick) for tick in scale.ticks], list(scale.ticks.values()), fontsize=9, color="#444444"
+    )
     for tick in axes.get_yticklabels():
         tick.set_bbox({"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
     axes.set_rlabel_position(30)
@@ -262,7 +139,7 @@ def _axis_label(
 
     side, height = math.sin(angle), math.cos(angle)  # clockwise from the top
     middle = abs(side) < 0.1
-    lines = [
+    lines: list[Any] = [
         HPacker(
             children=[
                 *(TextArea(SIGNS[place], textprops={"color": COLOURS[place], "fontsize": 10}) for place in places),
@@ -273,7 +150,7 @@ def _axis_label(
         for places, value in _at_axis(values, models)
     ]  # fmt: skip
     numbers = HPacker(children=lines, align="baseline", pad=0, sep=7) if middle else None
-    align = "center" if middle else "left" if side > 0 else "right"
+    align: Literal["center", "left", "right"] = "center" if middle else "left" if side > 0 else "right"
     title = TextArea(name, textprops={"fontsize": 13})
     box = VPacker(children=[title, *([numbers] if numbers else lines)], align=align, pad=0, sep=2)
     anchor = (0.5, 0.0 if height > 0 else 1.0) if middle else (0.0 if side > 0 else 1.0, 0.5)

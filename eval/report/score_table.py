@@ -96,9 +96,7 @@ def table(
     outcomes = {run.model: bootstrap.load_all(run.folder, run.benchmarks, list(run.benchmarks)) for run in loaded}
     gaps = [paired_differences.gaps(loaded, base, item.datasets, outcomes) if base else {} for item in built]
     if format == "json":
-        first, *further = (
-            _json(item, loaded, found, base, outcomes) for item, found in zip(built, gaps, strict=True)
-        )
+        first, *further = (_json(item, loaded, found, base, outcomes) for item, found in zip(built, gaps, strict=True))
         if further:
             first["further"] = further
         if paper:

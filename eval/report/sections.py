@@ -10,14 +10,14 @@ from ..results.bootstrap import Outcomes
 from ..results.manifest import Made
 from ..results.scores import Run
 from . import paired_differences
-from .paired_differences import Gap
 from .group_table import Table
+from .paired_differences import Gap
 
 
 def score_table(
     table: Table, runs: Sequence[Run], baseline: str | None, outcomes: Mapping[str, Mapping[str, Outcomes]]
 ) -> dict[str, Any]:
-    """Rows of cells {text, sort, interval, best}: the score of each run with its 95 % interval; what guessing scores."""
+    """Rows of cells {text, sort, interval, best}: each run's score with its 95 % interval; and chance."""
     places = [place for place, name in enumerate(table.datasets) if name in table.asked]
     rows = []
     for row, (run, values, mean) in enumerate(zip(runs, table.values, table.means, strict=True)):

@@ -16,7 +16,8 @@ INTERVAL = "In brackets: 95 % bootstrap interval over the units that are counted
 def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, Outcomes]], *, titled: bool) -> Grid:
     """Benchmark, how much was asked, each model's score with its interval, and chance where it is known."""
     chance = [table.chance] if table.chance else []
-    rows, bold = [], set()
+    rows: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
     for place, name in enumerate(table.datasets):
         if name not in table.asked:
             continue

@@ -47,12 +47,10 @@ def hits(
                 found[index] = float(letter == row["answer"])
             else:
                 found[index] = 0.0 if judged is None else judged.get(place)
-    return found | first
+    return found | dict(first)
 
 
-def _judged(
-    rows: Sequence[Mapping[str, Any]], read: Sequence[Any], group: Mapping[str, Any]
-) -> dict[int, float]:
+def _judged(rows: Sequence[Mapping[str, Any]], read: Sequence[Any], group: Mapping[str, Any]) -> dict[int, float]:
     """What the judge has said of the rotations that the rules cannot read, by place; from the group's log.
 
     A line of the log holds an answer, which may hold anything, a line of a log too: each line is looked for where it
@@ -61,7 +59,8 @@ def _judged(
     unread = [place for place, letter in enumerate(read) if not letter]
     if float(group["hit"]):
         return dict.fromkeys(unread, 1.0)
-    log, said = str(group["log"]), {}
+    log = str(group["log"])
+    said: dict[int, float] = {}
     if log.startswith(_NOT_JUDGED):
         return said
     for place, row in enumerate(rows):

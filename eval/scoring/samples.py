@@ -39,7 +39,7 @@ def sample_records(task: Task, answers: Sequence[str], hits: Mapping[str, float 
 
 
 def answer_records(task: Task, answers: Sequence[str], hits: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Every question with its unit, ability, options, right answer, prediction and hit (0 to 1, None where nobody says)."""
+    """Every question with its unit, ability, options, right answer, prediction, hit (0 to 1, None: nobody says)."""
     rows = task.rows()
     return [
         {

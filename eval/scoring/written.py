@@ -20,9 +20,7 @@ Hits = dict[str, float | None]
 """0 (wrong) to 1 (right) by question index; None where nobody has said."""
 
 
-def read(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], Hits]:
+def read(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     """The entry, the outcomes, and right or wrong by question index.
 
     Args:
@@ -131,9 +129,7 @@ def _chance(benchmark: Benchmark, records: Sequence[dict[str, Any]]) -> dict[str
     return chance
 
 
-def _yes_no(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], Hits]:
+def _yes_no(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_score.csv"))
     subtasks = sorted(set(map(str, frame["category"])))
     unknown = [name for name in subtasks if name not in MME_PERCEPTION + MME_COGNITION]
@@ -148,7 +144,7 @@ def _yes_no(
     entry["chance"] = {"overall": sum(guess.values()), "abilities": guess}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
     entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
-    hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
+    hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in answers:
         pairs[(str(row["category"]), str(row["image_path"]))].append(float(bool(row["score"])))
@@ -170,7 +166,7 @@ def _right_or_wrong(
     entry["chance"] = {"overall": 50.0, "abilities": dict.fromkeys(entry["abilities"], 50.0)}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
     entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
-    hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
+    hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     outcomes = [
         {"unit": str(row["index"]), "score": float(bool(row["score"])), "ability": ability_of(row)} for row in answers
     ]
@@ -186,15 +182,13 @@ def _short_answers(
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = None
     each = _table(table, "_results.xlsx").to_dict("records")
-    hits = {str(row["index"]): float(row["eval_score"]) for row in each}
+    hits: Hits = {str(row["index"]): float(row["eval_score"]) for row in each}
     outcomes = [
         {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)} for row in each
     ]
     return entry, outcomes, hits
 
 
-def _open(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], Hits]:
+def _open(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     entry, outcomes = open_answers.read(benchmark.dataset, table, judge)
     return entry, outcomes, {outcome["unit"]: outcome["score"] for outcome in outcomes}

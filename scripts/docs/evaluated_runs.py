@@ -19,6 +19,7 @@ from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import EXACT, resolve
 
 JUDGE = "a made-up judge"
+MADE = Made(judge=JUDGE, decoding="made up")
 UNREADABLE = 0.02
 """The part of answers that name no option."""
 
@@ -32,7 +33,13 @@ class MadeUpJudge(AnyJudge):
 
 
 def make_run(
-    folder: Path, tables: Path, key: dict[str, Any], model: str, share: float, facts: dict[str, Any] | None = None
+    folder: Path,
+    tables: Path,
+    key: dict[str, Any],
+    model: str,
+    share: float,
+    facts: dict[str, Any] | None = None,
+    made: Made = MADE,
 ) -> Path:
     """Write what `moslora eval` would of a model that is right in `share` of the questions; returns `folder`.
 
@@ -45,6 +52,7 @@ def make_run(
         model: the name in reports.
         share: 0 to 1.
         facts: of the model, for its manifest.
+        made: with what it was asked, as the manifest says it.
     """
     log, judge = folder / "vlmevalkit.log", MadeUpJudge("made up", folder / "verdicts.jsonl", workers=4)
     entries: dict[str, Any] = {}
@@ -65,9 +73,10 @@ def make_run(
         rows = answer_records(task, answers, result.hits)
         atomic_lines(folder / "answers" / f"{name}.jsonl", rows)
         tsv = tables / f"{name}.tsv"
-        records[name] = DatasetRecord(sha256=check(tables, name, None).sha256, tsv=str(tsv), asked=len(asked))
+        digest = check(tables, name, None).sha256
+        records[name] = DatasetRecord(sha256=digest, tsv=str(tsv), asked=len(asked), made=made)
     judge.close()
-    manifest = Manifest(facts=facts or {}, made=Made(judge=JUDGE, decoding="made up"), datasets=records)
+    manifest = Manifest(facts=facts or {}, made=made, datasets=records)
     scores.write(folder, model, entries, manifest)
     return folder
 
