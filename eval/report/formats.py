@@ -153,7 +153,7 @@ def _blocks(wide: Sequence[int], width: int) -> list[list[int]]:
     """The columns of each block: the first, and as many more as fit."""
     found: list[list[int]] = [[0]]
     for place in range(1, len(wide)):
-        if len(found[-1]) > 1 and sum(wide[at] + GAP for at in [*found[-1], place]) > width:
+        if len(found[-1]) > 1 and sum(wide[at] + GAP for at in [*found[-1], place]) - GAP > width:
             found.append([0])
         found[-1].append(place)
     return found
@@ -165,7 +165,7 @@ def _block(header: Sequence[str], rows: Sequence[Sequence[str]], wide: Sequence[
     from rich.markup import escape as plain
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, GAP - 1, 0, 0), pad_edge=False)
     for place in columns:
         left = place == 0
         shown.add_column(plain(header[place]), justify="left" if left else "right", width=wide[place], overflow="fold")

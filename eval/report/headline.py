@@ -22,10 +22,10 @@ MORE, NOT_MORE = "more than noise", "not more than noise"
 PLANNED = 0.2
 """The share of questions that two models get otherwise, where there is only one of them to look at."""
 QUESTIONS = (
-    "Noise is here which questions were asked (paired bootstrap). Each model is one training: how far another seed "
+    "Noise here means which questions were asked (paired bootstrap). Each model is one training: how far another seed "
     "would have led is not in it."
 )
-SEEDS = "Noise is here which questions were asked and which seeds were trained (paired bootstrap and Welch's t-test)."
+SEEDS = "Noise here means which questions were asked and which seeds trained (paired bootstrap and Welch's t-test)."
 _WHOLE = {"paper": "the mean of the nine benchmarks", "digits": "the mean of DigitsVQA's four benchmarks"}
 
 

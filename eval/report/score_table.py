@@ -110,8 +110,9 @@ def table(
     for item, found in zip(built, gaps, strict=True):
         titled = len(built) > 1
         if format == "terminal":
-            parts.append(formats.paragraphs(headline.build(item, loaded, base, outcomes).lines()))
-            parts.append(render(terminal.grid(item, loaded, outcomes, titled=titled)))
+            said = headline.build(item, loaded, base, outcomes).lines()
+            parts.append(formats.paragraphs([item.title, *said] if titled else said))
+            parts.append(render(terminal.grid(item, loaded, outcomes)))
         else:
             parts.append(render(item.grid(1, titled=titled)))
         for part, tall in _beneath(item, loaded, found, base, outcomes, paper=paper):

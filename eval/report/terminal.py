@@ -13,7 +13,7 @@ from .group_table import Table
 INTERVAL = "In brackets: 95 % bootstrap interval over the units that are counted."
 
 
-def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, Outcomes]], *, titled: bool) -> Grid:
+def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, Outcomes]]) -> Grid:
     """Benchmark, how much was asked, each model's score with its interval, and chance where it is known."""
     chance = [table.chance] if table.chance else []
     rows: list[list[str]] = []
@@ -47,7 +47,7 @@ def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, 
     notes = [*table.notes, *table.not_asked(), *withheld(table)]
     if any(outcomes.values()):
         notes.insert(0, INTERVAL)
-    return Grid(header, rows, table.title if titled else "", notes, frozenset(bold))
+    return Grid(header, rows, "", notes, frozenset(bold))
 
 
 def counted(runs: Sequence[Run], dataset: str) -> str:

@@ -74,7 +74,8 @@ def make_run(
         atomic_lines(folder / "answers" / f"{name}.jsonl", rows)
         tsv = tables / f"{name}.tsv"
         digest = check(tables, name, None).sha256
-        records[name] = DatasetRecord(sha256=digest, tsv=str(tsv), asked=len(asked), made=made)
+        seconds = {"inference": float(len(asked))}
+        records[name] = DatasetRecord(sha256=digest, tsv=str(tsv), asked=len(asked), seconds=seconds, made=made)
     judge.close()
     manifest = Manifest(facts=facts or {}, made=made, datasets=records)
     scores.write(folder, model, entries, manifest)
