@@ -97,7 +97,6 @@ COVERED = {
     "eval/report/paper_table5.py": "tests/eval/report/test_score_table.py",
     "eval/report/radar_scale.py": "tests/eval/report/test_radar.py",
     "eval/report/samples.py": "tests/eval/report/test_page.py",
-    "eval/report/sections.py": "tests/eval/report/test_page.py",
     "eval/results/manifest.py": "tests/test_formats.py",
     "eval/results/run_folder.py": "tests/eval/test_stale.py",
     "eval/scoring/patches.py": "tests/eval/test_own_loop.py",

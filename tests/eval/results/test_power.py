@@ -58,6 +58,10 @@ def test_80_of_100_simulated_evaluations_show_it(count: int, differing: float) -
     counts = simulated(count, differing, points / 100, seed=19)
     assert shown_by_the_bootstrap(counts) == pytest.approx(0.8, abs=3 * NOISE)
     assert shown_by_mcnemar(counts) == pytest.approx(0.8, abs=0.025)
+    # Where nearly all that differ must agree, more than 80 of 100 show it.
+    few = power.smallest(100, 0.1)
+    assert few is not None
+    assert shown_by_the_bootstrap(simulated(100, 0.1, few / 100, seed=5)) > 0.8
     # Half of it is mostly missed, and no difference is found in 5 of 100.
     assert shown_by_mcnemar(simulated(count, differing, points / 200, seed=20)) < 0.35
     assert shown_by_mcnemar(simulated(count, differing, 0.0, seed=21)) == pytest.approx(0.05, abs=0.025)
