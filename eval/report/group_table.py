@@ -49,7 +49,12 @@ class Table:
 
     def header(self, datasets: Sequence[str]) -> list[str]:
         """Column titles, the model first and the mean last."""
-        return ["model", *(scores.label(name) for name in datasets), "mean"]
+        return ["model", *(scores.label(name) for name in datasets), self.mean_title]
+
+    @property
+    def mean_title(self) -> str:
+        """What the mean is called in every table."""
+        return "mean"
 
     def grid(self, digits: int, *, titled: bool = False, whole: bool = False) -> Grid:
         """The table as text, the best of each column bold.
@@ -76,6 +81,14 @@ class Table:
     def missing(self, row: int, dataset: str) -> str:
         """What stands in the place of a score."""
         return NO_SCORE if dataset in self.reasons[row] else NOT_ASKED
+
+    def withheld(self) -> list[str]:
+        """Why means are withheld, once for all models of which the same is true."""
+        whose: dict[str, list[str]] = {}
+        for model, mean in zip(self.models, self.means, strict=True):
+            if mean.value is None:
+                whose.setdefault(mean.reason, []).append(model)
+        return [f"Mean of {', '.join(models)} withheld: {reason}." for reason, models in whose.items()]
 
     def not_asked(self) -> list[str]:
         """Which of the group's benchmarks no run was asked."""

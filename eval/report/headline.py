@@ -75,6 +75,8 @@ def build(table: Table, runs: Sequence[Run], base: Run | None, outcomes: ByModel
     tries = len(ranked) - 1
     left = [item.name for item in found if all(item is not one for one, _ in ranked)]
     aside = f" Left out, for want of a score: {', '.join(left)}." if left else ""
+    if tuple(datasets) != table.datasets:
+        aside += f" {table.title}: the mean of all is withheld."
     scored = f"{_said(score)}, {score.mean - below.mean:.1f} points above {other.name} ({_said(below)})"
     start = f"{best.name} is best on {what}: {scored}"
     if math.isclose(score.mean, below.mean, abs_tol=1e-9):
@@ -180,9 +182,14 @@ def _power(one: Method, other: Method, datasets: Sequence[str], what: str, shows
         if found is not None and found.shows(power.LEVEL):
             each.append((found.shows(power.LEVEL), scores.label(name)))
     if each:
-        (low, first), (high, last) = min(each), max(each)
-        said += f", on a single benchmark one of {low:.1f} ({first}) to {high:.1f} ({last})"
+        said += f", on a single benchmark one of {_reach(each)}"
     return f"{said}; smaller ones are mostly missed."
+
+
+def _reach(each: Sequence[tuple[float, str]]) -> str:
+    """From the smallest to the largest of differences, with their benchmarks; one number where they are alike."""
+    (low, first), (high, last) = min(each), max(each)
+    return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} ({first}) to {high:.1f} ({last})"
 
 
 def _alone(method: Method, spread: Spread, datasets: Sequence[str], what: str, outcomes: ByModel) -> Headline:
@@ -200,12 +207,9 @@ def _alone(method: Method, spread: Spread, datasets: Sequence[str], what: str, o
     ]
     said = ""
     if each:
-        (low, first), (high, last) = min(each), max(each)
-        one = f"{low:.1f}" == f"{high:.1f}"
-        span = f"{low:.1f} points" if one else f"{low:.1f} ({first}) to {high:.1f} points ({last})"
         said = (
             f"Power: beside a second model that gets {100 * PLANNED:.0f} % of the questions otherwise right or wrong, "
-            f"80 % of evaluations would find a difference of {span} on a benchmark."
+            f"80 % of evaluations would find on a benchmark a difference of {_reach(each)} points."
         )
     return Headline(
         f"{method.name} scores {_said(spread)} on {what}{interval}; there is no other to compare.", power=said

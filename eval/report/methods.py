@@ -38,7 +38,7 @@ def grid(table: Table, runs: Sequence[Run]) -> Grid | None:
     rows = [
         [item.name, str(len(item.runs)), *(_cell(column[row]) for column in columns)] for row, item in enumerate(found)
     ]
-    header = ["method", "seeds", *(scores.label(name) for name in table.asked), "mean"]
+    header = ["method", "seeds", *(scores.label(name) for name in table.asked), table.mean_title]
     return Grid(header, rows, f"{table.title}: over seeds", [NOTE, *_doubled(found)], frozenset(bold))
 
 

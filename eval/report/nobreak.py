@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 LONGEST = 18
 """Characters of a word that is kept whole; a longer one may have to be broken on a telephone."""
-_UNIT = re.compile(r"(?<=\d) (?=%)")
+_TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) (?=\d)")
 
 
 def whole_words(text: object) -> Markup:
@@ -21,7 +21,7 @@ def whole_words(text: object) -> Markup:
     from markupsafe import Markup, escape
 
     words = []
-    for word in _UNIT.sub("\u00a0", str(text)).split(" "):
+    for word in _TOGETHER.sub("\u00a0", str(text)).split(" "):
         if len(word) > LONGEST:
             words.append(escape(word).replace("_", Markup("_<wbr>")))
         elif any(sign in word for sign in "-+/"):

@@ -29,8 +29,7 @@ def score_table(
             cells.append(_cell(value, shown, (row, place) in table.best, table.missing(row, name)))
         whole = mean.value is not None and set(have) == set(table.datasets)
         interval = bootstrap.mean_interval(have) if whole else None
-        reason = f"withheld: {mean.reason}"
-        last = _cell(mean.value, interval, (row, len(table.datasets)) in table.best, reason)
+        last = _cell(mean.value, interval, (row, len(table.datasets)) in table.best, "withheld")
         rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
     chance = [f"{table.chance[name]:.1f}" if name in table.chance else "–" for name in table.asked]
     return {
@@ -38,7 +37,7 @@ def score_table(
         "header": table.header(table.asked),
         "rows": rows,
         "chance": [*chance, "–"] if table.chance else [],
-        "notes": [*table.notes, *table.not_asked(), *_counts(table, runs)],
+        "notes": [*table.notes, *table.not_asked(), *table.withheld(), *_counts(table, runs)],
     }
 
 

@@ -30,7 +30,7 @@ def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, 
                 table.missing(row, name) if value is None else _scored(value, outcomes[run.model].get(name), name)
             )
         rows.append(cells)
-    last = ["mean", "", *("" for _ in chance)]
+    last = [table.mean_title, "", *("" for _ in chance)]
     for row, (run, mean) in enumerate(zip(runs, table.means, strict=True)):
         if (row, len(table.datasets)) in table.best:
             bold.add((len(rows), len(last)))
@@ -44,7 +44,7 @@ def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, 
             last.append(f"{mean.value:.1f}")
     rows.append(last)
     header = ["benchmark", "questions", *("chance" for _ in chance), *table.models]
-    notes = [*table.notes, *table.not_asked(), *withheld(table)]
+    notes = [*table.notes, *table.not_asked(), *table.withheld()]
     if any(outcomes.values()):
         notes.insert(0, INTERVAL)
     return Grid(header, rows, "", notes, frozenset(bold))
@@ -58,15 +58,6 @@ def counted(runs: Sequence[Run], dataset: str) -> str:
         if "units" in (entry := run.benchmarks.get(dataset, {}))
     )
     return " or ".join(found)
-
-
-def withheld(table: Table) -> list[str]:
-    """Why means are withheld, once for all models of which the same is true."""
-    whose: dict[str, list[str]] = {}
-    for model, mean in zip(table.models, table.means, strict=True):
-        if mean.value is None:
-            whose.setdefault(mean.reason, []).append(model)
-    return [f"Mean of {', '.join(models)} withheld: {reason}." for reason, models in whose.items()]
 
 
 def _scored(value: float, outcomes: Outcomes | None, dataset: str) -> str:

@@ -13,6 +13,7 @@ from moslora_xtuner.eval.report.nobreak import whole_words
         ("SEED-img 50", '<span class="w">SEED-img</span> 50'),
         ("LLaMA-3+ViT LoRA", '<span class="w">LLaMA-3+ViT</span> LoRA'),
         ("95 % of 3", "95\u00a0% of 3"),
+        ("p = 0.05 or p < 0.001", "p\u00a0=\u00a00.05 or p\u00a0<\u00a00.001".replace("<", "&lt;")),
         ("image_style", "image_style"),
         ("structuralized_imagetext_understanding", "structuralized_<wbr>imagetext_<wbr>understanding"),
         ("a-very-long-name-with-hyphens", "a-very-long-name-with-hyphens"),

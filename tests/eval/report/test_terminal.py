@@ -48,7 +48,7 @@ def test_no_line_is_wider_than_the_terminal(
 def test_values_intervals_counts_and_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     text = table([make(tmp_path, "a", 60), make(tmp_path, "b", 40)], "terminal")
-    lines = {line.split()[0]: line.split() for line in text[text.index("benchmark ") :].splitlines() if line}
+    lines = {line.split()[0]: line.split() for line in text[text.index("\nbenchmark ") + 1 :].splitlines() if line}
     assert lines["benchmark"] == ["benchmark", "questions", "chance", "a", "b"]
     assert lines["MMB-EN"][:3] == ["MMB-EN", "100", "groups"]
     assert lines["AI2D"][1:4] == ["100", "25.0", "60.0"]
@@ -70,7 +70,7 @@ def test_what_was_not_asked_has_no_row_and_a_withheld_mean_its_reason(
     content = json.loads(path.read_text()) | {"manifest": {"unscored": {"MME": "judge unavailable: refused"}}}
     path.write_text(json.dumps(content))
     text = table([folder], "terminal")
-    rows = [line.split()[0] for line in text[text.index("benchmark ") :].splitlines()][2:7]
+    rows = [line.split()[0] for line in text[text.index("\nbenchmark ") + 1 :].splitlines()][2:7]
     assert rows == ["SEED-img", "AI2D", "SciQA", "MME", "mean"]
     assert re.search(r"^MME +no score$", text, re.MULTILINE)
     assert re.search(r"^mean +withheld$", text, re.MULTILINE)
