@@ -101,7 +101,8 @@ def write_report(
         names=names,
     )
     try:
-        _write_files(out, built, loaded, gaps, base, changed_answers.as_csv(paired) if paired else None)
+        changes_csv = changed_answers.as_csv(paired) if paired else None
+        _write_files(out, built, loaded, gaps, base, outcomes, changes_csv)
         atomic_write(out / PAGE, page)
     except OSError as error:
         raise OutputError(f"The report cannot be written into {out}: {error}.") from error
@@ -114,6 +115,7 @@ def _write_files(
     runs: Sequence[Run],
     gaps: Sequence[dict[str, list[paired_differences.Gap]]],
     base: Run | None,
+    outcomes: headline.ByModel,
     changes: str | None,
 ) -> None:
     """All but the page. Files of an earlier report here that this one does not write are taken away."""
@@ -127,8 +129,9 @@ def _write_files(
     grids = [item.grid(score_table.CSV_DIGITS, whole=True) for item in built]
     atomic_write(out / "scores.csv", "".join(formats.as_csv(grid) for grid in grids))
     grids = [item.grid(1) for item in built]
-    if base is not None:
-        grids += [paired_differences.grid(found, base.model) for found in gaps if found]
+    for place, item in enumerate(built):
+        found = gaps[place] if gaps else {}
+        grids += [part for part, _ in score_table.beneath(item, runs, found, base, outcomes, paper=False)]
     atomic_write(out / "scores.md", "\n".join(formats.as_markdown(grid) for grid in grids))
     if changes is not None:
         atomic_write(out / changed.CSV, changes)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..results import comparability, seeds
 from ..results.scores import Run
 from ..tasks.registry import ABILITIES, BENCHMARKS
 
@@ -35,18 +36,30 @@ class Panel:
 
 
 def panels(runs: Sequence[Run], group: str) -> list[Panel]:
-    """English and Chinese radars of a group, with the runs that have all six abilities there."""
+    """English and Chinese radars of a group, with the runs that have all six abilities there.
+
+    Seeds of one method are one line, the mean of each ability, named with their number.
+    """
     found = []
     for dataset, benchmark in BENCHMARKS.items():
         if benchmark.group != group or not benchmark.circular:
             continue
         values = {}
-        for run in runs:
-            abilities = run.benchmarks.get(dataset, {}).get("abilities", {})
-            if all(name in abilities for name in ABILITIES):
-                values[run.model] = tuple(float(abilities[name]) for name in ABILITIES)
+        for method in seeds.methods([run for run in runs if set(ABILITIES) <= set(_abilities(run, dataset))]):
+            alike = not comparability.reasons(method.runs, dataset)
+            lines = {f"{method.name} ({len(method.runs)} seeds)": method.runs} if method.several and alike else None
+            for name, members in (lines or {run.model: (run,) for run in method.runs}).items():
+                values[name] = tuple(
+                    statistics.fmean(float(_abilities(run, dataset)[ability]) for run in members)
+                    for ability in ABILITIES
+                )
         if values:
             found.append(Panel(dataset, f"{NAMES[benchmark.language]} ({benchmark.label})", values))
+    return found
+
+
+def _abilities(run: Run, dataset: str) -> Mapping[str, float]:
+    found: Mapping[str, float] = run.benchmarks.get(dataset, {}).get("abilities", {})
     return found
 
 

@@ -115,14 +115,14 @@ def table(
             parts.append(render(terminal.grid(item, loaded, outcomes)))
         else:
             parts.append(render(item.grid(1, titled=titled)))
-        for part, tall in _beneath(item, loaded, found, base, outcomes, paper=paper):
+        for part, tall in beneath(item, loaded, found, base, outcomes, paper=paper):
             parts.append(render(part.transposed("benchmark") if tall and format == "terminal" else part))
     if abilities:
         parts += [render(part) for part in ability_tables.grids(loaded)]
     return "\n".join(parts)
 
 
-def _beneath(
+def beneath(
     built: Table, runs: Sequence[Run], found: dict[str, list[Gap]], base: Run | None, outcomes: ByModel, *, paper: bool
 ) -> list[tuple[Grid, bool]]:
     """What stands beneath a group's scores, and whether its benchmarks are columns, too many for a terminal.

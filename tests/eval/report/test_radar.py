@@ -56,6 +56,15 @@ def test_a_run_without_all_six_is_not_drawn() -> None:
     assert radar_scale.panels([run], "paper") == []
 
 
+def test_seeds_of_a_method_are_one_line() -> None:
+    runs = [a_run("LoRA, seed 1", LORA), a_run("LoRA, seed 2", MIXED), a_run("base", LORA)]
+    (english, _) = radar_scale.panels(runs, "digits")
+    assert english.values["LoRA (2 seeds)"] == pytest.approx((67.5, 52.5, 50.0, 84.0, 0.0, 60.5))
+    assert set(english.values) == {"LoRA (2 seeds)", "base"}
+    runs[1].benchmarks["DigitsMMBench_EN"]["judge"] = "gpt-4o-mini"
+    assert set(radar_scale.panels(runs, "digits")[0].values) == {"LoRA, seed 1", "LoRA, seed 2", "base"}
+
+
 def test_files_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     runs = [a_run("LoRA", LORA), a_run("MoSLoRA", MIXED)]
     written = radar.write(runs, "digits", tmp_path)
