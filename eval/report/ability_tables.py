@@ -54,7 +54,7 @@ def six(runs: Sequence[Run], dataset: str) -> Grid | None:
 
 def _six(entry: Mapping[str, Any]) -> list[float | None]:
     abilities = entry.get("abilities", {})
-    return [*(abilities.get(name) for name in ABILITIES), entry["overall"]]
+    return [*(abilities.get(name) for name in ABILITIES), entry.get("overall")]
 
 
 def _best(runs: Sequence[Run], dataset: str, values: Sequence[float | None]) -> frozenset[int]:

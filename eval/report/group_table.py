@@ -159,7 +159,8 @@ def _chance(runs: Sequence[Run], datasets: Sequence[str]) -> dict[str, float]:
     found = {}
     for name in datasets:
         entries = [run.benchmarks[name] for run in runs if run.normalised(name) is not None]
-        values = {100 * entry["chance"]["overall"] / entry["scale"] for entry in entries if entry.get("chance")}
+        guessed = [((entry.get("chance") or {}).get("overall"), entry["scale"]) for entry in entries]
+        values = {100 * float(value) / scale for value, scale in guessed if value is not None}
         if len(values) == 1:
             found[name] = float(*values)
     return found

@@ -71,7 +71,8 @@ def build(table: Table, runs: Sequence[Run], base: Run | None, outcomes: ByModel
         return _alone(*ranked[0], datasets, what, outcomes)
     (best, score), (second, _) = ranked[:2]
     ahead = best is not ground
-    other, below = next(item for item in ranked if item[0] is (ground if ahead and ground else second))
+    rival = next((item for item, _ in ranked if item is ground and ahead), second)
+    other, below = next(item for item in ranked if item[0] is rival)
     tries = len(ranked) - 1
     left = [item.name for item in found if all(item is not one for one, _ in ranked)]
     aside = f" Left out, for want of a score: {', '.join(left)}." if left else ""

@@ -14,16 +14,9 @@ DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
 """The packages whose version can change an answer or its score."""
 
 
-_REASONS = ("reason", "failure", "failed", "error")
-"""Where an entry without a score may say why."""
-
-
 def unscored(run: Run, dataset: str) -> str | None:
     """Why a run was asked a benchmark and has no score of it, or None."""
-    entry = run.benchmarks.get(dataset)
-    if (reason := run.manifest.unscored.get(dataset)) is not None or entry is None or "overall" in entry:
-        return reason
-    return next((str(entry[name]) for name in _REASONS if entry.get(name)), "no score")
+    return run.manifest.unscored.get(dataset)
 
 
 def mean(run: Run, datasets: Sequence[str]) -> Mean:
@@ -49,7 +42,7 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
 
     What a run does not record (of data and prompts) is no reason against it.
     """
-    have = [run for run in runs if run.normalised(dataset) is not None]
+    have = [run for run in runs if dataset in run.benchmarks]
     found = []
     if len(_recorded(have, dataset, "sha256")) > 1:
         found.append("the runs saw other versions of the data")
@@ -106,7 +99,7 @@ def _noted(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
                 whose.setdefault((scores.label(name), str(note).rstrip(".")), []).append(run.model)
     every = len(runs)
     return [
-        f"{title}: {note}." if len(models) == every else f"{title}, {', '.join(models)}: {note}."
+        f"{title}: {note}." if len(models) == every else f"{', '.join(models)}, {title}: {note}."
         for (title, note), models in whose.items()
     ]
 

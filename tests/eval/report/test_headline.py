@@ -84,6 +84,12 @@ def test_a_baseline_that_is_best_and_none_at_all() -> None:
     assert "the same result on every question" in equal.power
 
 
+def test_a_baseline_without_a_score_is_named_and_the_second_takes_its_place() -> None:
+    found = said(Run("base", Path(), {}), run("a", 60), run("b", 80), base=0)
+    assert found.result.startswith("b is best on Digits-VQA: 80.0, 20.0 points above a (60.0)")
+    assert "Left out, for want of a score: base." in found.result
+
+
 def test_a_mean_of_all_and_of_what_all_have() -> None:
     found = said(run("base", 60, FOUR), run("better", 80, FOUR), base=0)
     assert "best on the mean of DigitsVQA's four benchmarks: 80.0" in found.result

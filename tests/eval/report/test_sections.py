@@ -96,7 +96,7 @@ def test_a_benchmark_that_failed_is_shown_with_its_reason(runs: list[Path], tmp_
     text = write_report(runs, tmp_path / "out", baseline="LoRA").read_text(encoding="utf-8")
     page = Page(text).text
     assert "LoRA, Digits-MME: not scored: scoring failed: KeyError: 'artwork'." in page
-    assert "Digits-EN, LoRA: 2 questions were not asked: no picture (rows 7, 9)." in page
+    assert "LoRA, Digits-EN: 2 questions were not asked: no picture (rows 7, 9)." in page
     shown = [text for _, text in cells(text, "DigitsVQA (real handwriting)</h3>")]
     assert shown[:2] == ["60.0", "no score"]
     assert '<small class="near">no mean</small>' in text

@@ -139,3 +139,20 @@ def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
         "Answers that the rules cannot read, left to the judge: AI2D (b 5).",
         "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
     ]
+
+
+def test_of_many_models_how_far_the_counts_reach() -> None:
+    entry = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", "judge_failures": 0}
+    runs = [Run(f"m{count}", Path(), {"AI2D_TEST": entry | {"parse_failures": count}}) for count in (0, 3, 7, 5)]
+    assert [line for line in comparability.notes(runs, ("AI2D_TEST",)) if "name" in line] == [
+        "Answers that name no option, or neither yes nor no, counted as wrong: AI2D (0 to 7 a model)."
+    ]
+
+
+def test_what_a_score_notes_of_itself_is_said_once() -> None:
+    entry = {"overall": 50.0, "scale": 100.0, "judge": None}
+    runs = [
+        Run("a", Path(), {"AI2D_TEST": entry | {"notes": ["2 rows were not asked.", "odd"]}}),
+        Run("b", Path(), {"AI2D_TEST": entry | {"notes": ["2 rows were not asked"]}}),
+    ]
+    assert comparability.notes(runs, ("AI2D_TEST",)) == ("AI2D: 2 rows were not asked.", "a, AI2D: odd.")
