@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
@@ -141,12 +142,18 @@ def as_terminal(grid: Grid) -> str:
     notes = [textwrap.fill(note, width, break_on_hyphens=False) for note in grid.notes]
     if grid.bold:
         notes.insert(0, "* the best")
-    return title + "\n\n".join(blocks) + "\n" + "".join(f"{note}\n" for note in notes)
+    return _harmless(title + "\n\n".join(blocks) + "\n" + "".join(f"{note}\n" for note in notes))
 
 
 def paragraphs(lines: Sequence[str]) -> str:
     """Sentences as a terminal shows them: each on lines of its own, no wider than it is."""
-    return "".join(f"{textwrap.fill(line, terminal_width(), break_on_hyphens=False)}\n" for line in lines)
+    filled = (textwrap.fill(line, terminal_width(), break_on_hyphens=False) for line in lines)
+    return _harmless("".join(f"{line}\n" for line in filled))
+
+
+def _harmless(text: str) -> str:
+    """Without control characters, by which a name would colour, move or retitle the terminal."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
 def _blocks(wide: Sequence[int], width: int) -> list[list[int]]:

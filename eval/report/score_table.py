@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ def table(
     if group is not None and group not in TITLES:
         raise UsageError(f"There is no group of benchmarks {group!r}. Groups: {', '.join(TITLES)}.")
     loaded = [scores.read(Path(folder)) for folder in runs]
+    if format != "csv":
+        loaded = _told_apart(loaded)
     wanted: list[str | None] = [group] if group else [*groups_of(loaded)] or [None]
     built = [build(loaded, name) for name in wanted]
     if paper and built[0].group != "paper":
@@ -120,6 +122,12 @@ def table(
     if abilities:
         parts += [render(part) for part in ability_tables.grids(loaded)]
     return "\n".join(parts)
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, those of one name with their folder behind it: what belongs to a run is found by its name."""
+    names = [run.model for run in runs]
+    return [replace(run, model=f"{run.model} ({run.folder})") if names.count(run.model) > 1 else run for run in runs]
 
 
 def beneath(

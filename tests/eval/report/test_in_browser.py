@@ -119,6 +119,8 @@ SEEN = """() => {
         means: near.map(item => getComputedStyle(item).display === "none" ? "" : item.textContent.trim()),
         right: Math.max(...near.map(item => item.getBoundingClientRect().right)),
         broken: [...document.querySelectorAll(".w")].filter(whole).filter(w => w.getClientRects().length > 1).length,
+        bold: [...table.querySelectorAll("tbody td, tbody th, tfoot td")]
+            .filter(item => getComputedStyle(item).fontWeight >= 600).map(item => item.firstChild.textContent),
         names: document.querySelectorAll(".w").length,
         radars: [...document.querySelectorAll(".radars img")].map(item => {
             const place = item.getBoundingClientRect();
@@ -144,6 +146,7 @@ def test_on_a_telephone_and_on_a_wide_screen(nine: Path) -> None:
         assert seen["page"] == width  # nothing but tables scrolls sideways
         assert seen["broken"] == 0
         assert seen["names"] > 20
+        assert seen["bold"] == ["51.0"] * 10  # nine benchmarks and the mean of the better model
     assert found[390]["hint"]
     assert found[390]["means"] == ["mean 50.0", "mean 51.0"]
     assert found[390]["right"] < 390

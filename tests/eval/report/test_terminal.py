@@ -107,3 +107,20 @@ def test_bold_in_every_format() -> None:
         [["a", "1", "2"]],
         {(0, 2)},
     )
+
+
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    text = table([make(tmp_path, "\x1b[31mred\x07\x9b0m", 60), make(tmp_path, "b", 40)], "terminal")
+    assert "[31mred" in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+
+
+def test_runs_of_one_name_keep_their_own_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    runs = [make(tmp_path, "same", 60), make(tmp_path, "same", 20)]
+    text = table(runs, "terminal")
+    cells = re.findall(r"(\d+\.\d) \((\d+\.\d) to", "".join(re.findall(r"^AI2D.*", text, re.MULTILINE)))
+    assert [value for value, _ in cells] == ["60.0", "20.0"]
+    assert [float(low) for _, low in cells] == pytest.approx([50.4, 12.2], abs=1)
+    assert all(f"run {right}" in table(runs, "markdown") for right in (60, 20))
+    assert [row.split(",")[0] for row in table(runs, "csv").splitlines()[1:]] == ["same", "same"]
