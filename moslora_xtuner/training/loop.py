@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
+from mmengine.dist import get_rank
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
 from ..errors import ConfigError, TrainingError
@@ -17,6 +18,8 @@ from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
+from .out_of_memory import is_out_of_memory
+from .out_of_memory import told as out_of_memory
 from .resume import batches_from, can_skip
 from .schedule import WarmUpCosineLR
 from .unwrap import unwrapped
@@ -108,6 +111,10 @@ class TrainLoop(XTunerLoop):
             if not fault.here:  # another process says where it was
                 raise SystemExit(TrainingError.exit_code) from fault
             raise told(fault, data_batch, self._iter + 1, Path(self.runner.work_dir)) from fault
+        except (MemoryError, OSError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            raise out_of_memory(fault, data_batch, self._iter + 1, get_rank()) from fault
         if (skipped := getattr(self._model, "skipped", None)) is not None:
             self._model.skipped = None
             if skipped.here:
