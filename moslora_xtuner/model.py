@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from .adapters.four_bit import compute_as_in_training
 from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError
 from .llm.gated_mlp import keep_less_of_mlps
+from .llm.whole import require_whole
 from .projector import projector_weights as read_projector
 from .training.checkpointing import checkpoint_first
 from .training.finite import BadLoss, nothing_to_learn
@@ -104,6 +106,13 @@ class MosLoraLLaVA(LLaVAModel):
         if is_deepspeed_zero3_enabled() and cfg.get("quantization_config") is not None:
             raise ConfigError(QUANTISED_ZERO3)
         return cfg
+
+    def _build_from_cfg_or_module(self, cfg_or_mod: Any) -> Any:
+        """Build a part; of its checkpoint, where it names one, every weight must be there."""
+        part = super()._build_from_cfg_or_module(cfg_or_mod)
+        if isinstance(cfg_or_mod, Mapping) and (path := cfg_or_mod.get("pretrained_model_name_or_path")):
+            require_whole(path, part)
+        return part
 
     def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
         """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""

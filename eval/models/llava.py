@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.errors import DataError, EvaluationError
+from moslora_xtuner.errors import ConfigError, DataError, EvaluationError
+from moslora_xtuner.llm.whole import require_whole
 from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
@@ -45,8 +46,9 @@ class LlavaAnswerer:
             model = LlavaForConditionalGeneration.from_pretrained(
                 folder, local_files_only=True, attn_implementation="sdpa", **precision.loading(self.device)
             )
+            require_whole(folder, model, local_files_only=True)
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ConfigError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}. Export the model again.") from error
         compute_as_in_training(model)
         self.model: Any = model.eval() if precision is Precision.four_bit else model.eval().to(self.device)

@@ -265,4 +265,3 @@ def _below(process: int) -> list[int]:
         found += below
         todo += below
     return found
-

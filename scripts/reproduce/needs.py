@@ -15,7 +15,8 @@ from pathlib import Path
 
 from moslora_xtuner.errors import MoSLoRAError, SetupError
 from moslora_xtuner.eval.tasks.registry import resolve
-from moslora_xtuner.training.plan.checkpoints import check_weights, local_config
+from moslora_xtuner.llm.weights import Weights
+from moslora_xtuner.training.plan.checkpoints import local_config
 
 LLMS = {
     "llama3": (
@@ -36,7 +37,7 @@ def model(variable: str, source: str) -> Iterator[str]:
     where = os.environ[variable]
     try:
         local_config(where)
-        check_weights(where)
+        Weights(where, local_files_only=True)
     except MoSLoRAError as fault:
         yield f"{variable}={where}: {fault} (source: {source})"
 

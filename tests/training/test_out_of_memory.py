@@ -19,7 +19,10 @@ from moslora_xtuner.training.out_of_memory import is_out_of_memory, told
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
         (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (OSError(errno.ENOSPC, "No space left on device"), False),
@@ -47,7 +50,7 @@ for allocate in (lambda: torch.empty(8 * 2**30), lambda: numpy.ones(8 * 2**30), 
     subprocess.run(
         [sys.executable, "-c", script],
         check=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2),  # noqa: PLW1509
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2),
     )
 
 

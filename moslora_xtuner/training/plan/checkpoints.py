@@ -18,25 +18,6 @@ from ...llm.weights import INDEXES, SINGLE
 LOADERS = {"load_llama": LLAMA, "load_internlm2": INTERNLM2}
 
 
-def check_weights(checkpoint: str) -> str:
-    """Where the weights are, after seeing that all files are there.
-
-    Raises:
-        ConfigError: a file is missing.
-    """
-    for name in INDEXES:
-        if (index := checkpoint_file(checkpoint, name, local_files_only=True)) is not None:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            missing = [shard for shard in shards if not (index.parent / shard).is_file()]
-            if missing:
-                raise ConfigError(f"{checkpoint} lacks {', '.join(missing)}: download it again")
-            return f"{len(shards)} files"
-    for name in SINGLE:
-        if checkpoint_file(checkpoint, name, local_files_only=True) is not None:
-            return name
-    raise ConfigError(f"{checkpoint} has no weights ({' or '.join(SINGLE)})")
-
-
 def stored_dtype(checkpoint: str) -> str | None:
     """The number type of the first weight of a checkpoint in safetensors (`bfloat16`, ...); else None.
 

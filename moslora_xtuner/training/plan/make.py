@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ...llm.whole import require_whole
 from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
 from ..targets import require_fitting_rank, require_targets, useful_layers
@@ -94,10 +95,10 @@ def _language_model(plan: Plan, step: Step) -> None:
         return
     with torch.device("meta"):
         model = classes(INTERNLM2 if config.model_type == INTERNLM2 else LLAMA)[1](config)
-    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+    if files := step.attempt(lambda: require_whole(checkpoint, model, local_files_only=True)):
         bits = ", 4 bits" if plan.setting.quantised else ""
         weights = _count(sum(p.numel() for p in model.parameters()))
-        step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
+        step.says(f"{checkpoint}: {weights} weights{bits} in {_files(files)}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
     plan.positions = getattr(config, "max_position_embeddings", None)
     if config.tie_word_embeddings and (rim := [a.name for a in plan.llm.adapted if a.block < 0]):
@@ -119,9 +120,9 @@ def _visual_encoder(plan: Plan, step: Step) -> None:
     with torch.device("meta"):
         encoder = CLIPVisionModel(config)
     patches = (config.image_size // config.patch_size) ** 2
-    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+    if files := step.attempt(lambda: require_whole(checkpoint, encoder, local_files_only=True)):
         weights = _count(sum(p.numel() for p in encoder.parameters()))
-        step.says(f"{checkpoint}: {weights} weights in {where}, {patches} features")
+        step.says(f"{checkpoint}: {weights} weights in {_files(files)}, {patches} features")
     layers = useful_layers(model.get("visual_select_layer", -2), config.num_hidden_layers)
     plan.visual = _adapted(plan, step, encoder, "visual_encoder_lora", layers)
     places = plan.setting.config["train_dataloader"]["collate_fn"]["image_tokens"]
@@ -197,6 +198,10 @@ def _store(plan: Plan, step: Step) -> None:
             f"the longest record has {store.longest:,} tokens with its pictures' places, the model takes "
             f"{plan.positions:,}: prepare with a smaller --max-length"
         )
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count > 1)}"
 
 
 def _count(weights: int) -> str:
