@@ -202,6 +202,25 @@ def test_an_unexpected_error_is_no_success_and_points_to_debug(
     assert "--debug" in shown
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (MemoryError(), 3, "error: the machine's memory is full: "),
+        (OSError(28, "No space left on device", "runs/x"), 4, "error: runs/x: No space left on device: make room"),
+        (PermissionError(13, "Permission denied", "/root/x"), 4, "error: /root/x: Permission denied: mend its permis"),
+        (OSError(30, "Read-only file system"), 4, "error: Read-only file system: give a place"),
+        (OSError(36, "File name too long", "aaa"), 4, "error: aaa: File name too long: give a shorter name"),
+    ],
+)
+def test_faults_of_memory_and_disk_are_no_surprise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Exception, status: int, told: str
+) -> None:
+    assert fails_with(monkeypatch, fault) == status
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert "not expected" not in said
+
+
 def test_debug_shows_the_traceback_of_a_real_failure(tmp_path: Path) -> None:
     words = ["eval", "x", "-o", str(tmp_path / "out")]
     plain, debug = call(*words, env={"LMUData": ""}), call("--debug", *words, env={"LMUData": ""})

@@ -231,7 +231,7 @@ class _Stopping:
 
     def _asked(self, number: int, frame: object) -> None:
         if self.signal is not None:
-            raise SystemExit(128 + number)
+            raise Interrupted("ended at once: --resume auto goes on from the newest checkpoint", number)
         self.signal = number
         with suppress(OSError):  # a closed terminal
             note("stopping after this step; once more ends it at once")
