@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from .checking.worker import Examined, Rules, Tokenising
 from .reading.problems import Problem
 from .reading.sources import open_sources
 from .tokens.chat_templates import fitting_template, get_template, require_special_tokens
-from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
+from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_whole, table_facts, write_rows, writing
 from .tokens.tokenise import MAX_LENGTH, Encoder
 
 
@@ -103,20 +102,20 @@ def prepare(
     }
     if marker(out) is not None:
         claim(out, KIND, settings)
-        return _made_before(out, skip_bad)
+        if (found := _made_before(out, skip_bad)) is not None:
+            return found
     for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
         note(f"note: {left} is what an interrupted run left, or another one is writing now: it can be deleted")
     rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
-    with atomic_folder(out, KIND) as folder, ExitStack() as stack:
+    with atomic_folder(out, KIND) as folder:
         claim(folder, KIND, settings)
-        writer = stack.enter_context(writing(folder))
-        log = stack.enter_context((folder / PROBLEMS).open("w", encoding="utf-8"))
-        written = _Written(writer)
+        with writing(folder) as writer, (folder / PROBLEMS).open("w", encoding="utf-8") as log:
+            written = _Written(writer)
 
-        def tell(problem: Problem) -> None:
-            log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
+            def tell(problem: Problem) -> None:
+                log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
 
-        report = check(inputs, rules, workers=workers, each=written.add, problem=tell, progress=progress)
+            report = check(inputs, rules, workers=workers, each=written.add, problem=tell, progress=progress)
         if not report.within(skip_bad):
             raise DataError(f"{report.table()}\n{report.advice(skip_bad)}")
         if written.records == 0:
@@ -128,6 +127,7 @@ def prepare(
             "left_out": report.bad,
             "remarks": dict(report.tally.kinds(fault=False)),
             "images": "decoded" if decode else "not looked at",
+            "table": table_facts(folder),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
@@ -170,8 +170,13 @@ class _Written:
         return {**numbers, "system": self.system()}
 
 
-def _made_before(out: Path, skip_bad: float) -> dict[str, Any]:
-    found = read_manifest(out)
+def _made_before(out: Path, skip_bad: float) -> dict[str, Any] | None:
+    """The manifest of a store that stands there whole; None for one that is to be made again."""
+    try:
+        found, _ = read_whole(out)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        note(f"{out} is damaged ({fault}): it is made again")
+        return None
     if found["left_out"] > skip_bad * found["read"]:
         raise DataError(
             f"{out} leaves out {found['left_out']} of {found['read']} records ({out / PROBLEMS} names them): "

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 
-from ..errors import ConfigError
-from ..llm.weights import content_of
 from .artifacts import ADAPTERS, LLM, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
-from .checkpoints.setting import loaded_from
+from .checkpoints.setting import bases, loaded_from
 from .precision import quantised_bits
 from .probes import probes
 from .run_folder import drop_replaced
@@ -36,11 +34,7 @@ class SaveAdapters(Hook):
         from mmengine.dist import is_main_process
 
         self.start = time.monotonic()
-        self.base: dict[str, dict[str, str]] = {}
-        if is_main_process():
-            for part in (LLM, VISUAL_ENCODER):
-                with suppress(ConfigError):  # a config that builds its parts otherwise
-                    self.base[part] = content_of(loaded_from(runner.cfg, part))
+        self.base = bases(runner.cfg) if is_main_process() else {}
 
     def after_train(self, runner: Any) -> None:
         """Write the folder, from the first process alone; under ZeRO-3 all bring their pieces."""
@@ -87,7 +81,7 @@ class SaveAdapters(Hook):
             dtype={n: number_type(m, config.model.get(n)) for n, m in parts.items()},
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
-            data=data_of(runner.train_dataloader.dataset),
+            data=counts_of(runner.train_dataloader.dataset),
             settings=settings_of(config),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
@@ -116,7 +110,7 @@ def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def data_of(dataset: Any) -> dict[str, Any]:
+def counts_of(dataset: Any) -> dict[str, Any]:
     """How many records a dataset has, and of which files a token store was made."""
     manifest = getattr(dataset, "manifest", {})
     found = {"records": len(dataset), **{name: manifest[name] for name in ("text_only", "tokens") if name in manifest}}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mmengine.dist import get_rank
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
+from ..data.tokens.store import Table, require_tokens
 from ..errors import ConfigError, TrainingError
 from ..progress import note
 from .checkpoints.random_states import from_own_generator
@@ -94,6 +95,7 @@ class TrainLoop(XTunerLoop):
         self._back_to_a_whole_step()
         self._skip_what_is_done()
         self._model = unwrapped(self.runner.model)
+        _require_known_tokens(self._model, self.dataloader.dataset)
         self._model.bad_batches = self.bad_batches
         try:
             with no_needless_pause(self.dataloader):
@@ -158,6 +160,19 @@ class TrainLoop(XTunerLoop):
             self.dataloader_iterator = None  # ends its workers before others begin
             remaining = self._for_loss(batches_from(self.dataloader, done), done)
             self.dataloader_iterator = chain(repeat(None, done), remaining)
+
+
+def _require_known_tokens(model: Any, dataset: Any) -> None:
+    """Stop all processes where a token store has what the model has no embedding for: on a GPU nothing would name it.
+
+    Raises:
+        DataError: names the record.
+    """
+    table = getattr(dataset, "table", None)
+    if not isinstance(table, Table):
+        return
+    embeddings = model.llm.get_input_embeddings()
+    require_tokens(table, int(embeddings.num_embeddings))
 
 
 def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: int = 0) -> Iterator[Any]:

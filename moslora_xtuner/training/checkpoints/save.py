@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 from ...atomic import PARTIAL, atomic_json, atomic_write, bring_to_disk, remove
 from ...errors import ConfigError, OutputError
-from ...llm.weights import content_of
 from ...progress import note
-from ..artifacts import LLM, VISUAL_ENCODER
 from ..finite import require_finite
 from ..unwrap import unwrapped
 from . import random_states
 from .mark import LAST, MARK, Mark, checkpoints, contents, state_of
-from .setting import loaded_from, require_same, setting_of
+from .setting import require_same, setting_of
 
 
 class Checkpoints(Hook):
@@ -52,8 +48,9 @@ class Checkpoints(Hook):
 
     def before_loading(self, runner: Any, resumed: Path | None) -> None:
         """Compare a run that is to be resumed with how it began, before anything of it is loaded (resume.py)."""
-        self.setting = setting_of(runner.cfg, get_world_size(), _accumulation(runner))
-        self.setting |= dict(_bases(runner.cfg))
+        found = [setting_of(runner.cfg, get_world_size(), _accumulation(runner)) if is_main_process() else {}]
+        broadcast_object_list(found)  # it reads files: one process does
+        self.setting = found[0]
         self.resumed = resumed
         if resumed is not None and (state_of(resumed) / MARK).is_file():
             require_same(Mark.read(state_of(resumed) / MARK).setting, self.setting, resumed)
@@ -133,10 +130,3 @@ def within_a_step(runner: Any) -> bool:
     """Whether the iteration that has just ended leaves a step of the optimiser open; a run's last one never does."""
     done = runner.iter + 1
     return bool(done % _accumulation(runner)) and done < runner.max_iters
-
-
-def _bases(config: Any) -> Iterator[tuple[str, Any]]:
-    """What the base models are, by their content."""
-    for part in (LLM, VISUAL_ENCODER):
-        with suppress(ConfigError, OSError, KeyError, AttributeError):
-            yield f"base.{part}", content_of(loaded_from(config, part))

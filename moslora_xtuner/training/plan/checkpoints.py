@@ -153,15 +153,20 @@ def check_tokenizer(settings: dict[str, Any], template: str) -> Any:
     return tokenizer
 
 
-def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, template: str) -> Store:
-    """The store's size, after a look at its manifest.
+def check_store(
+    dataset: dict[str, Any], image_tokens: int, tokenizer: Any, template: str, vocabulary: int | None = None
+) -> Store:
+    """The store's size, after a look at its manifest, its bytes and its tokens.
 
     Raises:
-        DataError: it is missing, or made with another tokenizer or template, or its images are.
+        DataError: it is missing, damaged, or made with another tokenizer or template, or its images are missing; a
+            record has a token that the model has not.
     """
-    from ...data.tokens.store import open_store
+    from ...data.tokens.store import open_store, require_tokens
 
     _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
+    if vocabulary is not None:
+        require_tokens(table, vocabulary)
     pictures = table.column("image_count")
     text = table.column("length")
     lengths = text + pictures * (image_tokens - 1)

@@ -100,6 +100,7 @@ def _language_model(plan: Plan, step: Step) -> None:
         weights = _count(sum(p.numel() for p in model.parameters()))
         step.says(f"{checkpoint}: {weights} weights{bits} in {_files(files)}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
+    plan.vocabulary = config.vocab_size
     plan.positions = getattr(config, "max_position_embeddings", None)
     if config.tie_word_embeddings and (rim := [a.name for a in plan.llm.adapted if a.block < 0]):
         step.wrong(
@@ -190,7 +191,9 @@ def _store(plan: Plan, step: Step) -> None:
     if dataset.get("store") is None:
         step.wrong("train_dataloader.dataset has neither store nor data_path")
         return
-    plan.store = store = checkpoints.check_store(dataset, places, plan.tokenizer, config["prompt_template"])
+    plan.store = store = checkpoints.check_store(
+        dataset, places, plan.tokenizer, config["prompt_template"], plan.vocabulary
+    )
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
     step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
     if plan.positions is not None and store.longest > plan.positions:

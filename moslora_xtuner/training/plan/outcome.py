@@ -52,6 +52,7 @@ class Plan:
     tokenizer: Any = None
     projector: int = 0
     positions: int | None = None
+    vocabulary: int | None = None
     store: Store | None = None
     memory: Memory | None = None
     checkpointed_blocks: int | None = None
