@@ -117,8 +117,10 @@ def train(
 ) -> None:
     """Plan, then train through xtuner, and fail when it fails."""
     from moslora_xtuner.training import launch
+    from moslora_xtuner.training.processes import processes_for, require_deepspeed
 
-    count = launch.processes_for(gpus, processes)
+    count = processes_for(gpus, processes)
+    require_deepspeed(None if deepspeed == "none" else deepspeed, count)
     options = _changes(config, epochs, batch_size, data, images, cfg_options)
     if not skip_plan:
         with tempfile.TemporaryDirectory() as folder:

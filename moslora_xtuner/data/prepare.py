@@ -100,10 +100,8 @@ def prepare(
         **facts,
         "max_images": max_images,
     }
-    if marker(out) is not None:
-        claim(out, KIND, settings)
-        if (found := _made_before(out, skip_bad)) is not None:
-            return found
+    if marker(out) is not None and claim(out, KIND, settings) and (found := _made_before(out, skip_bad)) is not None:
+        return found
     for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
         note(f"note: {left} is what an interrupted run left, or another one is writing now: it can be deleted")
     rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)

@@ -20,13 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, Interrupted, OutputError, SetupError, TrainingError, UsageError
+from ..errors import Interrupted, OutputError, SetupError, TrainingError
 from ..output import claim
 from ..progress import note
 from ..recipes.catalogue import resolve_config
 from .artifacts import ADAPTERS, MANIFEST
 from .checkpoints.resume import chosen
 from .endings import kills_for_memory, reason
+from .processes import default_processes
 from .run_folder import OVERWRITE, STOPPED, ask_to_stop, is_held, no_more_asked, require_free, require_new
 from .starters import parent_of
 
@@ -37,35 +38,6 @@ _STEP = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\].*?loss: ([-\w.]+)")
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, loss)."""
-
-
-def default_processes() -> int:
-    """One process a GPU; without a GPU two, or one on a single core."""
-    import torch
-
-    return torch.cuda.device_count() or min(2, os.cpu_count() or 1)
-
-
-def processes_for(gpus: int | None, processes: int | None) -> int:
-    """How many processes to start: one for each GPU asked for, or as many as said on a machine without any.
-
-    Raises:
-        ConfigError: fewer GPUs are here than asked for.
-        UsageError: both were given.
-    """
-    import torch
-
-    here = torch.cuda.device_count()
-    if gpus is None:
-        return processes or default_processes()
-    if processes is not None:
-        raise UsageError("give --gpus or --processes: it is one process a GPU")
-    if gpus > here:
-        raise ConfigError(
-            f"{gpus} GPUs are asked for, this machine has {here}: ask for fewer"
-            + ("" if here else ", or leave --gpus out to train on the CPU")
-        )
-    return gpus
 
 
 def train(

@@ -142,28 +142,6 @@ def test_the_same_store_is_used_again_and_another_refused(
         prepare(source, image_root, tiny_base / "llm", store)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "manifest"])
-def test_a_damaged_store_is_made_again(
-    write_json: WriteJson, image_root: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    damage: str,
-) -> None:  # fmt: skip
-    source, store = write_json([record("a", "a.png"), record("b")]), tmp_path / "store"
-    first = prepare(source, image_root, tiny_base / "llm", store)
-    table = store / "records.arrow"
-    content = table.read_bytes()
-    if damage == "gone":
-        table.unlink()
-    elif damage == "manifest":
-        (store / "store.json").write_text("{")
-    else:
-        flipped = bytearray(content)
-        flipped[len(content) // 2] ^= 1
-        table.write_bytes(content[:100] if damage == "cut" else flipped)
-    assert prepare(source, image_root, tiny_base / "llm", store) == first
-    assert table.read_bytes() == content
-    assert "is damaged" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_every_bad_record_stops_it_or_is_left_out_and_counted(name: str, tiny_base: Path, tmp_path: Path) -> None:
     case = CASES[name]

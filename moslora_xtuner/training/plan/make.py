@@ -9,9 +9,10 @@ from typing import Any
 from ...llm.whole import require_whole
 from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
+from ..processes import SEVERAL_ON_CPU
 from ..targets import require_fitting_rank, require_targets, useful_layers
 from . import checkpoints, costs
-from .keys import changed_variables, contradictions, unknown_keys
+from .keys import changed_variables, contradictions, missing_keys, unknown_keys
 from .outcome import Plan, Step
 from .setting import Setting, visible_gpus
 from .shapes import Part, part
@@ -23,6 +24,9 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
     _step(plan, "versions", _versions)
     if plan.problems:
         return plan  # the other steps would fail in the packages' own words
+    if lacking := missing_keys(setting.config):
+        plan.steps.append(Step("config keys", problems=lacking))
+        return plan  # there is nothing that the others could look at
     for title, look in (
         ("config keys", _keys),
         ("GPUs and DeepSpeed", _machine),
@@ -77,7 +81,7 @@ def _machine(plan: Plan, step: Step) -> None:
     if stage == 3 and setting.quantised:
         step.wrong(QUANTISED_ZERO3)
     if not stage and setting.processes > 1 and not setting.on_gpu:
-        step.wrong("several processes without DeepSpeed need GPUs (mmengine): take --deepspeed zero2")
+        step.wrong(SEVERAL_ON_CPU)
 
 
 def _language_model(plan: Plan, step: Step) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_cases import sound, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moslora_xtuner.data.prepare import prepare
 from moslora_xtuner.data.reading.records import Record
 from moslora_xtuner.data.tokens.schema import encode_rows
 from moslora_xtuner.data.tokens.store import (
@@ -139,3 +141,24 @@ def test_a_damaged_table_is_never_a_store(tmp_path: Path) -> None:
         (whole / "store.json").write_text(manifest)
         with pytest.raises(DataError, match="no token store in"):
             open_store(whole, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "manifest"])
+def test_a_damaged_store_is_made_again(
+    image_root: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    source, store = write(tmp_path / "data.json", [sound("a", "a.png"), sound("b")]), tmp_path / "store"
+    first = prepare(source, image_root, tiny_base / "llm", store)
+    table = store / "records.arrow"
+    content = table.read_bytes()
+    if damage == "gone":
+        table.unlink()
+    elif damage == "manifest":
+        (store / "store.json").write_text("{")
+    else:
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        table.write_bytes(content[:100] if damage == "cut" else flipped)
+    assert prepare(source, image_root, tiny_base / "llm", store) == first
+    assert table.read_bytes() == content
+    assert "is damaged" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_a_store_is_known_by_its_records(tiny_data: Path, tmp_path: Path) -> Non
     records = moved / "records.arrow"
     records.write_bytes(records.read_bytes()[:-1] + b"X")
     three = setting_of(config(**{key: str(moved)}), 1, 1)
-    assert [name.split()[0] for name in differences(one, three)][0] == "data"
+    assert differences(one, three)[0].split()[0] == "data"
 
 
 def test_a_picture_that_was_replaced_is_another_data(tiny_data: Path, tmp_path: Path) -> None:
