@@ -145,6 +145,24 @@ def train(
     typer.echo(f"run: {run}")
 
 
+@app.command(epilog="Example: moslora reshard runs/moslora -o runs/moslora-1 --processes 1")
+def reshard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training that was interrupted.")],
+    out: Out,
+    processes: Annotated[int, typer.Option(min=1, help="How many there will be, of all machines.")],
+) -> None:
+    """Write a run's newest checkpoint for another number of processes: the same global batches, cut otherwise."""
+    from moslora_xtuner.progress import quiet
+
+    with quiet():
+        from moslora_xtuner.training.checkpoints.reshard import reshard as cut
+
+        made = cut(run, out, processes)
+    words = " ".join(f"--cfg-options {option}" for option in made.options)
+    typer.echo(f"checkpoint: {made.path}, after {made.steps} steps")
+    typer.echo(f"go on with: the run's own command, --work-dir {out} --resume auto --processes {processes} {words}")
+
+
 def _changes(
     config: str,
     epochs: int | None,

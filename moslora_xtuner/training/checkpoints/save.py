@@ -8,13 +8,13 @@ from typing import Any
 from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from ...atomic import PARTIAL, atomic_json, atomic_write, bring_to_disk, remove
+from ...atomic import PARTIAL, remove
 from ...errors import ConfigError, OutputError
 from ...progress import note
 from ..finite import require_finite
 from ..unwrap import unwrapped
 from . import random_states
-from .mark import LAST, MARK, Mark, checkpoints, contents, state_of
+from .mark import MARK, Mark, checkpoints, complete, contents, state_of
 from .setting import require_same, setting_of
 
 
@@ -81,7 +81,7 @@ class Checkpoints(Hook):
         require_finite(unwrapped(runner.model), f"after iteration {done}")
         final = folder / f"iter_{done}.pth"
         partial = folder / f"{PARTIAL}{final.name}"
-        state, beside = state_of(final), folder / f"{PARTIAL}{state_of(final).name}"
+        beside = folder / f"{PARTIAL}{state_of(final).name}"
         if is_main_process():
             for left in folder.glob(f"{PARTIAL}*"):
                 remove(left)
@@ -94,7 +94,7 @@ class Checkpoints(Hook):
             )
             barrier()
             if is_main_process():
-                self._finish(partial, final, beside, state, done)
+                self._finish(partial, beside, final, done)
         except OSError as fault:
             raise OutputError(
                 f"{final} cannot be written ({fault.strerror or fault}): the one before it is kept"
@@ -102,19 +102,12 @@ class Checkpoints(Hook):
         barrier()
         self.saved = done
 
-    def _finish(self, partial: Path, final: Path, beside: Path, state: Path, done: int) -> None:
+    def _finish(self, partial: Path, beside: Path, final: Path, done: int) -> None:
         """Name it, mark it as complete, and only then let go of an older one."""
-        for path in (final, state):  # of an earlier start that was interrupted between the two
-            remove(path)
-        bring_to_disk(partial, whole=True)
-        bring_to_disk(beside, whole=True)
-        beside.rename(state)  # first: a checkpoint beside a state without its mark is none yet
-        partial.rename(final)
-        folder = final.parent
-        bring_to_disk(folder)
-        mark = Mark(done, get_world_size(), contents(folder, final, state), self.setting)
-        atomic_json(state / MARK, mark.as_json())
-        atomic_write(folder / LAST, final.name)
+        folder, state = final.parent, state_of(final)
+        complete(
+            partial, beside, final, lambda: Mark(done, get_world_size(), contents(folder, final, state), self.setting)
+        )
         if self.keep > 0:
             older = [path for path in checkpoints(folder) if path != final and (state_of(path) / MARK).is_file()]
             for path in older[self.keep - 1 :]:

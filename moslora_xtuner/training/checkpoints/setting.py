@@ -112,11 +112,16 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: 
     """Stop a run that would go on otherwise than it began. Raises ConfigError, naming every value."""
     changed = differences(before, now)
     if changed:
+        cut = ", let `moslora reshard` cut it for as many processes" if _processes(before, now) else ""
         raise ConfigError(
-            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Repeat those to go on; or begin a "
-            "new run from its weights, with a fresh optimiser: another --work-dir, and --cfg-options "
+            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Repeat those to go on{cut}, or begin "
+            "a new run from its weights, with a fresh optimiser: another --work-dir, and --cfg-options "
             f"load_from={checkpoint}"
         )
+
+
+def _processes(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return bool(before.get("processes") != now.get("processes"))
 
 
 def _shown(value: Any) -> str:
