@@ -155,7 +155,7 @@ def reshard(
     from moslora_xtuner.progress import quiet
 
     with quiet():
-        from moslora_xtuner.training.checkpoints.reshard import reshard as cut
+        from moslora_xtuner.training.reshard import reshard as cut
 
         made = cut(run, out, processes)
     words = " ".join(f"--cfg-options {option}" for option in made.options)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from moslora_xtuner.errors import ConfigError, OutputError, TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS, LLM
 from moslora_xtuner.training.checkpoints.mark import MARK, Mark, checkpoints, newest, state_of
-from moslora_xtuner.training.checkpoints.reshard import reshard
 from moslora_xtuner.training.launch import train
+from moslora_xtuner.training.reshard import reshard
 
 GROUP = "train_dataloader.sampler.per_device_batch_size"
 

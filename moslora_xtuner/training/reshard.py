@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from ...atomic import PARTIAL, remove
-from ...errors import ConfigError, TrainingError
-from ...output import claim
-from ..run_folder import require_free, require_new
-from .mark import MARK, Mark, complete, contents, require_newest, state_of
-from .partitions import recut
-from .trust import run_no_code_of_checkpoints
+from ..atomic import PARTIAL, remove
+from ..errors import ConfigError, TrainingError
+from ..output import claim
+from .checkpoints.mark import MARK, Mark, complete, contents, require_newest, state_of
+from .checkpoints.partitions import recut
+from .checkpoints.trust import run_no_code_of_checkpoints
+from .run_folder import require_free, require_new
 
 KIND = "training run"
 MODEL = "mp_rank_00_model_states.pt"
