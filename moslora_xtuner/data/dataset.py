@@ -34,7 +34,7 @@ class TokenStore(Dataset):
     Args:
         store: folder written by `moslora data prepare`.
         image_folder: where the records' image paths start.
-        image_processor: a Hugging Face image processor, or the config dict of one.
+        image_processor: a Hugging Face image processor, or the config dict of one; None for text alone.
         tokenizer: the model's tokenizer, or the config dict of one; must be the one the store was made with.
         template: must be the template that the store was made with.
         pad_image_to_square: pad with the processor's mean colour, as LLaVA-1.5 does.
@@ -69,7 +69,7 @@ class TokenStore(Dataset):
         elif store is None:
             raise ConfigError("neither store nor data_path: give the folder that `moslora data prepare` wrote as store")
         self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template)
-        self.to_pixels = ToPixels(_build(image_processor), pad_image_to_square)
+        self.to_pixels = None if image_processor is None else ToPixels(_build(image_processor), pad_image_to_square)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,8 +99,14 @@ class TokenStore(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table.row(index)
         item = {"id": row["id"], "input_ids": row["input_ids"], "labels": row["labels"]}
+        to_pixels = self.to_pixels
+        if row["images"] and to_pixels is None:
+            raise DataError(
+                f"record {index} (id {row['id']}) has a picture, and there is no image_processor: this training is of "
+                "text alone; prepare the store without pictures"
+            )
         try:
-            pixels = [self.to_pixels(open_image(self.image_root, name)) for name in row["images"]]
+            pixels = [to_pixels(open_image(self.image_root, name)) for name in row["images"] if to_pixels]
         except DataError as fault:
             raise DataError(f"record {index} (id {row['id']}): {fault}; `moslora data check` finds all such") from fault
         if pixels:
@@ -108,8 +114,8 @@ class TokenStore(Dataset):
         return item
 
 
-def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int = 0) -> dict[str, Any]:
-    """A right-padded batch in which each image mark stands `image_tokens` times.
+def collate(instances: list[dict[str, Any]], image_tokens: int = 1, pad_index: int = 0) -> dict[str, Any]:
+    """A right-padded batch in which each image mark stands `image_tokens` times; text alone has none.
 
     Returns:
         `data` with input_ids, labels and attention_mask of shape (batch, length), pixel_values (images, 3, H, W) of the
