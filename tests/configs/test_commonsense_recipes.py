@@ -20,7 +20,7 @@ LLAMA3_8B = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
 }
-# Of the shapes: r (4096 + out) of q, k, v and up, r (14336 + 4096) of down, in 32 layers. Beside it what Table 4 prints.
+# Of the shapes: r (4096 + out) of q, k, v and up, r (14336 + 4096) of down, in 32 layers; and what Table 4 prints.
 LORA, MIXERS, NORMS = 28_311_552, 40_960, 786_432
 COUNTS = {
     "commonsense_lora": (LORA, "28.3M"),
