@@ -52,7 +52,6 @@ COVERED = {
     "moslora_xtuner/data/reading/sources/json_lines.py": "tests/data/reading/test_sources.py",
     "moslora_xtuner/data/reading/sources/table.py": "tests/data/reading/test_sources.py",
     "moslora_xtuner/data/reading/sources/text.py": "tests/data/reading/test_sources.py",
-    "moslora_xtuner/data/tokens/chat_templates.py": "tests/data/tokens/test_tokenise.py",
     "moslora_xtuner/data/tokens/schema.py": "tests/data/tokens/test_store.py",
     "moslora_xtuner/errors.py": "tests/test_cli.py",
     "moslora_xtuner/cli/serving.py": "tests/test_cli.py",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from moslora_xtuner.errors import DataError, UsageError
 
-from ..data.tokens.tokenise import MAX_LENGTH
+from ..data.tokens.chat_templates import MAX_LENGTH
 from ..digits_base import language_model
 from .app import Out, Seed, app
 
@@ -24,11 +24,24 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Images = Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")]
-Template = Annotated[
-    str | None, typer.Option(help="llama3_chat or internlm2_chat; the tokenizer's own when not given.")
+Images = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder that image paths start from; none is needed for text.")
 ]
-MaxLength = Annotated[int, typer.Option(min=1, help="Text tokens a record may have; longer ones are cut.")]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="llama3_chat or internlm2_chat, the tokenizer's own when not given; alpaca (the authors' for commonsense "
+        "reasoning), alpaca_as_asked (as their evaluation has it)."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Text tokens a record may have; longer ones are cut. By default {MAX_LENGTH}, with alpaca 256.",
+        show_default=False,
+    ),
+]
 MaxImages = Annotated[int, typer.Option(min=1, help="Images a record may have; LLaVA-1.5 was made for one.")]
 SkipBad = Annotated[
     str, typer.Option(metavar="N%", help="Share of the records that may be bad: they are left out, named and counted.")
@@ -72,7 +85,7 @@ def check(
         typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder, hub id, or `digits`."),
     ] = None,
     template: Template = None,
-    max_length: MaxLength = MAX_LENGTH,
+    max_length: MaxLength = None,
     max_images: MaxImages = 1,
     decode: Annotated[bool, typer.Option(help="Open and decode every image.")] = True,
     recheck: Annotated[bool, typer.Option(help="Also decode images that an earlier check has decoded.")] = False,
@@ -99,7 +112,8 @@ def check(
         from moslora_xtuner.data.prepare import tokenising
 
         tokens, _ = tokenising(language_model(model), template, max_length)
-    rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
+        max_length = tokens.max_length
+    rules = Rules(tuple(inputs), images, decode, max_images, max_length or MAX_LENGTH, tokens)
     with reporting(out) as told, bar("records") as tick:
         report = run(inputs, rules, workers=workers, problem=told.problem, progress=tick, recheck=recheck)
         told.write(report)
@@ -120,11 +134,15 @@ def check(
 @data.command(epilog="Example: moslora data prepare mix.json --images llava_data --model ./llama-3-8b -o store")
 def prepare(
     json: Sources,
-    images: Images,
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id of the tokenizer; `digits` ships.")],
     out: Out,
+    images: Images = Path(),
     template: Template = None,
-    max_length: MaxLength = MAX_LENGTH,
+    max_length: MaxLength = None,
+    loss: Annotated[
+        Literal["answer", "all"] | None,
+        typer.Option(help="On the answers alone, or on all text; by default answer, with alpaca all."),
+    ] = None,
     max_images: MaxImages = 1,
     skip_bad: SkipBad = "0%",
     decode: Annotated[bool, typer.Option(help="Open and decode every image; without it only text is checked.")] = True,
@@ -143,6 +161,7 @@ def prepare(
             out,
             template=template,
             max_length=max_length,
+            loss=loss,
             max_images=max_images,
             skip_bad=_share(skip_bad),
             decode=decode,

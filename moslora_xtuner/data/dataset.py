@@ -15,8 +15,9 @@ from ..errors import ConfigError, DataError
 from .images.opening import open_image
 from .images.preprocess import ToPixels
 from .prepare_on_launch import store_of
+from .tokens.chat_templates import Loss
 from .tokens.store import open_store
-from .tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH
+from .tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 
 
 def _build(value: Any) -> Any:
@@ -41,6 +42,7 @@ class TokenStore(Dataset):
         data_path: instead of `store`, a JSON (or JSONL, datasets folder, list of them with weights): checked and
             tokenised now, by the first process, into a store in the user's cache that later launches use again.
         max_length, max_images, skip_bad: of `prepare`, for `data_path` alone; a store has its own.
+        loss: of `prepare`, for `data_path`; a store must have been made with it, where it is given.
 
     Raises:
         ConfigError: neither `store` nor `data_path`, or `data_path` without the tokenizer's config.
@@ -58,17 +60,19 @@ class TokenStore(Dataset):
         template: str | None = None,
         pad_image_to_square: bool = True,
         data_path: str | Sequence[str] | None = None,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         max_images: int = 1,
         skip_bad: float = 0.0,
+        loss: Loss | None = None,
     ) -> None:
         self.image_root = Path(image_folder)
         if data_path is not None:
             # A store that the recipe names stands back: who says data_path means it.
-            store = str(store_of(data_path, self.image_root, tokenizer, template, max_length, max_images, skip_bad))
+            how = (tokenizer, template, max_length, max_images, skip_bad, loss)
+            store = str(store_of(data_path, self.image_root, *how))
         elif store is None:
             raise ConfigError("neither store nor data_path: give the folder that `moslora data prepare` wrote as store")
-        self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template)
+        self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template, loss)
         self.to_pixels = None if image_processor is None else ToPixels(_build(image_processor), pad_image_to_square)
 
     def __len__(self) -> int:

@@ -56,6 +56,7 @@ train_dataloader = dict(
         store=store,
         tokenizer=tokenizer,
         template=prompt_template,
+        loss="all",  # on prompt and answer, as the authors' (train_on_inputs); "answer" needs a store made so
     ),
     sampler=dict(type="mmengine.dataset.DefaultSampler", shuffle=True),
     collate_fn=dict(type="moslora_xtuner.data.dataset.collate"),

@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from ...errors import DataError
 from ...hashing import tokenizer_hash
-from .chat_templates import require_special_tokens
+from .chat_templates import Loss, require_special_tokens
 from .schema import SCHEMA, Rows, decode_rows
 
 KIND = "token store"
 MANIFEST = "store.json"
 TABLE = "records.arrow"
 PROBLEMS = "problems.jsonl"
+LOSSES = {"answer": "the answers alone", "all": "prompts and answers"}
 FORMAT = 2
 """Of the table's columns; a store of another one is made again."""
 
@@ -101,13 +102,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def open_store(
-    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None
+    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None, loss: Loss | None = None
 ) -> tuple[dict[str, Any], Table]:
     """A store's manifest and its table, mapped into memory, after a look at what it was made for.
 
     Raises:
-        DataError: the store is missing, unfinished, or made with another tokenizer or template, its image folder is
-            not there, or the tokenizer lacks the template's special tokens.
+        DataError: the store is missing, unfinished, or made with another tokenizer, template or loss, its image
+            folder is not there, or the tokenizer lacks the template's special tokens.
     """
     try:
         manifest = read_manifest(folder)
@@ -127,6 +128,10 @@ def open_store(
         raise DataError(
             f"the token store {folder} was made with template {manifest['template']}, "
             f"the config says {template}: prepare it again"
+        )
+    if loss is not None and loss != (made := manifest.get("loss", "answer")):
+        raise DataError(
+            f"the token store {folder} has its loss on {LOSSES[made]}, the config says {loss!r}: prepare it again"
         )
     if not image_root.is_dir() and manifest["text_only"] < manifest["records"]:
         raise DataError(f"the image folder {image_root} does not exist")

@@ -180,7 +180,8 @@ def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, temp
     """
     from ...data.tokens.store import open_store
 
-    _, table = open_store(Path(dataset["store"]), Path(dataset.get("image_folder", "")), tokenizer, template)
+    images = Path(dataset.get("image_folder", ""))
+    _, table = open_store(Path(dataset["store"]), images, tokenizer, template, dataset.get("loss"))
     pictures = table.column("image_count")
     text = table.column("length")
     lengths = text + pictures * (image_tokens - 1)
