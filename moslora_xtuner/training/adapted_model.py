@@ -57,6 +57,10 @@ class AdaptedModel(BaseModel):
             ConfigError: blocks are to be checkpointed in a model without activation checkpointing, or more than it has.
         """
         compute_as_in_training(self)
+        if use_activation_checkpointing and adds_to_the_loss(self.llm):
+            # A term beside the model reads weights that a block reads, too. Checkpointing that begins a backward of its
+            # own in each block would hand their gradients over twice, which ZeRO-2 refuses.
+            self.llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if fused_adapters:
             fuse(self)
