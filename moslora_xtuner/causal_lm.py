@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 from xtuner.model import SupervisedFinetune
+from xtuner.model.modules import dispatch_modules
 
 from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError
@@ -61,6 +62,19 @@ class MosLoraCausalLM(AdaptedModel, SupervisedFinetune):
     def parts(self) -> dict[str, nn.Module]:
         """The language model alone."""
         return {LLM: self.llm}
+
+    def build_llm_from_cfg(self, llm_cfg: Any, use_varlen_attn: bool, max_position_embeddings: int | None) -> Any:
+        """The language model, with XTuner's own forwards of its layers.
+
+        WORK-AROUND xtuner 0.2.0 (model/sft.py): it stops at a language model that is built already, which its LLaVA
+        takes. Can go when it takes one here.
+        """
+        if not isinstance(llm_cfg, nn.Module):
+            return super().build_llm_from_cfg(llm_cfg, use_varlen_attn, max_position_embeddings)
+        llm: Any = llm_cfg
+        llm.config.use_cache = False
+        dispatch_modules(llm, use_varlen_attn=use_varlen_attn)
+        return llm
 
     def _prepare_for_lora(self, peft_model: Any = None, use_activation_checkpointing: bool = True) -> None:
         self.llm = self.adapt(self.llm, self.lora, "llm_lora", use_activation_checkpointing)
