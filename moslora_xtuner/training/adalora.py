@@ -69,7 +69,7 @@ class AdaLoraBudget(Hook):
         config.total_step = steps
         config.tinit, config.tfinal = round(self.warm_up * steps), round(self.final * steps)
         if config.tinit >= steps - config.tfinal:
-            raise ConfigError(f"AdaLoRA has no step to lower its budget in: the run has {steps} of them")
+            raise ConfigError(f"AdaLoraBudget: no step is left to lower it in: the run has {steps} of them")
 
     def _then_allocate(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """The optimiser's step, and then the budget's, while the gradients are still there."""
@@ -98,8 +98,11 @@ class AdaLoraBudget(Hook):
                 return step(*given, **named)
             gradients = {id(weight): safe_get_full_grad(weight) for _, weight in trained}
             made = step(*given, **named)
+            if getattr(engine.optimizer, "overflow", False):
+                return made  # in half precision: DeepSpeed has left the step out
             self.done += 1
-            with _answering(gradients):
+            clipped = 1 / _divisor(engine)
+            with _answering({number: gradient * clipped for number, gradient in gradients.items()}):
                 self.tuner.update_and_allocate(self.done)
             for name, weight in trained:
                 if "lora_E" in name:
@@ -144,6 +147,13 @@ def require_budget(runner: Any) -> None:
             "llm_lora is AdaLoRA, and nothing lowers its budget: put dict(type='moslora_xtuner.training.adalora."
             "AdaLoraBudget') into custom_hooks"
         )
+
+
+def _divisor(engine: Any) -> float:
+    """What DeepSpeed divided the gradients of its last step by: the loss scale, and what clipping to a norm takes."""
+    scale = float(getattr(engine.optimizer, "loss_scale", 1) or 1)
+    most, norm = engine.gradient_clipping(), engine.get_global_grad_norm()
+    return scale * max(1.0, (float(norm) + 1e-6) / most) if most and norm is not None else scale
 
 
 @contextmanager

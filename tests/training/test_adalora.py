@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import instructions
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from peft import AdaLoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from places import ROOT
 from small_llama import IDS, build_llama
-from train_in_turn import Run, train_in_turn
 
 from moslora_xtuner.errors import ConfigError
 from moslora_xtuner.training.adalora import AdaLoraBudget, require_budget
 
+TESTS = ROOT / "tests"
 STEPS, INIT, TARGET = 12, 6, 2
 LAYERS = 4
+CLIP = 0.05
+"""A norm that the gradients are above in some steps, and below in others."""
 
 
 def tuned(**schedule: Any) -> PeftModel:
@@ -31,8 +34,8 @@ def tuned(**schedule: Any) -> PeftModel:
     return get_peft_model(build_llama(), config)
 
 
-def loss(model: PeftModel, step: int) -> torch.Tensor:
-    ids = (IDS + step) % 64
+def loss(model: PeftModel, step: int, rows: slice = slice(None)) -> torch.Tensor:
+    ids = (IDS[rows] + step) % 64
     made: torch.Tensor = model(input_ids=ids, labels=ids).loss
     return made
 
@@ -44,10 +47,12 @@ def runner(model: PeftModel, wrapper: Any, hook: AdaLoraBudget, done: int = 0, a
     )  # fmt: skip
 
 
-def by_hook(model: PeftModel, hook: AdaLoraBudget, start: int = 0, stop: int = STEPS, optimizer: Any = None) -> Any:
+def by_hook(
+    model: PeftModel, hook: AdaLoraBudget, start: int = 0, stop: int = STEPS, optimizer: Any = None, **options: Any
+) -> Any:
     """mmengine's loop over some steps, from a state that is whole at `start`."""
     optimizer = optimizer or torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=1e-2)
-    wrapper = OptimWrapper(optimizer)
+    wrapper = OptimWrapper(optimizer, **options)
     hook.before_train(runner(model, wrapper, hook, start))
     for step in range(start, stop):
         wrapper.update_params(loss(model, step))
@@ -144,28 +149,61 @@ def test_shares_that_leave_no_step_are_refused(shares: tuple[float, float]) -> N
         AdaLoraBudget(*shares)
 
 
+# Each of two processes with its own row of the batch, under ZeRO-2; the first writes what has become of the adapter.
+ZERO2 = """
+import sys
+from types import SimpleNamespace
+import deepspeed, torch
+from torch import nn
+from transformers.integrations.deepspeed import HfDeepSpeedConfig
+from test_adalora import CLIP, STEPS, loss, runner, tuned
+from moslora_xtuner.plugin import compile_nothing
+from moslora_xtuner.training.adalora import AdaLoraBudget
+compile_nothing()
+deepspeed.init_distributed(dist_backend="gloo")
+rank = torch.distributed.get_rank()
+holder = nn.Module()
+holder.llm = tuned()
+optimizer = torch.optim.AdamW([w for w in holder.parameters() if w.requires_grad], lr=1e-2)
+zero = {"stage": 2, "overlap_comm": False}
+settings = {"train_micro_batch_size_per_gpu": 1, "gradient_clipping": CLIP, "zero_optimization": zero}
+settings |= {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
+as_xtuner_does = HfDeepSpeedConfig(settings)
+engine, *_ = deepspeed.initialize(model=holder, optimizer=optimizer, config=settings)
+hook = AdaLoraBudget()
+made = runner(holder.llm, None, hook)
+made.model = SimpleNamespace(model=engine)
+hook.before_train(made)
+for step in range(STEPS):
+    engine.backward(loss(holder.llm, step, slice(rank, rank + 1)))
+    engine.step()
+if rank == 0:
+    kept = {n: w.detach() for n, w in holder.llm.named_parameters() if w.requires_grad}
+    torch.save({"weights": kept, "left": holder.llm.peft_config["default"].rank_pattern}, sys.argv[1])
+"""
+
+
 @pytest.mark.slow
 def test_zero2_on_two_processes_is_one_process(tmp_path: Path) -> None:
-    """The same records in each step, without dropout: the same ranks are left, and the same weights but for rounding.
+    """Gradients clipped, the ranks that are left and the weights are the same but for rounding.
 
     DeepSpeed's float32 copies follow the mask, or the next step would bring back what was taken.
     """
-    environment = instructions.environment(tmp_path / "data")
-    options = (
-        "train_cfg.max_epochs=None", "train_cfg.max_iters=6", "train_cfg.loss_mean=global_batch",
-        "optim_wrapper.accumulative_counts=1", "param_scheduler.warmup_steps=1", "optim_wrapper.optimizer.lr=1e-2",
-        "model.llm_lora.lora_dropout=0.0", "train_dataloader.num_workers=0",
-        "train_dataloader.persistent_workers=False", "default_hooks.checkpoint.interval=-1",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    (tmp_path / "zero2.py").write_text(ZERO2)
+    folders = os.pathsep.join(str(folder) for folder in (TESTS, TESTS / "training"))
+    variables = {**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "zero2.py"), str(tmp_path / "found.pt")],
+        env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    one, two = tmp_path / "one", tmp_path / "two"
-    for out, batch, zero, processes in ((one, 8, None, 1), (two, 4, "zero2", 2)):
-        run = Run("commonsense_adalora", out, (*options, f"train_dataloader.batch_size={batch}"), zero)
-        train_in_turn([run], tmp_path / f"{out.name}_turn", environment, processes)
-    folders = [out / "adapters" / "llm" for out in (one, two)]
-    patterns = [json.loads((folder / "adapter_config.json").read_text())["rank_pattern"] for folder in folders]
-    assert patterns[0] == patterns[1]
-    assert sum(sum(kept) for kept in patterns[0].values()) == 8 * 10
-    first, second = (load_file(folder / "adapter_model.safetensors") for folder in folders)
-    assert first.keys() == second.keys()
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    plain = tuned()
+    by_hook(plain, AdaLoraBudget(), clip_grad={"max_norm": CLIP})
+    assert found["left"] == plain.peft_config["default"].rank_pattern
+    assert sum(sum(kept) for kept in found["left"].values()) == TARGET * LAYERS
+    trained = {name: weight for name, weight in plain.named_parameters() if weight.requires_grad}
+    assert found["weights"].keys() == trained.keys()
+    for name, weight in trained.items():
+        torch.testing.assert_close(found["weights"][name], weight.detach(), rtol=1e-3, atol=1e-5)
