@@ -44,5 +44,6 @@ TABLE4: tuple[CommonsenseRow, ...] = (
 )
 NOTE = (
     "Scores of the paper are Table 4 as arXiv 2406.11909 prints it, of one run each, answered one by one with dropout "
-    "on. Its two rows of DoRA are those of DoRA's repository, of the base model and not of Instruct."
+    "on. Its two rows of DoRA are those of DoRA's repository, of the base model and not of Instruct. FLoRA's printed "
+    "mean is 84.2; the mean of its printed cells is 84.26."
 )
