@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
+from places import ROOT
 
 from moslora_xtuner.data.commonsense.reading import git_blob
 from moslora_xtuner.data.commonsense.sets import SETS, TRAINING
@@ -152,3 +153,13 @@ def test_the_counts_are_those_of_the_published_sets() -> None:
         "ARC-e": 2376, "OBQA": 500, "SIQA": 1954, "ARC-c": 1172, "WinoG": 1267, "PIQA": 1838, "BoolQ": 3270,
         "HellaS": 10042,
     }  # fmt: skip
+
+
+def test_the_docs_table_is_that_of_the_sets() -> None:
+    text = (ROOT / "docs" / "commonsense.md").read_text(encoding="utf-8")
+    lines = text.split("<!-- table: sets -->")[1].split("<!-- end -->")[0].strip().splitlines()[2:]
+    for line, which in zip(lines, SETS, strict=True):
+        joint = " ... " if len(which.labels) > 2 else ", "
+        assert line == (
+            f"| `{which.name}` | {which.label} | {which.count} | {joint.join((which.labels[0], which.labels[-1]))} |"
+        )
