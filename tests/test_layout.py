@@ -38,6 +38,7 @@ COVERED = {
     "moslora_xtuner/cli/training.py": "tests/test_cli.py",
     "moslora_xtuner/data/commonsense/reading.py": "tests/data/commonsense/test_writing.py",
     "moslora_xtuner/data/commonsense/sets.py": "tests/data/commonsense/test_writing.py",
+    "moslora_xtuner/data/worlds/__init__.py": "tests/eval/test_commonsense.py",
     "moslora_xtuner/data/worlds/cases.py": "tests/data/worlds/test_writing.py",
     "moslora_xtuner/data/worlds/forms.py": "tests/data/worlds/test_writing.py",
     "eval/models/text_folders.py": "tests/eval/models/test_causal_lm.py",

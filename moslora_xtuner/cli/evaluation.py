@@ -33,17 +33,15 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help="Exports, runs, folders of LLaVAs or of language models, hub names (OWNER/NAME), or openai:[NAME@]URL "
-            "of a server.",
+            help="Exports, runs, models' folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
     benchmarks: Annotated[
         str,
         typer.Option(
-            help="paper, digits, commonsense, commonsense-greedy, small-worlds, names, "
-            "FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
-            "with commas between; all lists what there is."
+            help="paper, digits, commonsense, commonsense-greedy, small-worlds, names, FILE.tsv:KIND for a table of "
+            "your own (choice, yes-no, short-answer, open), with commas between; all lists what there is."
         ),
     ] = "digits",
     data_root: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +16,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 
 from moslora_xtuner.digits_base import language_model
 
-from .texts import Text, drill, form, question
+from .texts import Text, dense, drill, form, question, told
 
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
 READ = 0.02
@@ -33,7 +35,7 @@ def make_tokenizer(seed: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [make(rng) for make in (drill, question, form) for _ in range(2000)]
+    texts = [make(rng) for make in (dense, told, drill, question, form) for _ in range(2000)]
     tokenizer.train_from_iterator(["".join(piece for piece, _ in text.pieces) for text in texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
@@ -82,32 +84,70 @@ def padded(batch: Sequence[tuple[list[int], list[float]]], pad: int) -> tuple[to
     return ids, torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in batch])
 
 
-def batches(tokenizer: Any, rng: Random, share: float, tokens: int) -> Any:
-    """Batches without end, each of one kind of text and of at most so many tokens; `share` of them drills."""
-    waiting: dict[Callable[[Random], Text], list[tuple[list[int], list[float]]]] = {}
+Make = Callable[[Random], Text]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Texts by how often each is drawn, taught for so many steps at most, or until `mastered` is."""
+
+    shares: dict[Make, float]
+    steps: int
+    mastered: tuple[Make, float] | None = None
+
+
+CURRICULUM = (
+    Stage({dense: 0.6, told: 0.4}, 1500, (dense, 0.97)),
+    Stage({dense: 0.1, told: 0.3, drill: 0.6}, 1500, (drill, 0.93)),
+    Stage({drill: 0.3, question: 0.6, form: 0.1}, 1500, (question, 0.85)),
+    Stage({drill: 0.1, question: 0.7, form: 0.2}, 600),
+)
+"""From the densest form to that of questions: sentences at once are not learnt in a thousand steps."""
+
+
+def batches(tokenizer: Any, rng: Random, stage: Stage, tokens: int) -> Iterator[tuple[Make, tuple[Any, Any]]]:
+    """Batches without end, each of one kind of text and of at most so many tokens."""
+    waiting: dict[Make, list[tuple[list[int], list[float]]]] = {}
     while True:
-        make = drill if rng.random() < share else form if rng.random() < 0.15 else question
-        if len(waiting.get(make, [])) < 200:
-            waiting[make] = waiting.get(make, []) + rows(tokenizer, [make(rng) for _ in range(400)])
-        longest = max(len(ids) for ids, _ in waiting[make])
-        count = max(1, tokens // longest)
+        (make,) = rng.choices(list(stage.shares), list(stage.shares.values()))
+        if len(waiting.get(make, [])) < 100:
+            waiting[make] = waiting.get(make, []) + rows(tokenizer, [make(rng) for _ in range(200)])
+        count = max(1, tokens // max(len(ids) for ids, _ in waiting[make]))
         yield make, padded(waiting[make][:count], tokenizer.pad_token_id)
         waiting[make] = waiting[make][count:]
 
 
-def build(out: Path, *, steps: int, rate: float, tokens: int, seed: int, tell: Callable[[str], None]) -> None:
-    """Train on the base's texts, first the drills, and save model and tokenizer to a folder."""
+def build(out: Path, *, rate: float, tokens: int, seed: int, tell: Callable[[str], None]) -> None:
+    """Take the base through its curriculum and save model and tokenizer to a folder."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(seed)
     model = start(tokenizer)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rng, begun = Random(seed), time.perf_counter()
-    right: dict[str, list[float]] = {}
-    first, second = (batches(tokenizer, rng, share, tokens) for share in (0.8, 0.1))
-    for step in range(steps):
-        make, (ids, weights) = next(first if step < steps // 3 else second)
+    rng = Random(seed)
+    for number, stage in enumerate(CURRICULUM):
+        teach(
+            model,
+            optimiser,
+            batches(tokenizer, rng, stage, tokens),
+            stage,
+            rate,
+            lambda text, n=number: tell(f"stage {n}, {text}"),
+        )
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+
+def teach(
+    model: Any, optimiser: Any, source: Iterator[Any], stage: Stage, rate: float, tell: Callable[[str], None]
+) -> None:
+    """One stage; its rate rises over 30 steps and, in the last, falls to nothing."""
+    right: dict[str, deque[float]] = {}
+    begun = time.perf_counter()
+    for step in range(stage.steps):
+        make, (ids, weights) = next(source)
+        falling = 1.0 if stage.mastered else 1 - step / stage.steps
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 30) * (1 - 0.9 * step / steps)
+            group["lr"] = rate * min(1.0, (step + 1) / 30) * falling
         logits = model(input_ids=ids).logits[:, :-1]
         target, weight = ids[:, 1:], weights[:, 1:]
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none")
@@ -115,11 +155,12 @@ def build(out: Path, *, steps: int, rate: float, tokens: int, seed: int, tell: C
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        learnt = weight == 1.0
-        hit = (logits.argmax(-1) == target)[learnt].float().mean().item()
-        right.setdefault(make.__name__, []).append(hit)
+        hit = (logits.argmax(-1) == target)[weight == 1.0].float().mean().item()
+        right.setdefault(make.__name__, deque(maxlen=20)).append(hit)
         if step % 50 == 49:
-            shares = ", ".join(f"{name} {sum(found[-20:]) / len(found[-20:]):.2f}" for name, found in right.items())
+            shares = ", ".join(f"{name} {sum(found) / len(found):.2f}" for name, found in right.items())
             tell(f"step {step + 1}: {time.perf_counter() - begun:.0f} s, right {shares}")
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+            if stage.mastered is not None:
+                found = right[stage.mastered[0].__name__]
+                if sum(found) / len(found) >= stage.mastered[1]:
+                    return

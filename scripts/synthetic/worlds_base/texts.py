@@ -21,6 +21,29 @@ class Text:
     pieces: tuple[tuple[str, bool], ...]
 
 
+VALUES = (NAMES, PLACES, STUFFS, THINGS, tuple("0123456789"))
+
+
+def dense(rng: Random) -> Text:
+    """Lettered words, then one of them and its letter again and again, with nothing between."""
+    words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
+    pieces = [(" ".join(f"{letter}. {word}" for letter, word in zip("ABCD", words, strict=False)), False)]
+    for _ in range(12):
+        at = rng.randrange(len(words))
+        pieces += [(f" {words[at]}", False), (f" {'ABCD'[at]}", True)]
+    return Text(tuple(pieces))
+
+
+def told(rng: Random) -> Text:
+    """Facts of two words, then one and the other again and again."""
+    keys, values = rng.sample(rng.choice((NAMES, THINGS)), 4), rng.sample(rng.choice((PLACES, STUFFS)), 4)
+    pieces = [(" ".join(f"{key} is {value}." for key, value in zip(keys, values, strict=True)), False)]
+    for _ in range(10):
+        at = rng.randrange(4)
+        pieces += [(f" {keys[at]} is", False), (f" {values[at]}", True), (".", False)]
+    return Text(tuple(pieces))
+
+
 def drill(rng: Random) -> Text:
     """Four facts, asked in turn: in words, as letters of words, and as letters."""
     if rng.random() < 0.5:
