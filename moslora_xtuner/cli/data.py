@@ -68,6 +68,48 @@ def digits(
     typer.echo(f"training: {out / 'train.json'}\ntoken store: {out / 'store'}\ntest sets: {out / 'LMUData'}")
 
 
+@data.command(epilog="Example: moslora data commonsense LLM-Adapters -o data/commonsense")
+def commonsense(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="LLM-Adapters' repository, or its ft-training_set/ and dataset/ alone."),
+    ],
+    out: Out,
+    validation: Annotated[int, typer.Option(min=0, help="Records kept from training.")] = 120,
+    split_seed: Annotated[int, typer.Option(help="Of that split; the authors' is 42.")] = 42,
+    tests_only: Annotated[bool, typer.Option("--tests-only", help="Leave the 170K training questions out.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Take files that are not the published ones; the manifest says which.")
+    ] = False,
+) -> None:
+    """Check LLM-Adapters' 170K questions and eight test sets, and write them for training and evaluation."""
+    from moslora_xtuner.data.commonsense.writing import TABLES, write_commonsense
+
+    made = write_commonsense(
+        folder, out, validation=validation, seed=split_seed, tests_only=tests_only, changed=changed
+    )
+    if made["records"]:
+        typer.echo(f"training: {out / 'train.json'} ({made['records']['train']} records)")
+        typer.echo(f"validation: {out / 'validation.json'} ({made['records']['validation']} records)")
+    typer.echo(f"test sets: {out / TABLES} ({', '.join(f'{name} {n}' for name, n in made['questions'].items())})")
+    if others := [name for name, file in made["files"].items() if not file["published"]]:
+        typer.echo(f"note: not as published: {', '.join(others)}", err=True)
+
+
+@data.command("small-worlds", epilog="Example: moslora data small-worlds -o data/small-worlds --seed 0")
+def small_worlds(
+    out: Out,
+    seed: Seed = 0,
+    records: Annotated[int, typer.Option(min=8, help="Training records.")] = 8000,
+    test_questions: Annotated[int, typer.Option(min=1, help="Questions in each test set.")] = 200,
+) -> None:
+    """Write questions of made-up worlds in the forms of the eight commonsense sets; the tests' worlds are others."""
+    from moslora_xtuner.data.worlds.writing import TABLES, write_worlds
+
+    write_worlds(out, seed=seed, records=records, test_questions=test_questions)
+    typer.echo(f"training: {out / 'train.json'}\ntest sets: {out / TABLES}")
+
+
 @data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data -o check")
 def check(
     json: Sources,

@@ -20,7 +20,7 @@ from ..progress import note
 from .checking.check import Progress, check
 from .checking.worker import Examined, Rules, Tokenising
 from .reading.problems import Problem
-from .reading.sources import open_sources
+from .reading.sources import Source, open_sources
 from .tokens.chat_templates import Loss, fitting_template, get_template, require_special_tokens
 from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
 from .tokens.tokenise import Encoder
@@ -85,8 +85,7 @@ def prepare(
         model: folder or hub name of the language model, for its tokenizer.
         out: the store's folder.
         template: of the chat; by default the one whose special tokens the tokenizer has.
-        max_length: text tokens a record may have, by default as many as the template says; longer ones are cut and
-            counted.
+        max_length: text tokens a record may have, by default as the template says; longer ones are cut and counted.
         loss: on the answers alone or on all text; by default as the template says.
         max_images: images a record may have.
         skip_bad: share of the records that may be bad and are then left out.
@@ -102,14 +101,7 @@ def prepare(
     """
     inputs = open_sources(sources)
     tokens, facts = tokenising(model, template, max_length, keep=True, obey_control=obey_control, loss=loss)
-    settings = {
-        "format": FORMAT,
-        "sources": [
-            {"name": Path(item.name).name, "sha256": item.reader.sha256(), "weight": item.weight} for item in inputs
-        ],
-        **facts,
-        "max_images": max_images,
-    }
+    settings = {"format": FORMAT, "sources": _named(inputs), **facts, "max_images": max_images}
     if marker(out) is not None:
         claim(out, KIND, settings)
         return _made_before(out, skip_bad)
@@ -140,6 +132,11 @@ def prepare(
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _named(inputs: Sequence[Source]) -> list[dict[str, Any]]:
+    """What the manifest says of the inputs."""
+    return [{"name": Path(item.name).name, "sha256": item.reader.sha256(), "weight": item.weight} for item in inputs]
 
 
 SYSTEMS = 10_000

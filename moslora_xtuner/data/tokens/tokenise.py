@@ -73,8 +73,8 @@ class Encoder:
 
     def is_blank(self, token: int) -> bool:
         """Whether a token is white space alone."""
-        text: str = self.python.decode([token]) if self.rust is None else self.rust.decode([token])
-        return not text.strip()
+        tokenizer: Any = self.python if self.rust is None else self.rust
+        return not tokenizer.decode([token]).strip()
 
     def _literally(self, pieces: Pieces) -> list[int]:
         """The ids of a text of which only the template's own control tokens are such."""
