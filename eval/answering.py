@@ -45,7 +45,7 @@ def answer(
         OutputError: `file` is not ours.
     """
     asked = task.asked
-    settings = f"greedy {task.benchmark.max_new_tokens} {model.conditions(batch_size)}".rstrip()
+    settings = f"{task.benchmark.decoding} {task.benchmark.max_new_tokens} {model.conditions(batch_size)}".rstrip()
     keys = [key(model.sha256, settings, model.prompt(item.question), item.question.image_key) for item in asked]
     log = PredictionLog(file)
     try:

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from moslora_xtuner.progress import note
 from .answering import answer
 from .judges.base import AnyJudge
 from .judges.openai_judge import JudgeAddress, JudgeAway
-from .models.resolve import Model, find
+from .models.resolve import Model, find, require_askable
 from .models.worker_pool import Pool
 from .results import scores
 from .results.manifest import DatasetRecord, Made, Manifest
@@ -63,7 +63,7 @@ def evaluate(
 
     Args:
         models: see `models.resolve.find`.
-        benchmarks: dataset names, groups (`paper`, `digits`), or tables of one's own (`own_table.read`).
+        benchmarks: dataset names, groups (`paper`, `digits`, `commonsense`), or tables of one's own (`own_table.read`).
         data_root: holds DATASET.tsv files; None where all are tables of one's own.
         out: holds the run folders.
         settings: how they are asked and judged.
@@ -85,12 +85,15 @@ def evaluate(
     root = None if data_root is None else data_root.resolve()
     jobs = _plan(models, names, out, settings)
     for job in jobs:
+        require_askable(job.model, chosen)
+    for job in jobs:
         claim(job.folder)
     with ExitStack() as stack:
         for job in jobs:
             stack.enter_context(held(job.folder))
             job.before = scores.earlier(job.folder, job.model.sha256)  # refused before the first model is asked
-        note("Reading the benchmarks (VLMEvalKit takes a while to import)", settings.quiet)
+        kit = any(benchmark.kind != "label" for benchmark in chosen)
+        note(f"Reading the benchmarks{' (VLMEvalKit takes a while to import)' if kit else ''}", settings.quiet)
         tasks = load(
             chosen,
             root,
@@ -135,6 +138,7 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     judges = settings.judges([task.benchmark for task in tasks], job.folder / VERDICTS)
     made = Made.now(
         judge=str(settings.judging),
+        decoding=" and ".join(sorted({task.benchmark.decoding for task in tasks})),
         precision=model.facts.get("precision"),
         batch_size=settings.batch_size,
         processes=settings.processes,
@@ -238,5 +242,5 @@ def _score(
         asked=len(task.asked),
         seconds=job.seconds[dataset],
         prompts_sha256=key(*(item.question.text for item in task.asked)),
-        made=made,
+        made=replace(made, decoding=task.benchmark.decoding),
     )

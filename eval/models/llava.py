@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from moslora_xtuner.errors import ConfigError, DataError, EvaluationError
 from moslora_xtuner.llm.whole import require_whole
-from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
 from . import batching
@@ -68,22 +67,16 @@ class LlavaAnswerer:
 
     def answer_batch(self, questions: Sequence[Question]) -> list[str]:
         """Answer the questions at once; where the GPU's memory does not hold them, one half after the other."""
+        return batching.within_memory(self._at_once, questions)
+
+    def _at_once(self, questions: Sequence[Question]) -> list[str]:
         import torch
 
-        try:
-            with torch.inference_mode():
-                self._encode_images({question.image_key: question.image for question in questions})
-                longest = [question.max_new_tokens for question in questions]
-                prompts = self._prompts(questions)
-                made = decode(self.model.language_model, prompts, longest, self.prompts.finished)
-                return [self.prompts.text(tokens) for tokens in made]
-        except torch.OutOfMemoryError:
-            half = len(questions) // 2
-            if not half:
-                raise
-        note(f"{len(questions)} questions at a time are too many for the memory: answered {half} at a time")
-        torch.cuda.empty_cache()
-        return self.answer_batch(questions[:half]) + self.answer_batch(questions[half:])
+        with torch.inference_mode():
+            self._encode_images({question.image_key: question.image for question in questions})
+            longest = [question.max_new_tokens for question in questions]
+            made = decode(self.model.language_model, self._prompts(questions), longest, self.prompts.finished)
+            return [self.prompts.text(tokens) for tokens in made]
 
     def pixels(self, content: bytes) -> torch.Tensor:
         """Image bytes to (3, size, size), by the same steps as in training."""

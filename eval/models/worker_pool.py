@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, cast
 
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
-from moslora_xtuner.parallel import end_with, no_main
+from moslora_xtuner.parallel import cores, end_with, no_main
 from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
@@ -36,6 +36,16 @@ class Answerer(Protocol):
 
 Make = Callable[[int, int], Answerer]
 """Makes the answerer of one process: its number, and how many there are. It must pickle."""
+
+
+def own_device(number: int, count: int) -> str:
+    """The device of process `number` of `count`: a GPU of its own, or its share of the cores."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if not gpus and count > 1:
+        torch.set_num_threads(max(1, cores() // count))
+    return f"cuda:{number % gpus}" if gpus else "cpu"
 
 
 class Pool(Protocol):

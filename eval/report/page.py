@@ -72,7 +72,7 @@ def write_report(
         samples=samples.collect(loaded),
         times=[(step, f"{seconds:.1f}") for step, seconds in (times or {}).items()],
         provenance=sections.provenance(loaded),
-        paper=score_table.paper_grid("") if any(item.group == "paper" for item in built) else None,
+        paper=[score_table.paper_grid("", item.group) for item in built if item.group in score_table.PRINTED],
         command=command,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         names=names,

@@ -15,7 +15,9 @@ from ..results.scores import Mean, Run
 from ..tasks.registry import GROUPS
 from . import ability_tables, formats, paired_differences
 from .formats import Grid
-from .paper_table5 import TABLE5
+from .paper_table4 import NOTE as TABLE4_NOTE
+from .paper_table4 import TABLE4, CommonsenseRow
+from .paper_table5 import TABLE5, PaperRow
 
 CSV_DIGITS = 2
 """Decimals for programs; people see one, as in the paper. So nobody rounds what was rounded before."""
@@ -23,6 +25,9 @@ FORMATS = (*formats.RENDERERS, "json")
 TITLES = {
     "paper": "The nine benchmarks of the paper",
     "digits": "DigitsVQA (real handwriting)",
+    "commonsense": "Commonsense reasoning, the authors' protocol",
+    "commonsense-greedy": "Commonsense reasoning, greedy answers",
+    "small-worlds": "Small worlds (made up), greedy answers",
     "other": "Other benchmarks",
 }
 PAPER = "paper (printed)"
@@ -30,6 +35,11 @@ PAPER_NOTE = (
     "Scores of the paper are Table 5 as arXiv 2406.11909 prints it. The third row's printed mean is 57.1; the mean of "
     "its printed cells is 57.16."
 )
+PRINTED: dict[str, tuple[str, tuple[PaperRow | CommonsenseRow, ...], str]] = {
+    "paper": ("Table 5", TABLE5, PAPER_NOTE),
+    "commonsense": ("Table 4", TABLE4, TABLE4_NOTE),
+}
+"""Of a group of benchmarks: what the paper calls its table, the rows, what is to be known of them."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +132,15 @@ def build(runs: Sequence[Run], group: str | None = None) -> Table:
     return Table(group, datasets, tuple(run.model for run in runs), values, means, comparability.notes(runs, datasets))
 
 
-def paper_grid(mark: str = f"{PAPER}: ") -> Grid:
-    """Table 5 as the paper prints it, for reading beside measured scores of the same nine benchmarks.
+def paper_grid(mark: str = f"{PAPER}: ", group: str = "paper") -> Grid:
+    """What the paper prints of a group's benchmarks, for reading beside measured scores of the same.
 
     `mark` stands before each name, so that a row taken out of the table still says whose it is.
     """
-    header = ["model (paper)", *(scores.label(name) for name in GROUPS["paper"]), "mean"]
-    rows = [[f"{mark}{row.name}", *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in TABLE5]
-    return Grid(header, rows, "For comparison: Table 5 as the paper prints it (not measured here)", [PAPER_NOTE])
+    name, printed, note = PRINTED[group]
+    header = ["model (paper)", *(scores.label(dataset) for dataset in GROUPS[group]), "mean"]
+    rows = [[f"{mark}{row.name}", *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in printed]
+    return Grid(header, rows, f"For comparison: {name} as the paper prints it (not measured here)", [note])
 
 
 def _json(
@@ -160,13 +171,13 @@ def table(
 ) -> str:
     """The score tables of run folders, one row a model: name, scores 0 to 100, the mean last.
 
-    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: paper, digits or
-    other (default: every one that the runs hold anything of; csv, which is one table, and json's top have the first,
+    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: one of TITLES
+    (default: every one that the runs hold anything of; csv, which is one table, and json's top have the first,
     json the rest under `further`). The mean stands only where every benchmark of the group does; otherwise the gap is
     named in its place.
     Beneath it: with `baseline` the differences from that model with interval and p (not in csv, which stays one table
-    of models), with `paper` Table 5 as printed (in csv as further rows), with `abilities` what the scores consist of
-    (in csv after an empty line, a row a number).
+    of models), with `paper` Table 5 or 4 as printed (in csv as further rows), with `abilities` what the scores are made
+    of (in csv after an empty line, a row a number).
     Raises UsageError for an unknown format, group or baseline, or where the paper printed nothing of the group,
     DataError for a run without valid scores.
     """
@@ -177,8 +188,11 @@ def table(
     loaded = [scores.read(Path(folder)) for folder in runs]
     wanted: list[str | None] = [group] if group else [*groups_of(loaded)] or [None]
     built = [build(loaded, name) for name in wanted]
-    if paper and built[0].group != "paper":
-        raise UsageError("The paper printed scores of its nine benchmarks alone, and the runs hold none of them.")
+    if paper and built[0].group not in PRINTED:
+        raise UsageError(
+            "The paper printed scores of its nine benchmarks and of commonsense reasoning alone, and the runs hold "
+            "none of them."
+        )
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     if format == "csv":
         return _csv(built[0], loaded, paper=paper, abilities=abilities)
@@ -188,16 +202,17 @@ def table(
         if further:
             first["further"] = further
         if paper:
-            printed = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in TABLE5]
-            first["paper"] = {"rows": printed, "note": PAPER_NOTE}
+            _, printed, note = PRINTED[built[0].group]
+            rows = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in printed]
+            first["paper"] = {"rows": rows, "note": note}
         if abilities:
             first["abilities"] = ability_tables.as_json(loaded)
         return json.dumps(first, indent=1, ensure_ascii=False) + "\n"
     parts = []
     for item, found in zip(built, gaps, strict=True):
         parts.append(item.grid(1, titled=len(built) > 1))
-        if paper and item.group == "paper":
-            parts.append(paper_grid())
+        if paper and item.group in PRINTED:
+            parts.append(paper_grid(group=item.group))
         if base is not None and found:
             parts.append(paired_differences.grid(found, base))
     if abilities:
@@ -215,6 +230,6 @@ def _gaps(built: Table, runs: Sequence[Run], base: Run | None) -> dict[str, list
 
 def _csv(built: Table, runs: Sequence[Run], *, paper: bool, abilities: bool) -> str:
     main = built.grid(CSV_DIGITS)
-    rows = [*main.rows, *(paper_grid().rows if paper else ())]
+    rows = [*main.rows, *(paper_grid(group=built.group).rows if paper else ())]
     parts = [Grid(main.header, rows), *([ability_tables.long_grid(runs)] if abilities else [])]
     return "\n".join(formats.as_csv(part) for part in parts)

@@ -38,11 +38,20 @@ class Made:
     git: Mapping[str, Any] | None = None
 
     @classmethod
-    def now(cls, *, judge: str, precision: str | None, batch_size: int, processes: int, limit: int | None) -> Made:
+    def now(
+        cls,
+        *,
+        judge: str,
+        precision: str | None,
+        batch_size: int,
+        processes: int,
+        limit: int | None,
+        decoding: str = "greedy",
+    ) -> Made:
         """By this command, on this machine, with what is installed."""
         return cls(
             judge=judge,
-            decoding="greedy",
+            decoding=decoding,
             precision=precision,
             batch_size=batch_size,
             processes=processes,

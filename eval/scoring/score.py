@@ -18,7 +18,7 @@ from ..judges.base import AnyJudge
 from ..tasks.questions import Task
 from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
-from . import open_answers, own_table, written
+from . import labels, open_answers, own_table, written
 from .patches import judged_by, scratch_table
 
 Outcome = dict[str, Any]
@@ -77,6 +77,8 @@ def score(
     Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
     """
     benchmark, folder = task.benchmark, place.folder
+    if benchmark.kind == "label":
+        return _labelled(task, answers)
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -111,9 +113,24 @@ def score(
     else:
         entry, outcomes, hits = written.read(benchmark, frame, table, judge)
     entry["judge"] = judge if benchmark.judge is not None else None
-    entry.update(questions=len(frame), units=len(outcomes), unit=benchmark.unit)
-    entry["aggregate"] = benchmark.aggregate
     _cross_check(benchmark, entry, outcomes)
+    return _scored(benchmark, entry, outcomes, hits, len(frame))
+
+
+def _labelled(task: Task, answers: Sequence[str]) -> Scored:
+    """Scored by the authors' rule; VLMEvalKit has no part in it."""
+    rows = task.rows()
+    asked = [{**rows[item.place], "prediction": text} for item, text in zip(task.asked, answers, strict=True)]
+    entry, outcomes = labels.score_labels(task.benchmark, asked)
+    entry["judge"] = None
+    hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
+    return _scored(task.benchmark, entry, outcomes, hits, len(asked))
+
+
+def _scored(
+    benchmark: Benchmark, entry: dict[str, Any], outcomes: list[Outcome], hits: dict[str, float], questions: int
+) -> Scored:
+    entry.update(questions=questions, units=len(outcomes), unit=benchmark.unit, aggregate=benchmark.aggregate)
     return Scored(entry, outcomes, hits)
 
 

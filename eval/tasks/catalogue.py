@@ -87,7 +87,8 @@ def listing(found: list[Known], data_root: Path | None = None) -> str:
     """A table for a terminal: dataset, class, how it is scored, and whether its TSV is in the data root."""
     rows: list[tuple[str, ...]] = [("dataset", "class", "how", "TSV")]
     for item in found:
-        here = data_root is not None and (data_root / f"{item.dataset}.tsv").is_file()
+        file = BENCHMARKS[item.dataset].file_name if item.dataset in BENCHMARKS else item.dataset
+        here = data_root is not None and (data_root / f"{file}.tsv").is_file()
         rows.append((item.dataset, item.class_name, item.how, "yes" if here else "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

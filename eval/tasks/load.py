@@ -68,10 +68,12 @@ def _table(benchmark: Benchmark, data_root: Path | None, log: Path, download: bo
     if benchmark.table is not None:
         return Table(hashes(tables.tsv_path(benchmark, None)).sha256, official=None, changed=False)
     assert data_root is not None
-    if download:
+    if benchmark.kind == "label":
+        table = check(data_root, benchmark.file_name)
+    elif download:
         table = obtain(benchmark, data_root, log, quiet=quiet)
     else:
         table = check(data_root, benchmark.dataset, source(benchmark, log)[1])
     if table.changed:
-        note(f"{benchmark.dataset}.tsv is another file than the last time: it is asked and scored anew", quiet)
+        note(f"{benchmark.file_name}.tsv is another file than the last time: it is asked and scored anew", quiet)
     return table

@@ -105,7 +105,7 @@ def ask_all(benchmark: Benchmark, dataset: Any, data_root: Path | None, limit: i
         source = str(row.get("image")) if not is_blank(row.get("image")) else f"path:{row.get('image_path')}"
         if source not in images:
             images[source] = image_bytes(row, data_root, benchmark.dataset)
-        question = Question(build(benchmark, row), images[source], benchmark.max_new_tokens)
+        question = Question(build(benchmark, row), images[source], benchmark.max_new_tokens, benchmark.beams)
         asked.append(Asked(place, row["index"], unit, ability_of(row), question))
     check_units(benchmark, asked)
     return asked

@@ -1,6 +1,7 @@
 """The benchmarks as data: what VLMEvalKit calls them, how they are asked, where their score stands.
 
-Source: the run script and dataset classes of VLMEvalKit (ms-vlmeval 0.0.20); the splits of Table 5.
+Source: the run script and dataset classes of VLMEvalKit (ms-vlmeval 0.0.20); the splits of Table 5. Those of the kind
+`label` are text alone, for language models, and nothing of VLMEvalKit: the sets of Table 4 by the authors' protocol.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from moslora_xtuner.data.commonsense.sets import SETS, QuestionSet
+from moslora_xtuner.data.worlds import PREFIX
 from moslora_xtuner.errors import UsageError
 
-Kind = Literal["mcq", "yesno", "vqa", "open"]
+Kind = Literal["mcq", "yesno", "vqa", "open", "label"]
 Aggregate = Literal["mean", "subtask_sum"]
 
 EXACT = "exact_matching"
@@ -43,7 +46,8 @@ class Benchmark:
     `judge` is what VLMEvalKit's own run script takes; `needs_judge`: no score exists without one.
     `unit` is what the bootstrap resamples, `subtasks` those without which the score would be wrong.
     `table`: the file of a benchmark of one's own (own_table.py); `instruction`: whether a question is closed by
-    LLaVA-1.5's request for a letter or a word.
+    LLaVA-1.5's request for a letter or a word. Of the kind `label`: `labels` are what may be answered, `beams` how many
+    are followed when answering, `file` is the table's name where another benchmark reads it too.
     """
 
     dataset: str
@@ -64,6 +68,19 @@ class Benchmark:
     max_new_tokens: int = 16
     table: Path | None = None
     instruction: bool = True
+    labels: tuple[str, ...] = ()
+    beams: int = 1
+    file: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Of the TSV in a data root, without its ending."""
+        return self.file or self.dataset
+
+    @property
+    def decoding(self) -> str:
+        """How answers are looked for."""
+        return "greedy" if self.beams == 1 else f"{self.beams} beams"
 
     @property
     def vlmeval_name(self) -> str:
@@ -90,6 +107,14 @@ def _mme(dataset: str, title: str, label: str, group: str, *, full: bool) -> Ben
     )  # fmt: skip
 
 
+def _labelled(which: QuestionSet, group: str, *, beams: int = 1, before: str = "", after: str = "") -> Benchmark:
+    """A set by the authors' protocol: their evaluation's prompt, 32 tokens, the first label in the answer."""
+    return Benchmark(
+        f"{before}{which.name}{after}", which.title, which.label, group, "label", "",
+        max_new_tokens=32, labels=which.labels, beams=beams, file=f"{before}{which.name}",
+    )  # fmt: skip
+
+
 _ALL = (
     _mcq("MMBench_TEST_EN", "MMBench English, test", "MMB-EN", circular=True),
     _mcq("MMBench_TEST_CN", "MMBench Chinese, test", "MMB-CN", cn=True, circular=True),
@@ -110,11 +135,15 @@ _ALL = (
          circular=True),
     _mme("DigitsMME", "Digits, yes or no", "Digits-MME", "digits", full=False),
     Benchmark("DigitsTextVQA", "Digits, open answers", "Digits-VQA", "digits", "vqa", "ImageVQADataset"),
+    *(_labelled(which, "commonsense", beams=4) for which in SETS),
+    *(_labelled(which, "commonsense-greedy", after="_greedy") for which in SETS),
+    *(_labelled(which, "small-worlds", before=PREFIX) for which in SETS),
 )  # fmt: skip
 
 BENCHMARKS: dict[str, Benchmark] = {item.dataset: item for item in _ALL}
 GROUPS: dict[str, tuple[str, ...]] = {
-    group: tuple(item.dataset for item in _ALL if item.group == group) for group in ("paper", "digits")
+    group: tuple(item.dataset for item in _ALL if item.group == group)
+    for group in ("paper", "digits", "commonsense", "commonsense-greedy", "small-worlds")
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from moslora_xtuner.errors import DataError, UsageError
 
 from ..vlmeval_imports import captured, environment, import_datasets
-from . import own_table
+from . import label_table, own_table
 from .prompts import is_blank, options
 from .registry import Benchmark
 
@@ -22,7 +22,12 @@ def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
         return benchmark.table
     if data_root is None:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
-    path = data_root / f"{benchmark.dataset}.tsv"
+    path = data_root / f"{benchmark.file_name}.tsv"
+    if not path.is_file() and benchmark.kind == "label":
+        made = "small-worlds" if benchmark.group == "small-worlds" else "commonsense DIR"
+        raise DataError(
+            f"{path} does not exist: make it with `moslora data {made} -o OUT` and name OUT/LMUData with --data-root"
+        )
     if not path.is_file():
         raise DataError(
             f"{path} does not exist. Put the TSV of {benchmark.dataset} there, or name another folder with "
@@ -55,7 +60,9 @@ def _read_tsv(path: Path) -> Any:
 
 
 def build_dataset(benchmark: Benchmark, data_root: Path | None, log: Path) -> Any:
-    """`local_dataset` with VLMEvalKit's chatter in `log`."""
+    """`local_dataset` with VLMEvalKit's chatter in `log`; a table of labels is none of VLMEvalKit's."""
+    if benchmark.kind == "label":
+        return label_table.read(benchmark, tsv_path(benchmark, data_root))
     import_datasets(log)
     with captured(log):
         return local_dataset(benchmark, data_root)

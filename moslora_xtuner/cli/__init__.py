@@ -17,7 +17,7 @@ import typer
 
 from moslora_xtuner.errors import MoSLoRAError, OutputError, SetupError
 
-from . import data, evaluation, quickstart, recipes, serving, training  # noqa: F401  (each registers its verbs, in this order)
+from . import bases, data, evaluation, quickstart, recipes, serving, training  # noqa: F401  (each registers its verbs, in this order)
 from .app import DEBUG, app
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C

@@ -33,15 +33,15 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MODEL...",
-            help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
+            help="Exports, runs, models' folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
     benchmarks: Annotated[
         str,
         typer.Option(
-            help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
-            "with commas between; all lists what there is."
+            help="paper, digits, commonsense, commonsense-greedy, small-worlds, names, FILE.tsv:KIND for a table of "
+            "your own (choice, yes-no, short-answer, open), with commas between; all lists what there is."
         ),
     ] = "digits",
     data_root: Annotated[
@@ -131,13 +131,16 @@ def report(
     ] = None,
     format: Annotated[ReportFormat, typer.Option(help="How the table is printed.")] = ReportFormat.terminal,
     group: Annotated[
-        str | None, typer.Option(help="Only these benchmarks: paper, digits, or other. In csv the first by default.")
+        str | None,
+        typer.Option(help="Only these benchmarks: paper, digits, commonsense, other. In csv the first by default."),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Print each run's difference from this model, its 95 % interval and p."),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper/--no-paper", help="Print Table 5 of the paper beneath.")] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper/--no-paper", help="Print the paper's table (5 or 4) beneath.")
+    ] = False,
     abilities: Annotated[
         bool, typer.Option("--abilities/--no-abilities", help="Print every ability and subtask beneath.")
     ] = False,

@@ -13,11 +13,12 @@ from ..errors import ExportError
 from ..formats import FORMAT, unreadable
 
 FILE_NAME = "moslora_export.json"
-LLAVA, LORA, XTUNER = "hf-llava", "lora", "xtuner"
-"""The kinds of an export: a merged Hugging Face LLaVA, one with a plain LoRA beside it, XTuner's own layout."""
+LLAVA, CAUSAL_LM, LORA, XTUNER = "hf-llava", "hf-causal-lm", "lora", "xtuner"
+"""The kinds of an export: a merged Hugging Face LLaVA or language model, one with a plain LoRA beside it, XTuner's own
+layout."""
 
 BASE_LLAVA, ADAPTER = "base", "adapter"
-"""In an export of the kind LORA: the LLaVA, and what tunes it."""
+"""In an export of the kind LORA: the LLaVA, or the language model, and what tunes it."""
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -33,7 +34,7 @@ class ExportForm:
     prompt = SYSTEM.format(system) (where there is one) + INSTRUCTION.format(input).
 
     Attributes:
-        kind: LLAVA, LORA or XTUNER.
+        kind: LLAVA, CAUSAL_LM, LORA or XTUNER.
         name: what reports call the model.
         system_template, instruction: XTuner's templates of a system prompt and of one turn.
         stop_words: end an answer.

@@ -13,6 +13,7 @@ from xtuner.engine.runner import TrainLoop as XTunerLoop
 from ..data.tokens.store import Table, require_tokens
 from ..errors import ConfigError, TrainingError
 from ..progress import note
+from .adalora import require_budget
 from .checkpoints.random_states import from_own_generator
 from .finite import BadLoss, told
 from .loader import no_needless_pause, without_workers
@@ -22,7 +23,7 @@ from .micro_batches import supervised_tokens as supervised_tokens
 from .out_of_memory import is_out_of_memory
 from .out_of_memory import told as out_of_memory
 from .resume import batches_from, can_skip
-from .schedule import WarmUpCosineLR
+from .schedule import WarmUp
 from .unwrap import unwrapped
 from .watch import Watchdog
 
@@ -90,8 +91,9 @@ class TrainLoop(XTunerLoop):
     def run(self) -> Any:
         """Train to the end; the schedule learns before what a step is."""
         for scheduler in self.runner.param_schedulers or []:
-            if isinstance(scheduler, WarmUpCosineLR):
+            if isinstance(scheduler, WarmUp):
                 scheduler.set_accumulation(self.accumulation)
+        require_budget(self.runner)
         self._back_to_a_whole_step()
         self._skip_what_is_done()
         self._model = unwrapped(self.runner.model)

@@ -14,7 +14,7 @@ from ..reading.pictures import KEYS
 from ..reading.problems import Problem
 from ..reading.records import Record, read_record, record_name
 from ..reading.sources import Broken, Chunk, Entry, Source
-from ..tokens.chat_templates import Template
+from ..tokens.chat_templates import Loss, Template
 from ..tokens.schema import Rows, encode_rows
 from ..tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH, Encoder, Tokens, has_control, tokenise
 
@@ -31,12 +31,14 @@ class Tokenising:
         template: the chat template.
         max_length: tokens a record may have, its image's mark counting as one.
         keep: whether the rows are wanted, or only what they would be.
+        loss: where it is; the template's own when not given.
     """
 
     encoder: Encoder
     template: Template
     max_length: int
     keep: bool
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Examiner:
             return sound
         kept: list[tuple[Entry, Record, Tokens, bool]] = []
         for (entry, record), (ids, labels) in zip(
-            sound, tokenise([record for _, record in sound], how.encoder, how.template), strict=True
+            sound, tokenise([record for _, record in sound], how.encoder, how.template, how.loss), strict=True
         ):
             if has_control(record, how.encoder):
                 self._say(made, Kind.CONTROL_TOKEN, entry, record, source, "in its words, encoded as text")

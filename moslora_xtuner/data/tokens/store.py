@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ...errors import DataError
 from ...hashing import kept_sha256, sha256, tokenizer_hash
-from .chat_templates import require_special_tokens
+from .chat_templates import Loss, require_special_tokens
 from .schema import SCHEMA, Rows, decode_rows
 from .tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 
@@ -23,6 +23,7 @@ KIND = "token store"
 MANIFEST = "store.json"
 TABLE = "records.arrow"
 PROBLEMS = "problems.jsonl"
+LOSSES = {"answer": "the answers alone", "all": "prompts and answers"}
 FORMAT = 2
 """Of the table's columns; a store of another one is made again."""
 
@@ -166,12 +167,12 @@ def read_whole(folder: Path) -> tuple[dict[str, Any], Table]:
 
 
 def open_store(
-    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None
+    folder: Path, image_root: Path, tokenizer: Any = None, template: str | None = None, loss: Loss | None = None
 ) -> tuple[dict[str, Any], Table]:
     """A store's manifest and its table, mapped into memory, after a look at what it was made for.
 
     Raises:
-        DataError: the store is missing, unfinished, damaged, or made with another tokenizer or template, its image
+        DataError: the store is missing, unfinished, damaged, or made with another tokenizer, template or loss, its image
             folder is not there, or the tokenizer lacks the template's special tokens.
     """
     try:
@@ -189,6 +190,10 @@ def open_store(
         raise DataError(
             f"the token store {folder} was made with template {manifest['template']}, "
             f"the config says {template}: prepare it again"
+        )
+    if loss is not None and loss != (made := manifest.get("loss", "answer")):
+        raise DataError(
+            f"the token store {folder} has its loss on {LOSSES[made]}, the config says {loss!r}: prepare it again"
         )
     if not image_root.is_dir() and manifest["text_only"] < manifest["records"]:
         raise DataError(f"the image folder {image_root} does not exist")

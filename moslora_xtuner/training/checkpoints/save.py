@@ -61,6 +61,8 @@ class Checkpoints(Hook):
         if self.resumed is None:
             return
         file = state_of(self.resumed) / f"random_{get_rank()}.pt"
+        for hook in _with_state(runner):
+            hook.read_state(state_of(self.resumed))
         if file.is_file():
             random_states.restore(file)
         elif is_main_process():
@@ -89,6 +91,8 @@ class Checkpoints(Hook):
         barrier()
         try:
             random_states.write(beside / f"random_{get_rank()}.pt")
+            for hook in _with_state(runner) if is_main_process() else ():
+                hook.write_state(beside)
             runner.save_checkpoint(
                 str(folder), partial.name, None, save_optimizer=True, save_param_scheduler=True, by_epoch=False
             )
@@ -113,6 +117,11 @@ class Checkpoints(Hook):
             for path in older[self.keep - 1 :]:
                 remove(state_of(path))  # first: without its mark nobody takes what is left for a checkpoint
                 remove(path)
+
+
+def _with_state(runner: Any) -> list[Any]:
+    """The hooks that a resumed run needs something of: `write_state(folder)` and `read_state(folder)`."""
+    return [hook for hook in runner.hooks if getattr(hook, "keeps_state", False)]
 
 
 def _accumulation(runner: Any) -> int:

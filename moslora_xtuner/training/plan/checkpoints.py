@@ -164,7 +164,8 @@ def check_store(
     """
     from ...data.tokens.store import open_store, require_tokens
 
-    _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
+    images = Path(dataset.get("image_folder", ""))
+    _, table = open_store(Path(dataset["store"]), images, tokenizer, template, dataset.get("loss"))
     if vocabulary is not None:
         require_tokens(table, vocabulary)
     pictures = table.column("image_count")

@@ -10,12 +10,12 @@ from ...llm.whole import require_whole
 from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
 from ..processes import SEVERAL_ON_CPU
-from ..targets import require_fitting_rank, require_targets, useful_layers
+from ..targets import require_fitting_rank, require_quantisable, require_targets, useful_layers
 from . import checkpoints, costs
 from .keys import changed_variables, contradictions, missing_keys, unknown_keys
 from .outcome import Plan, Step
 from .setting import Setting, visible_gpus
-from .shapes import Part, part
+from .shapes import NOTHING, Part, part
 
 
 def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
@@ -27,7 +27,7 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
     if lacking := missing_keys(setting.config):
         plan.steps.append(Step("config keys", problems=lacking))
         return plan  # there is nothing that the others could look at
-    for title, look in (
+    steps: tuple[tuple[str, Callable[[Plan, Step], None]], ...] = (
         ("config keys", _keys),
         ("GPUs and DeepSpeed", _machine),
         ("language model", _language_model),
@@ -38,8 +38,12 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
         ("memory of a GPU", costs.memory),
         ("host and disk", costs.host),
         ("time", lambda plan, step: costs.time(plan, step, tflops)),
-    ):
-        _step(plan, title, look)
+    )
+    if setting.text_only:
+        plan.visual = NOTHING
+    for title, look in steps:
+        if not (setting.text_only and title in ("visual encoder", "projector")):
+            _step(plan, title, look)
     return plan
 
 
@@ -149,7 +153,8 @@ def _adapted(plan: Plan, step: Step, model: Any, name: str, layers: list[int] | 
 
     def tune() -> Part:
         kind: Any = get_object_from_string(settings["type"])
-        config = require_targets(kind(**fields), name)
+        bits = 4 if name == "llm_lora" and plan.setting.quantised else None
+        config = require_quantisable(require_targets(kind(**fields), name), name, bits)
         if layers is not None and config.layers_to_transform is None:
             config.layers_to_transform = layers
         tuned = part(model, config)
@@ -180,7 +185,7 @@ def _projector(plan: Plan, step: Step) -> None:
 def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
-    places = config["train_dataloader"]["collate_fn"]["image_tokens"]
+    places = plan.setting.image_tokens
     if not str(dataset.get("type")).endswith("TokenStore"):
         step.says(
             f"not looked at: the dataset is {dataset.get('type')}, not moslora_xtuner.data.dataset.TokenStore, which "
@@ -198,8 +203,11 @@ def _store(plan: Plan, step: Step) -> None:
     plan.store = store = checkpoints.check_store(
         dataset, places, plan.tokenizer, config["prompt_template"], plan.vocabulary
     )
+    seen = "" if plan.setting.text_only else " with the pictures' places"
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
-    step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
+    step.says(f"{store.tokens:,} tokens{seen}, at most {store.longest:,} in a record")
+    if plan.setting.text_only and store.with_images:
+        step.wrong(f"{store.with_images:,} records have pictures, which a text model cannot see: prepare without them")
     if plan.positions is not None and store.longest > plan.positions:
         step.wrong(
             f"the longest record has {store.longest:,} tokens with its pictures' places, the model takes "

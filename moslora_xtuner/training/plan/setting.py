@@ -90,7 +90,12 @@ class Setting:
     @property
     def image_tokens(self) -> int:
         """Places of a picture."""
-        return int(self.config["train_dataloader"]["collate_fn"]["image_tokens"])
+        return int(self.config["train_dataloader"]["collate_fn"].get("image_tokens", 1))
+
+    @property
+    def text_only(self) -> bool:
+        """Whether the model is a language model alone (MosLoraCausalLM)."""
+        return "visual_encoder" not in self.config["model"]
 
     @property
     def seed(self) -> int:
