@@ -10,6 +10,7 @@ from moslora_xtuner.data.tokens.tokenise import Encoder
 from moslora_xtuner.errors import ConfigError, EvaluationError, MoSLoRAError
 from moslora_xtuner.llm.families import INTERNLM2, family
 from moslora_xtuner.llm.load import load_internlm2, load_tokenizer
+from moslora_xtuner.llm.whole import require_whole
 
 from ..tasks.prompts import Question
 from . import batching
@@ -102,10 +103,13 @@ def _load(folders: TextFolders, options: dict[str, Any]) -> Any:
 
     try:
         if family(folders.base) == INTERNLM2:
-            return _as_llama(_adapted(load_internlm2(str(folders.base), **options), folders.adapter, merge=True))
+            model = load_internlm2(str(folders.base), **options)
+            require_whole(folders.base, model, local_files_only=True)
+            return _as_llama(_adapted(model, folders.adapter, merge=True))
         model = AutoModelForCausalLM.from_pretrained(
             folders.base, local_files_only=True, trust_remote_code=False, attn_implementation="sdpa", **options
         )
+        require_whole(folders.base, model, local_files_only=True)
         return _adapted(model, folders.adapter)
     except MoSLoRAError as fault:
         raise EvaluationError(f"{folders.base}: {fault}") from fault

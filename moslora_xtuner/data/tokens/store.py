@@ -172,8 +172,8 @@ def open_store(
     """A store's manifest and its table, mapped into memory, after a look at what it was made for.
 
     Raises:
-        DataError: the store is missing, unfinished, damaged, or made with another tokenizer, template or loss, its image
-            folder is not there, or the tokenizer lacks the template's special tokens.
+        DataError: the store is missing, unfinished, damaged, or made with another tokenizer, template or loss, its
+            image folder is not there, or the tokenizer lacks the template's special tokens.
     """
     try:
         manifest, table = read_whole(folder)
