@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moslora_xtuner.data.checking.check import check
-from moslora_xtuner.data.checking.fix import Mended, mend, mend_all
+from moslora_xtuner.data.checking.fix import Mended, mend_all
+from moslora_xtuner.data.checking.mending import mend
 from moslora_xtuner.data.checking.worker import Rules
 from moslora_xtuner.data.images import check as image_check
 from moslora_xtuner.data.reading.sources import open_sources
@@ -61,7 +62,7 @@ def test_the_copy_is_sound_and_whole_or_says_what_it_lacks(name: str, suffix: st
         (
             {**sound("r", "a.png"), "conversations": talk("x <image> y <image>", "A", "<image>R", "B")},
             {**sound("r", "a.png"), "conversations": talk("x <image> y ", "A", "R", "B")},
-            ["<image> kept once"],
+            ["surplus <image> taken out"],
         ),
         (
             {"id": "r", "conversations": [{"from": "gpt", "value": "Hi"}, *talk("Q", "A", "R")]},
