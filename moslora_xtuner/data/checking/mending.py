@@ -49,8 +49,9 @@ def mend(raw: Any, position: int, images: Path) -> tuple[Any, list[str]]:
     messages = made.get(messages_key(made))
     if isinstance(messages, list):
         own, named = _pictures(made)
+        done += _mend_marks(messages, own, named)  # before the ends: a question keeps its place by its picture
         done += _cut_ends(messages, own)
-        done += _mend_marks(messages, own, named)
+        done += [how for how in _mend_marks(messages, own, named) if how not in done]
     return made, done
 
 

@@ -68,7 +68,7 @@ def read_record(
     elif raw.get("system") not in (None, ""):
         complain(Kind.BAD_MESSAGE, f"the system prompt is a {type(raw['system']).__name__}, not a text")
     used = {"id", "system", messages_key(raw), *own_keys(raw)}
-    others = [(key, value) for key, value in raw.items() if key not in used]
+    others = [(key, value) for key, value in raw.items() if key not in used or (key == "id" and not _is_name(value))]
     unread(others, complain, pictured=bool(images))
     count = sum(marks(human) for human, _ in said.turns)
     if images is not None and said.turns and count != len(images):
@@ -79,6 +79,10 @@ def read_record(
     if images is None or any(problem.fault for problem in problems):
         return None, problems
     return Record(name, images, tuple(said.turns), system, frozenset(said.silent)), problems
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def messages_key(raw: dict[str, Any]) -> str:
