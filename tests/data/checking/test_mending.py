@@ -101,7 +101,9 @@ NEVER_LEFT = {Kind.MISSING_ID, Kind.BAD_TEXT, Kind.IMAGE_IS_NULL}
 
 @settings(max_examples=200)
 @given(made=records(), seed=seeds, times=st.integers(1, 4))
-def test_whatever_has_happened_mending_loses_nothing(images: Path, made: tuple[Any, Any], seed: int, times: int) -> None:
+def test_whatever_has_happened_mending_loses_nothing(
+    images: Path, made: tuple[Any, Any], seed: int, times: int
+) -> None:
     raw = mutated(made[0], random.Random(seed), times)
     mended, done = mend(raw, 0, images)
     assert mend(mended, 0, images) == (mended, [])

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import random
-import tarfile
-import zipfile
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pandas
-import pyarrow
-import pyarrow.feather
-import pyarrow.ipc
-import pyarrow.parquet
-import pytest
 from bad_cases import check_all, sound, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_forms import PICTURES, junk, media_in, mutated, picture_folder, records
+from record_forms import PICTURES, media_in, mutated, picture_folder, records
 
 from moslora_xtuner.data.instructions import marks
 from moslora_xtuner.data.reading.records import picture_places, read_record, record_name
 from moslora_xtuner.data.reading.sources import Broken, open_sources
-from moslora_xtuner.errors import DataError
 
 FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 seeds = st.integers(0, 10**9)
