@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from record_forms import PICTURES, media_in, mutated, picture_folder, records
 
 from moslora_xtuner.data.instructions import marks
+from moslora_xtuner.data.problem_kinds import Kind
+from moslora_xtuner.data.reading.problems import Problem
 from moslora_xtuner.data.reading.records import picture_places, read_record, record_name
 from moslora_xtuner.data.reading.sources import Broken, open_sources
 
@@ -21,10 +23,15 @@ FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 seeds = st.integers(0, 10**9)
 
 
+def name_of(raw: Any) -> str:
+    """As problems say it."""
+    return Problem(Kind.BAD_TEXT, record_name(raw), 0, "").record
+
+
 def reads_all_or_names(raw: Any, named: list[str]) -> None:
     """The rule: a record is sound and brings every picture that it names, or a fault says that it does not."""
     record, problems = read_record(raw, 3, max_images=9)
-    assert all(problem.position == 3 and problem.record == record_name(raw)[:200] for problem in problems)
+    assert all((problem.position, problem.record) == (3, name_of(raw)) for problem in problems)
     assert (record is None) == any(problem.fault for problem in problems)
     if record is not None:
         assert not Counter(named) - Counter(record.images)
@@ -68,7 +75,7 @@ def test_in_a_file_it_costs_itself_alone(
     report, problems = check_all(source, images, max_images=9)
     faults = [problem for problem in problems if problem.fault]
     assert (report.records, report.bad) == (3, bool(faults))
-    assert {(fault.position, fault.record) for fault in faults} <= {(1, record_name(raw))}
+    assert {(fault.position, fault.record) for fault in faults} <= {(1, name_of(raw))}
     assert faults or set(media_in(raw)) <= set(PICTURES)
 
 
