@@ -13,7 +13,7 @@ from ...atomic import atomic_file
 from ...errors import OutputError, UsageError
 from ..reading.sources import Broken, Source
 from .check import CHUNK, Progress
-from .mending import mend
+from .mending import Change, mend
 from .worker import Examiner, Rules, too_deep
 
 
@@ -78,16 +78,16 @@ def mend_all(source: Source, rules: Rules, out: Path, progress: Progress | None 
                 copy.write(text)
                 made.records += 1
                 made.changed += bool(done)
-                made.kinds.update(done)
+                made.kinds.update(change.kind for change in done)
                 at = {"record": record.id, "position": entry.position, "byte": entry.byte, "source": source.name}
-                _log(log, "changed", ({"kind": kind, "detail": "", **at} for kind in done))
+                _log(log, "changed", ({**change._asdict(), **at} for change in done))
             if progress is not None:
                 progress(made.records + made.left_out, made.records + made.left_out)
         copy.write("\n" if lines else "\n]\n")
     return made
 
 
-def _mended(raw: Any, position: int, images: Path) -> tuple[Any, str, list[str]]:
+def _mended(raw: Any, position: int, images: Path) -> tuple[Any, str, list[Change]]:
     """One record after mending, as it is written, and what was done to it."""
     try:
         made, done = mend(raw, position, images)

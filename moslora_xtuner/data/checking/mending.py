@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..images.opening import sibling
 from ..instructions import IMAGE_TOKEN, as_word, marks, without_last_mark
@@ -20,27 +20,35 @@ from ..reading.messages import (
     words_of,
 )
 from ..reading.pictures import inside, is_path, own_keys, own_places
+from ..reading.problems import shown
 from ..reading.records import messages_key, picture_places
 from ..reading.sources import Broken
 
 
-def mend(raw: Any, position: int, images: Path) -> tuple[Any, list[str]]:
+class Change(NamedTuple):
+    """What was done to a record, and to what in it."""
+
+    kind: str
+    detail: str = ""
+
+
+def mend(raw: Any, position: int, images: Path) -> tuple[Any, list[Change]]:
     """A copy of one record with everything mended that can be, and what was done to it.
 
     A picture that a record names is never taken out of it. What is mended once stays as it is the next time.
     """
     if isinstance(raw, Broken) or not isinstance(raw, dict):
         return raw, []
-    done: list[str] = []
+    done: list[Change] = []
     made = _whole_characters(raw)
     if made != raw:
-        done.append("lone surrogates replaced")
+        done.append(Change("lone surrogates replaced"))
     if made.get("id") is None:
         made = {"id": f"record-{position}", **{key: value for key, value in made.items() if key != "id"}}
-        done.append("id given")
+        done.append(Change("id given", made["id"]))
     for key in [key for key in own_keys(made) if made[key] is None]:
         del made[key]
-        done.append("image: null removed")
+        done.append(Change("image: null removed", key))
     for place in picture_places(made):
         if is_path(place.value):
             path, how = _path(place.value, images)
@@ -51,19 +59,19 @@ def mend(raw: Any, position: int, images: Path) -> tuple[Any, list[str]]:
         own, named = _pictures(made)
         done += _mend_marks(messages, own, named)  # before the ends: a question keeps its place by its picture
         done += _cut_ends(messages, own)
-        done += [how for how in _mend_marks(messages, own, named) if how not in done]
+        done += _mend_marks(messages, own, named)
     return made, done
 
 
-def _path(path: str, images: Path) -> tuple[str, list[str]]:
+def _path(path: str, images: Path) -> tuple[str, list[Change]]:
     done = []
     root = os.path.realpath(images)
     plain = _relative(path.replace("\\", "/"), root)
     if plain != path and inside(plain):
-        done.append("path made relative")
+        done.append(Change("path made relative", f"{shown(path)} is now {shown(plain)}"))
         path = plain
     if inside(path) and not os.path.isfile(os.path.join(root, path)) and (other := sibling(images, path)):
-        done.append("image found under another name")
+        done.append(Change("image found under another name", f"{shown(path)} is now {shown(other)}"))
         path = other
     return path, done
 
@@ -89,35 +97,35 @@ def _pictures(made: dict[str, Any]) -> tuple[int, int]:
     return (len(own), len(named)) if clear else (0, 0)
 
 
-def _cut_ends(messages: list[Any], own: int) -> list[str]:
+def _cut_ends(messages: list[Any], own: int) -> list[Change]:
     """Take away answers without a question at the beginning, and questions without an answer at the end."""
     done = []
     start = int(bool(messages) and _role(messages[0]) == "system")
     while len(messages) - start > 2 and _role(messages[start]) == "gpt" and _only_words(messages[start]):
-        del messages[start]
-        done.append("answer without a question cut off")
+        done.append(Change("answer without a question cut off", shown(_words(messages.pop(start)))))
     while len(messages) - start > 2 and _role(messages[-1]) == "human" and _only_words(messages[-1]):
         if _marks(messages[-1]) and own != 1:  # with one picture the mark can stand elsewhere
             break
-        del messages[-1]
-        done.append("question without an answer cut off")
+        done.append(Change("question without an answer cut off", shown(_words(messages.pop()))))
     return done
 
 
-def _mend_marks(messages: list[Any], own: int, named: int) -> list[str]:
+def _mend_marks(messages: list[Any], own: int, named: int) -> list[Change]:
     """As many marks as pictures: a part that names its picture is one, the first of the others are the record's own."""
     human = [message for message in messages if _role(message) == "human"]
     if not (own or named) or not human or any(_words(message) is None for message in human):
         return []
-    done = []
+    done, marked = [], sum(map(_marks, human))
     while sum(map(_marks, human)) > own + named and any(_take_last(message) for message in reversed(human)):
-        done.append("surplus <image> taken out")
-    missing = own + named - sum(map(_marks, human))
+        pass
+    if (left := sum(map(_marks, human))) < marked:
+        done.append(Change("surplus <image> taken out", f"{marked - left} of {marked}"))
+    missing = own + named - left
     numbered = any(part.get("index") is not None for message in human for part in picture_parts(message))
     if missing > 0 and not numbered:
         _put_in_front(human[0], missing)
-        done.append("<image> put in front")
-    return list(dict.fromkeys(done))
+        done.append(Change("<image> put in front", f"{missing} to {left}"))
+    return done
 
 
 def _marks(message: dict[str, Any]) -> int:
