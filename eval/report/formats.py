@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from ..results.sheets import write_csv
 
 WIDTH = 160
 """Characters of a printed line: nine benchmarks, the mean and a model's name fit."""
@@ -38,10 +39,8 @@ class Grid:
 
 
 def as_csv(grid: Grid) -> str:
-    """Comma-separated, quoted where needed; without title and notes, so that a program can read it."""
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows([grid.header, *grid.rows])
-    return target.getvalue()
+    """Comma-separated, without title and notes, so that a program can read it; no text is a formula."""
+    return write_csv([grid.header, *grid.rows])
 
 
 def as_markdown(grid: Grid) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import DataError
+
+from .sheets import write_csv
 
 GAINED, LOST, CHANGED, SAME = "gained", "lost", "changed", "same"
 KINDS = (GAINED, LOST, CHANGED, SAME)
@@ -157,13 +157,11 @@ def chosen(paired: Sequence[Paired], most: int) -> tuple[list[str], int]:
 
 def as_csv(parts: Iterable[Paired]) -> str:
     """Every change of all runs and benchmarks, one row each; questions answered the same are left out."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    rows: list[list[str]] = [CSV_HEADER]
     for part in parts:
         for change in part.changes:
             if change.kind != SAME:
                 one, other = change.before, change.after
                 row = [part.model, part.dataset, one.index, other.ability, change.kind, one.answer]
-                writer.writerow([*row, one.prediction, other.prediction])
-    return target.getvalue()
+                rows.append([*row, one.prediction, other.prediction])
+    return write_csv(rows)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..judges.base import AnyJudge
+from ..results.sheets import XLSX, as_text, original
 
 UNREADABLE = "Z"
 """VLMEvalKit's letter for no option."""
@@ -31,6 +33,46 @@ def scratch_table() -> Iterator[None]:
             yield
         finally:
             multiple_choice.timestr = stock
+
+
+@contextmanager
+def plain_tables() -> Iterator[None]:
+    """Let no text in the tables that VLMEvalKit writes be a formula.
+
+    WORK-AROUND ms-vlmeval 0.0.20 (smp/file.py, dump): an answer "=1+1" becomes a formula in its xlsx, which runs where
+    somebody opens it and is read back as 0; a category may begin with a sign in its CSV (`read_csv` reads those back).
+    Can go when `dump` writes texts as texts.
+    """
+    import pandas
+
+    frame: Any = pandas.DataFrame
+    to_excel, to_csv = frame.to_excel, frame.to_csv
+
+    def excel(self: Any, *args: Any, **options: Any) -> Any:
+        if options.get("engine") == "xlsxwriter":
+            options.setdefault("engine_kwargs", XLSX)
+        return to_excel(self, *args, **options)
+
+    def comma_separated(self: Any, *args: Any, **options: Any) -> Any:
+        plain = _each_text(self, as_text) if options.get("sep", ",") == "," else self
+        return to_csv(plain, *args, **options)
+
+    with _replaced(frame, "to_excel", excel), _replaced(frame, "to_csv", comma_separated):
+        yield
+
+
+def read_csv(path: Path) -> Any:
+    """What VLMEvalKit wrote under `plain_tables`, as a frame."""
+    import pandas
+
+    return _each_text(pandas.read_csv(path), original)
+
+
+def _each_text(frame: Any, change: Callable[[str], str]) -> Any:
+    def each(cell: Any) -> Any:
+        return change(cell) if isinstance(cell, str) else cell
+
+    return frame.map(each).rename(columns=each)
 
 
 class _NoDice:

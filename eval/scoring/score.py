@@ -15,11 +15,12 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
 
 from ..judges.base import AnyJudge
+from ..results.sheets import XLSX
 from ..tasks.questions import Task
 from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
 from . import labels, open_answers, own_table, written
-from .patches import judged_by, scratch_table
+from .patches import judged_by, plain_tables, scratch_table
 
 Outcome = dict[str, Any]
 
@@ -54,8 +55,7 @@ def write_table(frame: Any, path: Path) -> None:
     """Write the table as xlsx; an answer such as "=1+1" or a web address stays a text."""
     import pandas
 
-    plain = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
-    with pandas.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=plain) as writer:
+    with pandas.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=XLSX) as writer:
         frame.to_excel(writer, index=False)
 
 
@@ -93,6 +93,7 @@ def score(
     workers = verdicts.workers if verdicts is not None else min(4, os.cpu_count() or 1)
     with (
         scratch_table(),
+        plain_tables(),
         captured(place.log),
         environment(**settings),
         judged_by(verdicts),

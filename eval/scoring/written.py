@@ -14,6 +14,7 @@ from ..tasks.prompts import options
 from ..tasks.questions import ability_of
 from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
 from . import open_answers
+from .patches import read_csv
 
 Outcome = dict[str, Any]
 
@@ -38,14 +39,14 @@ def read(
 
 
 def _table(table: Path, suffix: str) -> Any:
-    import pandas
-
     path = table.with_name(table.name.removesuffix(".xlsx") + suffix)
     if not path.is_file():
         raise EvaluationError(f"VLMEvalKit did not write {path}; its log in the run folder says why.")
     if suffix.endswith(".xlsx"):
+        import pandas
+
         return pandas.read_excel(path, keep_default_na=False)
-    return pandas.read_csv(path)
+    return read_csv(path)
 
 
 def _row(benchmark: Benchmark, frame: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SUFFIXES = {
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
     "AVIF": {".avif"},
 }
+_EXTENSIONS = sorted({suffix for group in SUFFIXES.values() for suffix in group})
 LONGEST_SIDE = 32_768
 """Pixels of a picture's side at most: padded to a square it would be as large as its longer side squared."""
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
@@ -224,43 +225,45 @@ def sibling(root: Path, name: str) -> str | None:
     """Where a missing picture lies under a name that differs in its extension, in case or in Unicode form alone.
 
     OCR-VQA's are named .jpg in the mix, whatever they are; other systems take `A.JPG` for `a.jpg`, and write an accent
-    as a character of its own. None where there is none, or more than one.
+    as a character of its own. None where there is none, or more than one that fits as well.
     """
-    return _other_extension(root, name) or _other_form(root, name)
-
-
-def _other_form(root: Path, name: str) -> str | None:
     here, found = str(root), []
-    for part in name.split("/"):
+    *folders, last = name.split("/")
+    for part in folders:
         if not os.path.lexists(os.path.join(here, part)):
-            fitting = [other for other in _names(here) if _form(other) == _form(part)]
+            fitting = [other for other in _alike(here, part) if _form(other) == _form(part)]
             if len(fitting) != 1:
                 return None
             (part,) = fitting
         found.append(part)
         here = os.path.join(here, part)
-    return "/".join(found) if os.path.isfile(here) else None
+    stem = os.path.splitext(last)[0]
+    fitting = [stem + suffix for suffix in _EXTENSIONS if os.path.isfile(os.path.join(here, stem + suffix))]
+    fitting = [last] if last in fitting else fitting
+    if last and not fitting:  # a folder is not listed where another extension alone is enough
+        near = [other for other in _alike(here, last) if os.path.isfile(os.path.join(here, other))]
+        same = [other for other in near if _form(other) == _form(last)]
+        fitting = same or [other for other in near if os.path.splitext(other)[1].lower() in _EXTENSIONS]
+    return "/".join([*found, fitting[0]]) if len(fitting) == 1 else None
 
 
 def _form(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-@lru_cache(maxsize=64)
-def _names(folder: str) -> tuple[str, ...]:
+def _alike(folder: str, name: str) -> list[str]:
+    """What a folder holds under this name, whatever the extension, case or Unicode form."""
+    return _by_form(folder).get(_form(os.path.splitext(name)[0]), [])
+
+
+@lru_cache(maxsize=8)
+def _by_form(folder: str) -> dict[str, list[str]]:
     """What a folder holds, kept: a folder of the mix holds 100,000 pictures, and many may be missing."""
-    try:
-        return tuple(os.listdir(folder))
-    except OSError:
-        return ()
-
-
-def _other_extension(root: Path, name: str) -> str | None:
-    stem, suffix = os.path.splitext(name)
-    if not os.path.isdir(os.path.join(root, os.path.dirname(name))):
-        return None
-    known = sorted({s for group in SUFFIXES.values() for s in group} - {suffix})
-    return next((stem + other for other in known if os.path.isfile(os.path.join(root, stem + other))), None)
+    found: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError):
+        for name in os.listdir(folder):
+            found.setdefault(_form(os.path.splitext(name)[0]), []).append(name)
+    return found
 
 
 def _reason(fault: BaseException) -> str:
