@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from moslora_xtuner.errors import UsageError
+from moslora_xtuner.errors import DataError, UsageError
 
 from .app import app
 
@@ -76,10 +76,26 @@ def evaluate(
         int | None, typer.Option(min=1, help="Only so many circular groups, image pairs or questions a benchmark.")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at the tables, name everything that is wrong, and ask nothing.")
+    ] = False,
+    skip_bad: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="ROWS", help="Leave out so many rows with faults of a table; the score says which."
+        ),
+    ] = 0,
+    kit_fixes: Annotated[
+        bool, typer.Option("--kit-fixes", help="Correct known defects of VLMEvalKit; the scores name them.")
+    ] = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
+    words = [word.strip() for word in benchmarks.split(",") if word.strip()]
     if benchmarks == "all":
         typer.echo(_catalogue(data_root))
+        return
+    if check:
+        _check(words, data_root, instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
         return
     if not models or out is None:
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
@@ -89,7 +105,7 @@ def evaluate(
 
     runs = evaluate_models(
         models,
-        [word.strip() for word in benchmarks.split(",") if word.strip()],
+        words,
         data_root,
         out,
         Settings(
@@ -103,11 +119,37 @@ def evaluate(
             instruct=instruct,
             limit=limit,
             download=download,
+            skip_bad=skip_bad,
+            kit_fixes=kit_fixes,
         ),
         names=name,
     )
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
+
+
+def _check(
+    benchmarks: list[str], data_root: Path | None, *, instruct: bool, kit_fixes: bool, skip_bad: int, download: bool
+) -> None:
+    """Print every finding in the tables on a line of its own. Raises DataError where `eval` would stop."""
+    from moslora_xtuner.eval import evaluator
+    from moslora_xtuner.eval.settings import Settings
+
+    settings = Settings(instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
+    with tempfile.TemporaryDirectory(prefix="moslora-") as folder:
+        looked = evaluator.check(benchmarks, data_root, settings, log=Path(folder) / "log")
+    stops = []
+    for item in looked:
+        for line in item.look.lines():
+            typer.echo(line)
+        faults, rest = len(item.look.faults), len(item.look.findings) - len(item.look.faults)
+        name, count = item.benchmark.dataset, len(item.look.table)
+        answers = "" if item.has_answers else ", without answers: it has no score"
+        typer.echo(f"{name}: {count} rows{answers}, {faults} faults, {rest} notes")
+        if faults and not item.look.skippable(skip_bad):
+            stops.append(name)
+    if stops:
+        raise DataError(f"eval would not ask {', '.join(stops)}: the lines above name each fault")
 
 
 def _catalogue(data_root: Path | None) -> str:
