@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ _WORDS = ("question", "answer")
 """Columns of which a cell None or NA is that word: asked and compared as it stands."""
 
 
-def frame_of(table: Tsv, path_of: Callable[[str], Path], *, words: bool = False) -> Any:
+def frame_of(table: Tsv, path_of: Callable[[str], Path], *, words: bool = False, typed: Sequence[str] = ()) -> Any:
     """The frame.
 
     A picture stands in each row's `image`, also where the table has a reference, broken lines, a data URI, or, in this
@@ -34,6 +34,7 @@ def frame_of(table: Tsv, path_of: Callable[[str], Path], *, words: bool = False)
     Args:
         path_of: finds the file of an `image_path`. May raise ValueError.
         words: whether options None, NA or null are texts, too.
+        typed: columns of TEXTS that pandas shall type all the same.
 
     Raises:
         DataError: a cell of `image` is neither a picture nor the index of a row that holds one.
@@ -41,11 +42,12 @@ def frame_of(table: Tsv, path_of: Callable[[str], Path], *, words: bool = False)
     import pandas
 
     kept = (*_WORDS, *(string.ascii_uppercase if words else ""))
-    typed = _typed(table, [name for name in table.columns if name not in TEXTS and name not in string.ascii_uppercase])
+    texts = {*TEXTS, *string.ascii_uppercase} - {*typed}
+    by_pandas = _typed(table, [name for name in table.columns if name not in texts])
     columns: dict[str, Any] = {}
     for name in table.columns:
-        if name in typed:
-            columns[name] = typed[name]
+        if name in by_pandas:
+            columns[name] = by_pandas[name]
         elif name == "image":
             columns[name] = pandas.Series(_pictures(table, path_of), dtype=object)
         else:

@@ -114,7 +114,9 @@ def local_dataset(
 
 
 def _frame(benchmark: Benchmark, table: Tsv, data_root: Path | None, kit_fixes: bool) -> Any:
-    return frame_of(table, lambda name: locate(name, data_root, benchmark.dataset), words=kit_fixes)
+    whole = rows.with_groups(benchmark, table)
+    typed = ("answer",) if benchmark.vlmeval_class == "MathVista" else ()  # 14.0 in a column of numbers equals 14
+    return frame_of(whole, lambda name: locate(name, data_root, benchmark.dataset), words=kit_fixes, typed=typed)
 
 
 def _check_columns(benchmark: Benchmark, table: Tsv) -> None:

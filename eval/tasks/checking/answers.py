@@ -17,17 +17,21 @@ _NEVER = "no answer is ever right"
 
 def check(benchmark: Benchmark, table: Tsv, called: Sequence[str], kit_fixes: bool) -> Iterator[Finding]:
     """Each row's answer, by what the benchmark compares it with. A table without answers has nothing to be said of."""
-    judge = _rule(benchmark, kit_fixes)
-    if judge is None or not any(answer.strip() for answer in table.column("answer")):
+    given = [answer for answer in table.column("answer") if answer.strip() not in NOTHING]
+    numbers = all(_converted(float, answer) is not None for answer in given)
+    judge = _rule(benchmark, kit_fixes, numbers)
+    if judge is None or not given:
         return
     for place, row in enumerate(table.rows("image")):
         for column, what, weight in judge(row):
             yield Finding(place, called[place], column, what, weight)
 
 
-def _rule(benchmark: Benchmark, kit_fixes: bool) -> Callable[[Mapping[str, str]], Iterator[Found]] | None:
+def _rule(
+    benchmark: Benchmark, kit_fixes: bool, numbers: bool
+) -> Callable[[Mapping[str, str]], Iterator[Found]] | None:
     if benchmark.vlmeval_class == "MathVista":
-        return lambda row: math_vista(row, kit_fixes)
+        return lambda row: math_vista(row, kit_fixes, numbers)
     if benchmark.kind == "yesno":
         return yes_no
     if benchmark.kind == "open":
@@ -85,8 +89,11 @@ def _listed(answer: str, least: int) -> Iterator[Found]:
         yield "answer", f"a list of one: it is left out when it is compared, and {_NEVER}", Weight.NEVER_RIGHT
 
 
-def math_vista(row: Mapping[str, str], kit_fixes: bool) -> Iterator[Found]:
-    """What utils/mathvista.py (post_check, MathVista_acc) compares, by the question's type."""
+def math_vista(row: Mapping[str, str], kit_fixes: bool, numbers: bool) -> Iterator[Found]:
+    """What utils/mathvista.py (post_check, MathVista_acc) compares, by the question's type.
+
+    `numbers`: whether the whole column of answers is, so that pandas has made numbers of it and 14.0 is 14.
+    """
     if not isinstance(value(row["skills"]), list) and refusal(row["skills"]) is not SyntaxError:
         yield "skills", f"{_short(row['skills'])} is no list: VLMEvalKit fails at it", Weight.FAULT
     if row["question_type"] == "multi_choice":
@@ -96,7 +103,7 @@ def math_vista(row: Mapping[str, str], kit_fixes: bool) -> Iterator[Found]:
     if kind in ("integer", "float"):
         if not answer.strip():
             yield "answer", f"no answer: {_NEVER}", Weight.NEVER_RIGHT
-        elif _converted(int if kind == "integer" else float, answer) is None:
+        elif _converted(int if kind == "integer" and not numbers else float, answer) is None:
             yield "answer", f"{_short(answer)} is no {kind} (answer_type): {_NEVER}", Weight.NEVER_RIGHT
         elif kind == "float" and (more := _too_precise(answer, row.get("precision", ""))) is not None:
             yield "answer", more, Weight.NEVER_RIGHT

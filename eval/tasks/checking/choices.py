@@ -12,6 +12,8 @@ from .finding import Finding, Weight
 UNREAD = "Z"
 """VLMEvalKit's letter for an answer that names no option."""
 
+DROPPED = "an option None, NA or the like is a missing value to VLMEvalKit: it is not offered (--kit-fixes offers it)"
+
 
 def written(row: Mapping[str, str]) -> dict[str, str]:
     """The options as they stand in the table, letter to text."""
@@ -38,14 +40,11 @@ def check(benchmark: Benchmark, table: Tsv, called: Sequence[str], kit_fixes: bo
             what = "no options" if not there else f"one option alone ({', '.join(there)})"
             yield Finding(place, called[place], "A" if not there else "B", what)
         known = offered(row, kit_fixes)
-        for letter in there.keys() - known.keys() if len(there) >= 2 else ():
-            yield Finding(place, called[place], letter, _dropped(there[letter]), Weight.SAID)
+        for letter in there if len(there) >= 2 else ():
+            if letter not in known:
+                yield Finding(place, called[place], letter, DROPPED, Weight.SAID)
         if answered and (found := _answer(row["answer"], there, known)) is not None:
             yield Finding(place, called[place], "answer", *found)
-
-
-def _dropped(text: str) -> str:
-    return f"the option {text!r} is a missing value to VLMEvalKit: it is not offered (--kit-fixes offers it)"
 
 
 def _answer(answer: str, there: Mapping[str, str], known: Mapping[str, str]) -> tuple[str, Weight] | None:

@@ -47,15 +47,16 @@ class Finding:
 
 
 def grouped(findings: Iterable[Finding]) -> list[str]:
-    """One line for each kind of finding in each column, with the first indices of it."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    """One line for each kind of finding, with its columns and the first indices of it."""
+    groups: dict[str, list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.column, finding.what), []).append(finding.index)
+        groups.setdefault(finding.what, []).append(finding)
     lines = []
-    for (column, what), indices in groups.items():
-        named = [index for index in indices if index]
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        short = [name.removeprefix("index ") if place else name for place, name in enumerate(named[:NAMED])]
-        where = ", ".join([*filter(None, [", ".join(short) + more, column])])
+    for what, found in groups.items():
+        indices = list(dict.fromkeys(item.index for item in found if item.index))
+        columns = sorted({item.column for item in found if item.column})
+        more = f" and {len(indices) - NAMED} more" if len(indices) > NAMED else ""
+        short = [name.removeprefix("index ") if place else name for place, name in enumerate(indices[:NAMED])]
+        where = ", ".join(filter(None, [", ".join(short) + more, "/".join(columns)]))
         lines.append(f"{where}: {what}" if where else what)
     return lines

@@ -81,8 +81,10 @@ def look(
     header = list(columns.check(benchmark, table))
     found = [*header, *rows.form(table, called)]
     if not header and len(table):
-        found += _cells(benchmark, table, called, kit_fixes)
-        found += images.check(table, called, lambda name: locate(name, data_root, benchmark.dataset))
+        broken = table.ragged.keys() | table.swallowed.keys()  # that is said already, and explains what else is odd
+        cells = [*_cells(benchmark, table, called, kit_fixes)]
+        cells += images.check(table, called, lambda name: locate(name, data_root, benchmark.dataset))
+        found += [finding for finding in cells if finding.row not in broken]
     if not len(table):
         found.append(Finding(None, "", "", "holds no question"))
     order = sorted(found, key=lambda item: -1 if item.row is None else item.row)
@@ -92,19 +94,15 @@ def look(
 
 
 def _cells(benchmark: Benchmark, table: Tsv, called: Sequence[str], kit_fixes: bool) -> Iterable[Finding]:
-    """The findings in the cells. A row of another length or an unclosed quote is that already, and nothing else."""
-    checks = [
-        *rows.indices(benchmark, table, called),
-        *rows.questions(table, called),
-        *rows.groups(benchmark, table, called),
-        *rows.splits(benchmark, table, called),
-        *units.check(benchmark, table, called),
-        *answers.check(benchmark, table, called, kit_fixes),
-    ]
+    """The findings in cells other than the pictures'."""
+    yield from rows.indices(benchmark, table, called)
+    yield from rows.questions(table, called)
+    yield from rows.groups(benchmark, table, called)
+    yield from rows.splits(benchmark, table, called)
+    yield from units.check(benchmark, table, called)
+    yield from answers.check(benchmark, table, called, kit_fixes)
     if benchmark.kind == "mcq":
-        checks += choices.check(benchmark, table, called, kit_fixes)
-    broken = table.ragged.keys() | table.swallowed.keys()
-    return [finding for finding in checks if finding.row not in broken]
+        yield from choices.check(benchmark, table, called, kit_fixes)
 
 
 def part(found: Look, budget: int) -> Part:

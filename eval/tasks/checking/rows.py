@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ..registry import OFFSET, Benchmark
 from ..tsv import NOTHING, Tsv
 from ..values import value
 from .finding import Finding, Weight
 
+GROUPS = ("category", "l2-category")
 LARGEST = 2**53
 """The largest whole number that a spreadsheet, in which VLMEvalKit keeps its results, holds exactly."""
 
@@ -112,8 +114,9 @@ def groups(benchmark: Benchmark, table: Tsv, called: Sequence[str]) -> Iterator[
     """Cells of `category` and the like that are missing where others are not: VLMEvalKit fails to sort the names."""
     columns = {"MathVista": ("task", "skills"), "MMVet": ("category",)}.get(benchmark.vlmeval_class)
     if columns is None:
-        columns = ("category", "l2-category") if benchmark.kind == "mcq" else ("category",)
+        columns = GROUPS if benchmark.kind == "mcq" else ("category",)
     needs = benchmark.aggregate == "subtask_sum" or benchmark.vlmeval_class in ("MathVista", "MMVet")
+    whole = with_groups(benchmark, table)
     for column in columns:
         if column not in table.cells:
             continue
@@ -122,8 +125,29 @@ def groups(benchmark: Benchmark, table: Tsv, called: Sequence[str]) -> Iterator[
             continue
         for row in empty:
             cell = table.cells[column][row].strip()
-            what = f"{cell!r} is a missing value to VLMEvalKit" if cell else f"no {column}"
-            yield Finding(row, called[row], column, what)
+            what, weight = f"no {column}", Weight.FAULT
+            if cell:
+                what = f"{cell!r} is a missing value to VLMEvalKit"
+            elif whole.cells[column][row]:
+                what, weight = f"no {column}: taken from the question that this is a rotation of", Weight.SAID
+            yield Finding(row, called[row], column, what, weight)
+
+
+def with_groups(benchmark: Benchmark, table: Tsv) -> Tsv:
+    """The table with the names of rotations filled in from the question itself, which alone VLMEvalKit counts by."""
+    columns = [name for name in GROUPS if name in table.cells] if benchmark.circular else []
+    if not columns:
+        return table
+    place = {index: row for row, index in enumerate(table.column("index"))}
+    cells = dict(table.cells)
+    for column in columns:
+        held = list(cells[column])
+        for row, index in enumerate(table.column("index")):
+            if not held[row].strip() and odd(index, circular=True) is None:
+                main = place.get(str(int(index) % OFFSET))
+                held[row] = "" if main is None or held[main].strip() in NOTHING else held[main]
+        cells[column] = held
+    return replace(table, cells=cells)
 
 
 def splits(benchmark: Benchmark, table: Tsv, called: Sequence[str]) -> Iterator[Finding]:

@@ -91,5 +91,5 @@ def _pairs(table: Tsv, called: Sequence[str]) -> Iterator[Finding]:
     for (category, image), rows in pairs.items():
         if len(rows) != 2:
             count = "one question" if len(rows) == 1 else f"{len(rows)} questions"
-            what = f"{category}/{image} has {count}: MME needs two on each picture"
+            what = f"{category}: {image} has {count}, MME needs two on each picture"
             yield Finding(rows[0], called[rows[0]], "image_path", what)

@@ -61,7 +61,7 @@ def test_answers_that_are_missing_or_no_option_are_counted(
     said = capfd.readouterr().err
     assert f"{DEV}: 2 questions to which no answer can be right count as wrong" in said
     assert f"{DEV}: index 1, answer: 'Q' is none of A, B: no answer is ever right" in said
-    assert f"{DEV}: index 1000002, answer: no answer: no answer is ever right" in said
+    assert f"{DEV}: index 2000002, answer: no answer: no answer is ever right" in said
 
 
 def test_dev_sets_of_test_sets() -> None:
