@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from ast import literal_eval
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -136,3 +136,26 @@ def import_program() -> Any:
     with _left_as_it_was():
         import vlmeval.run as run
     return run
+
+
+def judges_of(types: Mapping[str, str], log: Path) -> dict[str, str]:
+    """Whom VLMEvalKit's run.py has judge each dataset, by its name and its class's type, where nobody is named.
+
+    Empty where this VLMEvalKit does not say: a list is no reason to stop.
+    """
+    with captured(log, streams=False):
+        run = import_program()
+    before = sys.argv
+    found = {}
+    try:
+        sys.argv = ["run.py", "--data", "x", "--model", "x"]
+        options = run.parse_args()
+        for name, kind in types.items():
+            judge = run.get_judge_kwargs(name, kind, options).get("model")
+            if judge is not None and judge != "exact_matching":
+                found[name] = str(judge)
+    except (AttributeError, TypeError, SystemExit):
+        return {}
+    finally:
+        sys.argv = before
+    return found

@@ -27,7 +27,19 @@ class ReportFormat(str, Enum):
     html = "html"
 
 
-@app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
+EXITS = (
+    "Exit status: 0: every benchmark that was asked for has its score (a test set without answers: its file to hand in). "
+    "2: the command asks for what does not exist or fit. 3: VLMEvalKit or another package is missing or lacks what is "
+    "needed. 4: the output folder is not ours, or cannot be written. 5: tables are missing or have faults; nothing was "
+    "asked. 9: a model, a judge or the scoring failed; what was answered is kept. 130: Ctrl-C."
+)
+"""Of `moslora eval`."""
+
+
+@app.command(
+    "eval",
+    epilog=f"{EXITS}\n\nExample: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval",
+)
 def evaluate(
     models: Annotated[
         list[str] | None,
@@ -40,8 +52,9 @@ def evaluate(
     benchmarks: Annotated[
         str,
         typer.Option(
+            metavar="NAMES",
             help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
-            "with commas between; all lists what there is."
+            "with commas between; all lists what there is.",
         ),
     ] = "digits",
     data_root: Annotated[
@@ -55,16 +68,18 @@ def evaluate(
             "to /v1, or local:FOLDER. Again for a benchmark that another one judges.",
         ),
     ] = None,
-    judge_workers: Annotated[int, typer.Option(min=1, help="Requests that the judge gets at a time.")] = 8,
-    judge_retries: Annotated[int, typer.Option(min=0, help="How often a failed request is repeated.")] = 8,
-    judge_timeout: Annotated[float, typer.Option(help="Seconds that one verdict may take.")] = 60.0,
+    judge_workers: Annotated[int, typer.Option(min=1, metavar="N", help="Requests that the judge gets at a time.")] = 8,
+    judge_retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often a failed request is repeated.")] = 8,
+    judge_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one verdict may take.")] = 60.0,
     name: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="What reports call the models, in their order.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes that answer; one a GPU by default, one without.")
+        int | None, typer.Option(min=1, metavar="N", help="Processes that answer; one a GPU by default, one without.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time in each process.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Questions answered at a time in each process.")
+    ] = 64,
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "4bit"] | None,
         typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
@@ -73,7 +88,8 @@ def evaluate(
         bool, typer.Option("--instruct", help="Ask for a letter or a word at the end of your own tables' questions.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many circular groups, image pairs or questions a benchmark.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
     check: Annotated[

@@ -24,7 +24,7 @@ from moslora_xtuner.eval.tasks.catalogue import (
     listing,
 )
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
-from moslora_xtuner.eval.tasks.registry import BENCHMARKS
+from moslora_xtuner.eval.tasks.registry import BENCHMARKS, GROUPS
 
 Rows = list[dict[str, Any]]
 
@@ -180,15 +180,30 @@ def test_what_is_not_claimed(dataset: str, class_name: str) -> None:
 def test_the_list_in_order_with_the_tables_that_are_there(found: list[Known], tmp_path: Path) -> None:
     (tmp_path / "MMStar.tsv").write_text("")
     (tmp_path / "POPE.tsv").mkdir()
-    lines = listing(found, tmp_path).splitlines()
-    assert lines[0].split() == ["dataset", "class", "how", "TSV"]
+    table, legend = listing(found, tmp_path).split("\n\n")
+    lines = table.splitlines()
+    assert lines[0].split() == ["dataset", "class", "how", "judge", "TSV"]
     assert len(lines) == len(found) + 1 > 400
-    by_first = {line.split()[0]: line for line in lines}
-    assert by_first["MMStar"].split() == ["MMStar", "ImageMCQDataset", "scored", "here,", "generic", "yes"]
-    assert by_first["POPE"].split() == ["POPE", "ImageYORNDataset", "run.py", "only", "-"]
-    assert by_first["MMMB"].split()[1] == "ConcatDataset"
-    assert by_first["MathVista_MINI"].split()[1:] == ["MathVista", "scored", "here", "-"]
-    assert not any(name.startswith("Video-MME") for name in by_first)
+    by_name = {line[1:].split()[0]: line for line in lines}
+    assert by_name["MMStar"].split() == [
+        "MMStar",
+        "ImageMCQDataset",
+        "scored",
+        "here,",
+        "generic",
+        "gpt-4o-mini",
+        "yes",
+    ]
+    assert by_name["POPE"].split() == ["POPE", "ImageYORNDataset", "run.py", "only", "gpt-4o-mini", "-"]
+    assert by_name["MMMB"].split()[1] == "ConcatDataset"
+    assert by_name["MathVista_MINI"].split() == [
+        "*", "MathVista_MINI", "MathVista", "scored", "here", "gpt-4o-mini,", "needed", "-"
+    ]  # fmt: skip
+    assert by_name["TextVQA_VAL"].split()[-2:] == ["-", "-"]
+    assert by_name["LLaVABench"].split()[-2] == "gpt-4-turbo"  # by run.py alone
+    assert {name for name, line in by_name.items() if line.startswith("*")} == set(GROUPS["paper"])
+    assert all(f"\n{word}:" in f"\n{legend}" for word in ("how", "judge", "TSV")) and legend.startswith("*")
+    assert not any(name.startswith("Video-MME") for name in by_name)
     hows = [item.how for item in found]
     assert hows == sorted(hows, key=["scored here", "scored here, generic", "run.py only"].index)
-    assert "yes" not in listing(found).replace("\n", " ").split()
+    assert not any(line.endswith("yes") for line in listing(found).splitlines())
