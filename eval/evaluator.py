@@ -30,6 +30,7 @@ from .settings import DEFAULT, Settings
 from .tasks import catalogue, own_table, tables
 from .tasks.load import LoadedTask, Looked, load, look_at_all
 from .tasks.registry import EXACT, Benchmark, resolve
+from .tasks.standing_in import asked_for
 
 
 @dataclass
@@ -118,11 +119,12 @@ def check(benchmarks: list[str], data_root: Path | None, settings: Settings = DE
 
 def _tables(benchmarks: list[str], data_root: Path | None, settings: Settings) -> tuple[list[Benchmark], Path | None]:
     """The benchmarks that were named, whose tables are there or will be fetched, and the folder of these."""
-    chosen = resolve(benchmarks, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
     if settings.download and data_root is not None:
         data_root.mkdir(parents=True, exist_ok=True)
     if data_root is not None and not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
+    words = asked_for(benchmarks, data_root, settings.download)
+    chosen = resolve(words, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
     here = [item for item in chosen if not settings.download or item.table is not None or data_root is None]
     tables.all_there(here, data_root)
     return chosen, None if data_root is None else data_root.resolve()
@@ -266,6 +268,9 @@ def _score(
     return DatasetRecord(
         sha256=task.table.sha256,
         is_vlmevalkits=task.table.official,
+        md5=task.table.md5,
+        registered_md5=task.table.registered,
+        release=task.table.release,
         tsv=str(task.tsv),
         asked=len(task.asked),
         seconds=job.seconds[dataset],

@@ -8,6 +8,7 @@ import sys
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -122,12 +123,51 @@ def cells_are_values() -> None:
             vars(module)["eval"] = _value
 
 
+NEEDED: dict[str, tuple[str, ...]] = {
+    "vlmeval.dataset": ("ImageMCQDataset", "ImageYORNDataset", "ImageVQADataset", "MathVista", "MMVet"),
+    "vlmeval.dataset.image_base": ("ImageBaseDataset",),
+    "vlmeval.dataset.utils.multiple_choice": ("can_infer", "rd", "timestr", "load", "mcq_circular_eval"),
+    "vlmeval.dataset.utils.yorn": ("MME_rating", "YOrN_Extraction", "default_rating", "load"),
+    "vlmeval.dataset.utils.vqa_eval": ("process_answer", "process_line"),
+    "vlmeval.dataset.utils.mathvista": ("MathVista_acc", "MathVista_auxeval", "post_check"),
+    "vlmeval.dataset.utils.mmvet": ("MMVet_acc", "MMVet_auxeval", "defaultdict"),
+    "vlmeval.smp": ("load", "dump"),
+    "vlmeval.utils": ("can_infer",),
+}
+"""What this package calls, patches or reads of VLMEvalKit, by module."""
+_CALLED = {"ImageMCQDataset": "evaluate", "ImageYORNDataset": "evaluate", "ImageVQADataset": "evaluate"}
+
+
 def import_datasets(log: Path) -> Any:
-    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    """Import `vlmeval.dataset`, its chatter into `log`.
+
+    Raises SetupError when it is not installed, or lacks what is relied on: after the last question would be too late.
+    """
     cells_are_values()
     with _left_as_it_was(), captured(log, streams=False):
         import vlmeval.dataset as datasets
+
+        lacking = list(_lacking())
+    if lacking:
+        raise SetupError(f"This VLMEvalKit lacks what is relied on here: {', '.join(lacking)}. {INSTALL}")
     return datasets
+
+
+def _lacking() -> Iterator[str]:
+    for name, wanted in NEEDED.items():
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise  # a package that it wants and that is not installed
+            yield name
+            continue
+        for word in wanted:
+            found = getattr(module, word, None)
+            if found is None:
+                yield f"{name}.{word}"
+            elif word in _CALLED and not hasattr(found, _CALLED[word]):
+                yield f"{name}.{word}.{_CALLED[word]}"
 
 
 def import_program() -> Any:

@@ -57,10 +57,16 @@ class Made:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """One benchmark of a run: which table, how many questions, how long it took, and with what."""
+    """One benchmark of a run: which table, how many questions, how long it took, and with what.
+
+    `md5` is the table's, `registered_md5` that of VLMEvalKit's; `release` names a table that is another known one.
+    """
 
     sha256: str | None = None
     is_vlmevalkits: bool | None = None
+    md5: str | None = None
+    registered_md5: str | None = None
+    release: str | None = None
     tsv: str | None = None
     asked: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -12,8 +12,7 @@ from .registry import BENCHMARKS, GROUPS, Benchmark
 How = Literal["scored here", "scored here, generic", "run.py only"]
 _ORDER: tuple[How, ...] = ("scored here", "scored here, generic", "run.py only")
 
-CIRCULAR_EN = ("MMBench_DEV_EN_V11", "MMBench_TEST_EN_V11")
-CIRCULAR_CN = ("MMBench_DEV_CN_V11", "MMBench_TEST_CN_V11", "CCBench")
+CIRCULAR_CN = ("CCBench",)
 PLAIN = ("AI2D_TEST_NO_MASK", "MMStar", "SEEDBench2_Plus", "ScienceQA_VAL")
 SHORT = ("ChartQA_TEST", "GQA_TestDev_Balanced", "OCRVQA_TEST", "OCRVQA_TESTCORE")
 """One answer a question. Not the datasets under ANLS (DocVQA, InfoVQA): VLMEvalKit's result of each question is the
@@ -22,7 +21,7 @@ mean distance there, not the score, so that no outcomes can be read from it."""
 
 @dataclass(frozen=True)
 class Known:
-    """A dataset, the class of VLMEvalKit that reads it, whether it is scored here, and the judge of VLMEvalKit's run.py.
+    """A dataset, the class of VLMEvalKit that reads it, whether it is scored here, and the judge of its run.py.
 
     `judge`: None where it asks none.
     """
@@ -65,7 +64,7 @@ def generic(dataset: str, class_name: str) -> Benchmark | None:
     None also for most datasets of these classes: those with several pictures in a question, several splits in a file,
     scores of their own (MMT-Bench, MMSci, MMVP) or tables of which it is not known that they are of the plain form.
     """
-    if class_name == "ImageMCQDataset" and dataset in CIRCULAR_EN + CIRCULAR_CN + PLAIN:
+    if class_name == "ImageMCQDataset" and dataset in CIRCULAR_CN + PLAIN:
         return _multiple_choice(dataset)
     if class_name == "ImageVQADataset" and dataset in SHORT:
         return Benchmark(dataset, dataset, dataset, "other", "vqa", class_name, max_new_tokens=32)

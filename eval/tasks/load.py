@@ -104,8 +104,7 @@ def look_at_all(
     for benchmark in queue:
         file = _table(benchmark, data_root, log, download, quiet)
         table = tables.read(benchmark, data_root)
-        known = file.official is True
-        look = tables.look_at(benchmark, table, data_root, registered=known, kit_fixes=kit_fixes)
+        look = tables.look_at(benchmark, table, data_root, registered=file.known, kit_fixes=kit_fixes)
         found.append(Looked(benchmark, file, look))
         beside = None if found[-1].has_answers else registry.dev_of(benchmark)
         if beside is not None and beside not in queue:
@@ -117,7 +116,13 @@ def look_at_all(
                     f"{path.name} holds no answers and {beside.dataset}.tsv is not there: this benchmark has no score",
                     quiet,
                 )
-    foreign = [item.look.table.path.name for item in found if item.file.official is False]
+        newer = registry.STANDS_IN.get(benchmark.dataset)
+        if newer is not None and not found[-1].has_answers:
+            note(f"{newer} has public answers since 2026: with its table --benchmarks paper scores it", quiet)
+    for item in found:
+        if item.file.official is False and item.file.release is not None:
+            note(f"{item.look.table.path.name}: the release of {item.file.release}", quiet)
+    foreign = [item.look.table.path.name for item in found if item.file.official is False and not item.file.known]
     if foreign:
         what = "is not the file that VLMEvalKit registers" if len(foreign) == 1 else "are not VLMEvalKit's files"
         note(f"{', '.join(foreign)}: {what} (by md5)", quiet)

@@ -86,6 +86,21 @@ def read(path: Path) -> Tsv:
         raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
 
 
+def has_answers(path: Path) -> bool:
+    """Whether a table has the column `answer` with something in it; read as far as the first. Raises DataError."""
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t")
+            header = next(reader, [])
+            if "answer" not in header:
+                return False
+            place = header.index("answer")
+            return any(len(row) > place and row[place].strip() for row in reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
+
+
 def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
         raise DataError(f"{path} is empty: it holds no question and no header.")

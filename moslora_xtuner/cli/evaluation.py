@@ -28,7 +28,7 @@ class ReportFormat(str, Enum):
 
 
 EXITS = (
-    "Exit status: 0: every benchmark that was asked for has its score (a test set without answers: its file to hand in). "
+    "Exit status: 0: every benchmark that was asked for has its score, or, without answers, its file to hand in. "
     "2: the command asks for what does not exist or fit. 3: VLMEvalKit or another package is missing or lacks what is "
     "needed. 4: the output folder is not ours, or cannot be written. 5: tables are missing or have faults; nothing was "
     "asked. 9: a model, a judge or the scoring failed; what was answered is kept. 130: Ctrl-C."

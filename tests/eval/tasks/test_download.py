@@ -21,7 +21,8 @@ import pytest
 
 from moslora_xtuner.errors import DataError, OutputError
 from moslora_xtuner.eval import vlmeval_imports
-from moslora_xtuner.eval.tasks import download
+from moslora_xtuner.eval.tasks import download, releases
+from moslora_xtuner.eval.tasks.checksums import check
 from moslora_xtuner.eval.tasks.download import Fetched, fetch, obtain, source
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS
 
@@ -176,7 +177,18 @@ def test_a_part_of_another_address_or_without_notes_is_not_used(server: Server, 
 def test_another_file_than_registered(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"md5 {md5(FILE)}, but VLMEvalKit registers {md5(OTHER)}"):
         get(server, tmp_path / "a.tsv", OTHER)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"a.tsv.{md5(FILE)[:8]}"]  # kept aside, for people to look at
+    assert (tmp_path / f"a.tsv.{md5(FILE)[:8]}").read_bytes() == FILE
+
+
+def test_another_release_that_is_known_is_taken(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(releases.RELEASES, "AI2D_TEST", {md5(FILE): "the second"})
+    get(server, tmp_path / "AI2D_TEST.tsv", OTHER)
+    table = check(tmp_path, "AI2D_TEST", md5(OTHER))
+    assert (table.official, table.release, table.known) == (False, "the second", True)
+    assert (table.md5, table.registered) == (md5(FILE), md5(OTHER))
 
 
 @pytest.mark.parametrize(("fault", "words"), [("404", "answered 404"), ("403", "answered 403"), ("page", "a web page")])
@@ -239,7 +251,7 @@ def test_who_waits_for_a_download_that_fails_tries_it_too(server: Server, tmp_pa
             with pytest.raises(DataError, match="but VLMEvalKit registers"):
                 one.result(30)
     assert server.ranges == [None, None]
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"a.tsv.{md5(FILE)[:8]}"]
 
 
 def test_a_killed_process_is_gone_on_with(server: Server, tmp_path: Path) -> None:
