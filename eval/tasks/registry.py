@@ -150,9 +150,9 @@ def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambd
             if benchmark is None:
                 raise UsageError(
                     f"There is no benchmark or group named {name!r}. "
-                    f"Groups: {', '.join([*GROUPS, STRICT])}. Benchmarks: {', '.join(BENCHMARKS)}. All that "
-                    "VLMEvalKit knows: --benchmarks all. A table of your own: FILE.tsv:choice, :yes-no, :short-answer or "
-                    ":open."
+                    f"Groups: {', '.join([*GROUPS, STRICT])}. Benchmarks: {', '.join(BENCHMARKS)}. "
+                    "All that VLMEvalKit knows: --benchmarks all. "
+                    "A table of your own: FILE.tsv:choice, :yes-no, :short-answer or :open."
                 )
             if found.setdefault(benchmark.dataset, benchmark) != benchmark:
                 raise UsageError(f"Two tables are named {benchmark.dataset}: rename one.")
