@@ -74,8 +74,9 @@ def evaluate(
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
         JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
     """
-    chosen, root = _tables(benchmarks, data_root, settings)
+    chosen = _chosen(benchmarks, data_root, settings)
     settings.judging.check(chosen, catalogue.find)
+    root = _root(chosen, data_root, settings)
     jobs = _plan(models, names, out, settings)
     for job in jobs:
         claim(job.folder)
@@ -111,23 +112,28 @@ def check(benchmarks: list[str], data_root: Path | None, settings: Settings = DE
         UsageError, DataError: a benchmark or a table is not there, or a table is none at all.
         SetupError: VLMEvalKit is missing, or lacks what is relied on.
     """
-    chosen, root = _tables(benchmarks, data_root, settings)
+    chosen = _chosen(benchmarks, data_root, settings)
+    root = _root(chosen, data_root, settings)
     return look_at_all(
         chosen, root, log, kit_fixes=settings.kit_fixes, download=settings.download, quiet=settings.quiet
     )
 
 
-def _tables(benchmarks: list[str], data_root: Path | None, settings: Settings) -> tuple[list[Benchmark], Path | None]:
-    """The benchmarks that were named, whose tables are there or will be fetched, and the folder of these."""
+def _chosen(benchmarks: list[str], data_root: Path | None, settings: Settings) -> list[Benchmark]:
+    """The benchmarks that were named."""
     if settings.download and data_root is not None:
         data_root.mkdir(parents=True, exist_ok=True)
     if data_root is not None and not data_root.is_dir():
         raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
     words = asked_for(benchmarks, data_root, settings.download)
-    chosen = resolve(words, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
+    return resolve(words, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
+
+
+def _root(chosen: Sequence[Benchmark], data_root: Path | None, settings: Settings) -> Path | None:
+    """The folder of the tables, once all are there or will be fetched."""
     here = [item for item in chosen if not settings.download or item.table is not None or data_root is None]
     tables.all_there(here, data_root)
-    return chosen, None if data_root is None else data_root.resolve()
+    return None if data_root is None else data_root.resolve()
 
 
 def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, settings: Settings) -> list[_Job]:

@@ -49,14 +49,16 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
     judges = {_judge(run, dataset) for run in have}
     if len(judges) > 1:
         found.append(f"other judges ({' and '.join(sorted(judges))})")
-    if len({tuple((run.benchmarks[dataset].get("left_out") or {}).get("indices", ())) for run in have}) > 1:
-        found.append("other rows of the table were left out")
     if len({tuple(run.benchmarks[dataset].get("kit_fixes") or ()) for run in have}) > 1:
         found.append("VLMEvalKit's defects were corrected in some alone (--kit-fixes)")
     limits = {run.benchmarks[dataset].get("limit") for run in have}
+    rows = {tuple((run.benchmarks[dataset].get("left_out") or {}).get("indices", ())) for run in have}
     if len(limits) > 1:
         found.append(f"other limits ({_listed(limits)})")
-    elif len(_recorded(have, dataset, "prompts_sha256")) > 1:  # with another limit the prompts differ anyway
+    if len(rows) > 1:
+        found.append("other rows of the table were left out")
+    # Of other rows the prompts differ anyway.
+    if len(limits) == len(rows) == 1 and len(_recorded(have, dataset, "prompts_sha256")) > 1:
         found.append("the runs saw other prompts")
     return found
 

@@ -29,12 +29,11 @@ def needed(benchmark: Benchmark) -> tuple[str, ...]:
 
 def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
     """What is wrong with the header. All of it is of the table as a whole."""
-    known = {name.lower(): name for name in KNOWN} | {
-        letter.lower(): letter for letter in string.ascii_uppercase if benchmark.kind == "mcq"
-    }
+    known = {_plain(name): name for name in KNOWN}
+    known |= {letter.lower(): letter for letter in string.ascii_uppercase if benchmark.kind == "mcq"}
     other: set[str] = set()
     for name in table.columns:
-        meant = known.get(name.strip().lower())
+        meant = known.get(_plain(name))
         if meant is not None and name != meant and meant not in table.columns:
             other.add(meant)
             yield Finding(None, "", name, f"VLMEvalKit calls this column {meant!r}: write it so")
@@ -45,3 +44,8 @@ def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
         has = ", ".join(table.columns)
         short = has if len(has) <= 200 else f"{has[:197]}..."
         yield Finding(None, "", "", f"has no column {' and no column '.join(lacking)}. It has: {short}")
+
+
+def _plain(name: str) -> str:
+    """A header's word without what people write otherwise: case, blanks, hyphens and underscores."""
+    return "".join(sign for sign in name.lower() if sign not in " -_\t\ufeff")
