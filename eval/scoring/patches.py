@@ -39,7 +39,7 @@ def scratch_table() -> Iterator[None]:
 def parts_are_scored(benchmark: Benchmark) -> Iterator[None]:
     """Let MME and MM-Vet be scored over a part of their subtasks or capabilities, as `--limit` and DigitsMME have them.
 
-    WORK-AROUND VLMEvalKit (main, e8e78f05: dataset/utils/yorn.py, MME_rating): it asks for all of MME's categories, and
+    WORK-AROUND VLMEvalKit e8e78f05 (dataset/utils/yorn.py, MME_rating): it asks for all of MME's categories, and
     a table without one ends in KeyError after the last question. It is shown those that are missing with no point in
     them; they are not read back. Can go when the rating takes what is there, as ms-vlmeval 0.0.20's does.
 

@@ -27,6 +27,36 @@ class ReportFormat(str, Enum):
     html = "html"
 
 
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
+    ),
+]
+Benchmarks = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
+        "with commas between; all lists what there is.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Look at the tables, name everything that is wrong, and ask nothing.")
+]
+SkipBad = Annotated[
+    int,
+    typer.Option(min=0, metavar="ROWS", help="Leave out so many rows with faults of a table; the score says which."),
+]
+KitFixes = Annotated[
+    bool, typer.Option("--kit-fixes", help="Correct known defects of VLMEvalKit; the scores name them.")
+]
+
 EXITS = (
     "Exit status: 0: every benchmark that was asked for has its score, or, without answers, its file to hand in. "
     "2: the command asks for what does not exist or fit. 3: VLMEvalKit or another package is missing or lacks what is "
@@ -41,22 +71,9 @@ EXITS = (
     epilog=f"{EXITS}\n\nExample: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval",
 )
 def evaluate(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL...",
-            help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
-        ),
-    ] = None,
+    models: Models = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
-    benchmarks: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
-            "with commas between; all lists what there is.",
-        ),
-    ] = "digits",
+    benchmarks: Benchmarks = "digits",
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
@@ -87,23 +104,11 @@ def evaluate(
     instruct: Annotated[
         bool, typer.Option("--instruct", help="Ask for a letter or a word at the end of your own tables' questions.")
     ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
-    ] = None,
+    limit: Limit = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Look at the tables, name everything that is wrong, and ask nothing.")
-    ] = False,
-    skip_bad: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="ROWS", help="Leave out so many rows with faults of a table; the score says which."
-        ),
-    ] = 0,
-    kit_fixes: Annotated[
-        bool, typer.Option("--kit-fixes", help="Correct known defects of VLMEvalKit; the scores name them.")
-    ] = False,
+    check: Check = False,
+    skip_bad: SkipBad = 0,
+    kit_fixes: KitFixes = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     words = [word.strip() for word in benchmarks.split(",") if word.strip()]
