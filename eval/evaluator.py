@@ -28,8 +28,9 @@ from .scoring.samples import answer_records, sample_records
 from .scoring.score import Place, score
 from .settings import DEFAULT, Settings
 from .tasks import catalogue, own_table, tables
-from .tasks.load import LoadedTask, load
-from .tasks.registry import EXACT, resolve
+from .tasks.load import LoadedTask, Looked, load, look_at_all
+from .tasks.registry import EXACT, Benchmark, resolve
+from .tasks.standing_in import asked_for
 
 
 @dataclass
@@ -73,16 +74,9 @@ def evaluate(
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
         JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
     """
-    chosen = resolve(benchmarks, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
-    if settings.download and data_root is not None:
-        data_root.mkdir(parents=True, exist_ok=True)
-    if data_root is not None and not data_root.is_dir():
-        raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
+    chosen = _chosen(benchmarks, data_root, settings)
     settings.judging.check(chosen, catalogue.find)
-    for benchmark in chosen:
-        if not settings.download or benchmark.table is not None or data_root is None:
-            tables.tsv_path(benchmark, data_root)
-    root = None if data_root is None else data_root.resolve()
+    root = _root(chosen, data_root, settings)
     jobs = _plan(models, names, out, settings)
     for job in jobs:
         require_askable(job.model, chosen)
@@ -99,6 +93,8 @@ def evaluate(
             root,
             jobs[0].folder / LOG,
             limit=settings.limit,
+            skip_bad=settings.skip_bad,
+            kit_fixes=settings.kit_fixes,
             download=settings.download,
             quiet=settings.quiet,
         )
@@ -110,6 +106,37 @@ def evaluate(
             "are kept: run the same command again when it does"
         )
     return [job.folder for job in jobs]
+
+
+def check(benchmarks: list[str], data_root: Path | None, settings: Settings = DEFAULT, *, log: Path) -> list[Looked]:
+    """Look at the tables of benchmarks as `evaluate` does before it asks, and ask nothing.
+
+    Raises:
+        UsageError, DataError: a benchmark or a table is not there, or a table is none at all.
+        SetupError: VLMEvalKit is missing, or lacks what is relied on.
+    """
+    chosen = _chosen(benchmarks, data_root, settings)
+    root = _root(chosen, data_root, settings)
+    return look_at_all(
+        chosen, root, log, kit_fixes=settings.kit_fixes, download=settings.download, quiet=settings.quiet
+    )
+
+
+def _chosen(benchmarks: list[str], data_root: Path | None, settings: Settings) -> list[Benchmark]:
+    """The benchmarks that were named."""
+    if settings.download and data_root is not None:
+        data_root.mkdir(parents=True, exist_ok=True)
+    if data_root is not None and not data_root.is_dir():
+        raise DataError(f"{data_root} is no folder: the TSV files of the benchmarks must stand there.")
+    words = asked_for(benchmarks, data_root, settings.download)
+    return resolve(words, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
+
+
+def _root(chosen: Sequence[Benchmark], data_root: Path | None, settings: Settings) -> Path | None:
+    """The folder of the tables, once all are there or will be fetched."""
+    here = [item for item in chosen if not settings.download or item.table is not None or data_root is None]
+    tables.all_there(here, data_root)
+    return None if data_root is None else data_root.resolve()
 
 
 def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, settings: Settings) -> list[_Job]:
@@ -205,6 +232,18 @@ def _answer_all(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> N
         gc.collect()
 
 
+def table_notes(task: LoadedTask) -> dict[str, Any]:
+    """What of a table stands beside its score: questions never right, rows not asked, what a reader should know."""
+    found: dict[str, Any] = {}
+    if task.unanswerable:
+        found["unanswerable"] = task.unanswerable
+    if task.left_out:
+        found["left_out"] = {"rows": len(task.left_out), "indices": list(task.left_out), "because": list(task.because)}
+    if task.said:
+        found["notes"] = list(task.said)
+    return found
+
+
 def _score(
     job: _Job,
     task: LoadedTask,
@@ -222,12 +261,13 @@ def _score(
         Place(job.folder / "vlmeval" / dataset, job.folder.name, task.tsv.parent, job.folder / LOG),
         judge=EXACT if address is None else address.file_name,
         verdicts=None if address is None else judges[address],
+        fixes=settings.kit_fixes,
     )
     if settings.limit is not None:
         result.entry["limit"] = settings.limit
-    if lacking := tables.unanswerable(task.benchmark, task.dataset):
-        result.entry["unanswerable"] = lacking
-        note(f"{dataset}: {lacking} questions whose answer is missing or no option count as wrong", settings.quiet)
+    result.entry.update(table_notes(task))
+    if lacking := task.unanswerable:
+        note(f"{dataset}: {lacking} questions to which no answer can be right count as wrong", settings.quiet)
     job.entries[dataset] = result.entry
     atomic_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
     rows = answer_records(task, answers, result.hits)
@@ -238,6 +278,9 @@ def _score(
     return DatasetRecord(
         sha256=task.table.sha256,
         is_vlmevalkits=task.table.official,
+        md5=task.table.md5,
+        registered_md5=task.table.registered,
+        release=task.table.release,
         tsv=str(task.tsv),
         asked=len(task.asked),
         seconds=job.seconds[dataset],

@@ -31,6 +31,8 @@ class Settings:
         processes: that answer.
         instruct: whether LLaVA-1.5's request for a letter or a word is added to the questions of one's own tables.
         limit: only that many units (circular groups, image pairs, questions) of each benchmark.
+        skip_bad: so many rows with faults may be left out of each table; 0: none is.
+        kit_fixes: whether known defects of VLMEvalKit are corrected (`scoring/kit_fixes.py`).
         precision: of the weights; bf16 on a GPU and fp32 on a CPU by default.
         download: whether models and tables that are not here are fetched.
         quiet: no progress.
@@ -47,6 +49,8 @@ class Settings:
     processes: int = 1
     instruct: bool = False
     limit: int | None = None
+    skip_bad: int = 0
+    kit_fixes: bool = False
     precision: Precision | None = None
     download: bool = False
     quiet: bool = False
@@ -56,6 +60,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, is {value}.")
+        if self.skip_bad < 0:
+            raise UsageError(f"skip_bad must be at least 0, is {self.skip_bad}.")
 
     @cached_property
     def judging(self) -> Judging:

@@ -1,4 +1,4 @@
-"""Write the table of docs/evaluation.md (the benchmarks), and the pictures of a report.
+"""Write the tables of docs/evaluation.md (the benchmarks, and odd tables), and the pictures of a report.
 
 python scripts/document_evaluation.py [--check]
 python scripts/document_evaluation.py --pictures chromium      # the browser's command
@@ -7,8 +7,10 @@ python scripts/document_evaluation.py --pictures chromium      # the browser's c
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from docs.browser_pictures import take
 from docs.evaluated_runs import make_run
@@ -20,6 +22,7 @@ from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "evaluation.md"
+CASES = Path(__file__).parents[1] / "tests" / "eval" / "cases" / "cases.json"
 DEMO = {"made-up LoRA": 0.5, "made-up MoSLoRA": 0.56, "made-up MoSLoRA, Kaiming": 0.53}
 """The models of the pictures, and in what part of the questions they are right."""
 PARTS = ("scores", "radar", "changes")
@@ -49,6 +52,25 @@ def benchmarks() -> str:
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *map(row, pictured)])
 
 
+def case(item: dict[str, Any]) -> str:
+    """One line of the table of odd tables."""
+    right, kit = f"{item['right']:.0f}", item["kit"].replace(".0", "")
+    if item["here"] is None:
+        here = "not asked" if item.get("skipped") is None else f"not asked; without it {item['skipped']:.0f}"
+    else:
+        here = f"{item['here']:.0f}" + (", said" if item["says"] else "")
+        here += f"; {item['fixed']:.0f} with `--kit-fixes`" if item.get("fixed") is not None else ""
+    return f"| {item['kind']} | {item['benchmark']} | {right} | {kit} | {here} |"
+
+
+def odd_tables() -> str:
+    """Markdown, from the cases that test_look.py tries: what is right first, then what is said, what is refused."""
+    found: list[dict[str, Any]] = json.loads(CASES.read_text(encoding="utf-8"))
+    order = sorted(found, key=lambda item: (item["here"] is None, item["here"] != item["right"]))
+    head = "| what is odd | read as | right, by hand | VLMEvalKit alone | here |"
+    return "\n".join([head, "|---|---|---|---|---|", *map(case, order)])
+
+
 def make_pictures(browser: str) -> None:
     """A report over made-up answers to stand-ins of the nine benchmarks, wide and at the width of a telephone."""
     with tempfile.TemporaryDirectory() as name:
@@ -75,7 +97,7 @@ def main() -> None:
     if args.pictures:
         make_pictures(args.pictures)
     else:
-        write_tables(PAGE, {"benchmarks": benchmarks}, check=args.check)
+        write_tables(PAGE, {"benchmarks": benchmarks, "odd-tables": odd_tables}, check=args.check)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from moslora_xtuner.errors import UsageError
 
 from ..results import bootstrap, comparability, scores
 from ..results.scores import Mean, Run
-from ..tasks.registry import GROUPS
+from ..tasks.registry import GROUPS, STANDS_IN
+from ..tasks.registry import columns as columns_of
 from . import ability_tables, formats, paired_differences
 from .formats import Grid
 from .paper_table4 import NOTE as TABLE4_NOTE
@@ -61,7 +62,8 @@ class Table:
     @property
     def header(self) -> list[str]:
         """Column titles, the model first and the mean last."""
-        return ["model", *(scores.label(name) for name in self.datasets), "mean"]
+        mean = "mean*" if stands_in(self.datasets) else "mean"
+        return ["model", *(scores.label(name) for name in self.datasets), mean]
 
     def best(self) -> list[float | None]:
         """The highest score of each column, None for an empty one."""
@@ -99,7 +101,7 @@ def groups_of(runs: Sequence[Run]) -> list[str]:
     """The named sets of benchmarks of which the runs hold something; "other" for datasets of no set."""
     present = {name for run in runs for name in _asked(run)}
     known = [group for group, names in GROUPS.items() if present & set(names)]
-    return known + (["other"] if present - {name for names in GROUPS.values() for name in names} else [])
+    return known + (["other"] if present - _placed(runs, present) else [])
 
 
 def groups(runs: Sequence[Path]) -> list[str]:
@@ -110,9 +112,21 @@ def groups(runs: Sequence[Path]) -> list[str]:
 def datasets_of(runs: Sequence[Run], group: str) -> tuple[str, ...]:
     """The columns of a group: all of a named set, or whatever else the runs hold."""
     if group in GROUPS:
-        return GROUPS[group]
-    named = {name for names in GROUPS.values() for name in names}
-    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in named))
+        return columns_of(group, {name for run in runs for name in run.benchmarks})
+    placed = _placed(runs, {name for run in runs for name in _asked(run)})
+    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in placed))
+
+
+def _placed(runs: Sequence[Run], present: set[str]) -> set[str]:
+    """The datasets with a place in a named group's table; what stands in for another only where that table is shown."""
+    scored = {name for run in runs for name in run.benchmarks}
+    shown = {name for group, names in GROUPS.items() if present & set(names) for name in columns_of(group, scored)}
+    return shown | {name for names in GROUPS.values() for name in names}
+
+
+def stands_in(datasets: Sequence[str]) -> list[str]:
+    """Those of a table that stand in for a test set of the paper."""
+    return [name for name in datasets if name in STANDS_IN.values()] if set(datasets) & set(GROUPS["paper"]) else []
 
 
 def build(runs: Sequence[Run], group: str | None = None) -> Table:
@@ -129,7 +143,11 @@ def build(runs: Sequence[Run], group: str | None = None) -> Table:
     datasets = datasets_of(runs, group)
     values = tuple(tuple(run.normalised(name) for name in datasets) for run in runs)
     means = tuple(comparability.mean(run, datasets) for run in runs)
-    return Table(group, datasets, tuple(run.model for run in runs), values, means, comparability.notes(runs, datasets))
+    notes = comparability.notes(runs, datasets)
+    if names := [scores.label(name) for name in stands_in(datasets)]:
+        said = "is another split than the paper's" if len(names) == 1 else "are other splits than the paper's"
+        notes = (f"mean*: {' and '.join(names)} {said}, whose v1.0 has no public answers.", *notes)
+    return Table(group, datasets, tuple(run.model for run in runs), values, means, notes)
 
 
 def paper_grid(mark: str = f"{PAPER}: ", group: str = "paper") -> Grid:

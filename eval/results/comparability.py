@@ -49,10 +49,16 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
     judges = {_judge(run, dataset) for run in have}
     if len(judges) > 1:
         found.append(f"other judges ({' and '.join(sorted(judges))})")
+    if len({tuple(run.benchmarks[dataset].get("kit_fixes") or ()) for run in have}) > 1:
+        found.append("VLMEvalKit's defects were corrected in some alone (--kit-fixes)")
     limits = {run.benchmarks[dataset].get("limit") for run in have}
+    rows = {tuple((run.benchmarks[dataset].get("left_out") or {}).get("indices", ())) for run in have}
     if len(limits) > 1:
         found.append(f"other limits ({_listed(limits)})")
-    elif len(_recorded(have, dataset, "prompts_sha256")) > 1:  # with another limit the prompts differ anyway
+    if len(rows) > 1:
+        found.append("other rows of the table were left out")
+    # Of other rows the prompts differ anyway.
+    if len(limits) == len(rows) == 1 and len(_recorded(have, dataset, "prompts_sha256")) > 1:
         found.append("the runs saw other prompts")
     return found
 
@@ -82,11 +88,31 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{title}: the runs cannot be compared: {'; '.join(against)}.")
         lacking = {run.benchmarks[name].get("unanswerable") for run in runs if name in run.benchmarks} - {None, 0}
         if lacking:
-            found.append(f"{title}: {_listed(lacking)} questions without an answer, or with one that is no option.")
+            found.append(f"{title}: {_listed(lacking)} questions to which no answer can be right count as wrong.")
+        found += _of_the_tables(runs, name, title)
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
     return (*found, *_unread(runs, datasets), *remarks(runs, datasets))
+
+
+def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
+    """Rows that were not asked, defects of VLMEvalKit that were corrected, and what else is said of the table."""
+    found: dict[str, list[str]] = {}
+    have = [run for run in runs if dataset in run.benchmarks]
+    for run in have:
+        entry = run.benchmarks[dataset]
+        if left_out := entry.get("left_out"):
+            because = "; ".join(left_out["because"])
+            found.setdefault(f"{left_out['rows']} rows of the table were not asked ({because})", []).append(run.model)
+        if fixes := entry.get("kit_fixes"):
+            found.setdefault(f"corrected (--kit-fixes): {'; '.join(fixes)}", []).append(run.model)
+        for line in entry.get("notes", ()):
+            found.setdefault(line, []).append(run.model)
+    return [
+        f"{title}: {what}." if len(models) == len(have) else f"{', '.join(models)}, {title}: {what}."
+        for what, models in found.items()
+    ]
 
 
 UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"

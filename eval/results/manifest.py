@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,16 @@ class Made:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """One benchmark of a run: which table, how many questions, how long it took, and with what."""
+    """One benchmark of a run: which table, how many questions, how long it took, and with what.
+
+    `md5` is the table's, `registered_md5` that of VLMEvalKit's; `release` names a table that is another known one.
+    """
 
     sha256: str | None = None
     is_vlmevalkits: bool | None = None
+    md5: str | None = None
+    registered_md5: str | None = None
+    release: str | None = None
     tsv: str | None = None
     asked: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -161,9 +168,22 @@ def _made(where: str, content: Any) -> Made:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that the scores depend on."""
+    found = {name: installed(name) or "not installed" for name in PACKAGES}
+    return {"python": platform.python_version(), **found, **_vlmevalkit()}
+
+
+def _vlmevalkit() -> dict[str, str]:
+    """Which VLMEvalKit scores: the installed one, or a checkout that is imported in its place."""
     kit = next((name for name in VLMEVALKIT if installed(name)), VLMEVALKIT[0])
-    found = {name: installed(name) or "not installed" for name in (*PACKAGES, kit)}
-    return {"python": platform.python_version(), **found}
+    module = sys.modules.get("vlmeval")
+    if module is None or module.__file__ is None:
+        return {kit: installed(kit) or "not installed"}
+    folder = Path(module.__file__).resolve().parent
+    if installed(kit) and Path(str(distribution(kit).locate_file("vlmeval"))).resolve() == folder:
+        return {kit: str(installed(kit))}
+    commit = git_changes(folder, untracked=False)
+    said = getattr(module, "__version__", "of no version")
+    return {VLMEVALKIT[1]: f"{said}, a checkout" + (f" of {commit[0]}" if commit is not None else "")}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..judges.base import AnyJudge
 from ..results.sheets import XLSX, as_text, original
+from ..tasks.registry import MME_COGNITION, MME_PERCEPTION, Benchmark
 
 UNREADABLE = "Z"
 """VLMEvalKit's letter for no option."""
@@ -57,7 +59,7 @@ def plain_tables() -> Iterator[None]:
         plain = _each_text(self, as_text) if options.get("sep", ",") == "," else self
         return to_csv(plain, *args, **options)
 
-    with _replaced(frame, "to_excel", excel), _replaced(frame, "to_csv", comma_separated):
+    with replaced(frame, "to_excel", excel), replaced(frame, "to_csv", comma_separated):
         yield
 
 
@@ -73,6 +75,45 @@ def _each_text(frame: Any, change: Callable[[str], str]) -> Any:
         return change(cell) if isinstance(cell, str) else cell
 
     return frame.map(each).rename(columns=each)
+
+
+@contextmanager
+def parts_are_scored(benchmark: Benchmark) -> Iterator[None]:
+    """Let MME and MM-Vet be scored over a part of their subtasks or capabilities, as `--limit` and DigitsMME have them.
+
+    WORK-AROUND VLMEvalKit e8e78f05 (dataset/utils/yorn.py, MME_rating): it asks for all of MME's categories, and
+    a table without one ends in KeyError after the last question. It is shown those that are missing with no point in
+    them; they are not read back. Can go when the rating takes what is there, as ms-vlmeval 0.0.20's does.
+
+    WORK-AROUND ms-vlmeval 0.0.20 (dataset/utils/mmvet.py, MMVet_acc): it divides by the number of a capability's
+    questions, 0 or not. Here its counts are numpy's, of which 0 / 0 is no number and no error; what has no question
+    has no score. Can go when it leaves such a capability out.
+    """
+    from vlmeval.dataset.utils import mmvet, yorn
+
+    with ExitStack() as stack:
+        if benchmark.aggregate == "subtask_sum":
+            stack.enter_context(replaced(yorn, "load", _with_all_subtasks(yorn.load)))
+        stack.enter_context(replaced(mmvet, "defaultdict", _counting))
+        yield
+
+
+def _with_all_subtasks(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    def loaded(file: str) -> Any:
+        import pandas
+
+        found = load(file)
+        lacking = [name for name in MME_PERCEPTION + MME_COGNITION if name not in set(found["category"])]
+        rows = [{"category": name, "image_path": "", "score": 0} for name in lacking for _ in range(2)]
+        return pandas.concat([found, pandas.DataFrame(rows)], ignore_index=True) if rows else found
+
+    return loaded
+
+
+def _counting(factory: Callable[[], Any]) -> Any:
+    import numpy
+
+    return defaultdict(lambda: numpy.float64(0) if (start := factory()) == 0 else start)
 
 
 class _NoDice:
@@ -97,13 +138,14 @@ def judged_by(judge: AnyJudge | None) -> Iterator[None]:
             modules = [m for name, m in list(sys.modules.items()) if name.startswith("vlmeval.dataset")]
             for module in modules:
                 if "build_judge" in vars(module):
-                    stack.enter_context(_replaced(module, "build_judge", lambda **_: judge))
-            stack.enter_context(_replaced(sys.modules["vlmeval.dataset.utils.multiple_choice"], "rd", _NoDice))
+                    stack.enter_context(replaced(module, "build_judge", lambda **_: judge))
+            stack.enter_context(replaced(sys.modules["vlmeval.dataset.utils.multiple_choice"], "rd", _NoDice))
         yield
 
 
 @contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value of a module's name for a while."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

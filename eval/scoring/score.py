@@ -19,8 +19,9 @@ from ..results.sheets import XLSX
 from ..tasks.questions import Task
 from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
-from . import labels, open_answers, own_table, written
-from .patches import judged_by, plain_tables, scratch_table
+from . import kit_fixes, labels, open_answers, own_table, written
+from .kit_fixes import corrected
+from .patches import judged_by, parts_are_scored, plain_tables, scratch_table
 
 Outcome = dict[str, Any]
 
@@ -70,10 +71,17 @@ class Place:
 
 
 def score(
-    task: Task, answers: Sequence[str], place: Place, *, judge: str = EXACT, verdicts: AnyJudge | None = None
+    task: Task,
+    answers: Sequence[str],
+    place: Place,
+    *,
+    judge: str = EXACT,
+    verdicts: AnyJudge | None = None,
+    fixes: bool = False,
 ) -> Scored:
     """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
 
+    `fixes`: with its known defects corrected (`kit_fixes.py`), which the entry names.
     Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
     """
     benchmark, folder = task.benchmark, place.folder
@@ -97,6 +105,8 @@ def score(
         captured(place.log),
         environment(**settings),
         judged_by(verdicts),
+        parts_are_scored(benchmark),
+        corrected(fixes),
     ):
         try:
             if (own := _own_rule(task, frame, verdicts)) is None:
@@ -112,8 +122,11 @@ def score(
         entry, outcomes = own
         hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
     else:
-        entry, outcomes, hits = written.read(benchmark, frame, table, judge)
+        with corrected(fixes):
+            entry, outcomes, hits = written.read(benchmark, frame, table, judge)
     entry["judge"] = judge if benchmark.judge is not None else None
+    if fixes and (named := kit_fixes.names(benchmark)):
+        entry["kit_fixes"] = named
     _cross_check(benchmark, entry, outcomes)
     return _scored(benchmark, entry, outcomes, hits, len(frame))
 

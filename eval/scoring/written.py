@@ -138,7 +138,7 @@ def _yes_no(
     if unknown:
         raise EvaluationError(f"{benchmark.dataset}: {', '.join(unknown)} are no subtasks of MME.")
     entry: dict[str, Any] = {"overall": float(row["perception"]) + float(row["reasoning"])}
-    entry["scale"] = benchmark.scale or MME_POINTS * len(subtasks)
+    entry["scale"] = MME_POINTS * len(subtasks)  # all of MME has 2800; `--limit` may ask a part
     entry["abilities"] = {name: float(row[name]) for name in subtasks}
     entry["perception"], entry["cognition"] = float(row["perception"]), float(row["reasoning"])
     # A coin: 50 points of accuracy and 25 of accuracy+ in each subtask.

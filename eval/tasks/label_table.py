@@ -1,18 +1,18 @@
-"""A table of questions that are answered with a label: text alone, read strictly, nothing of VLMEvalKit."""
+"""A table of questions that are answered with a label: text alone, nothing of VLMEvalKit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import DataError
 
-from .prompts import is_blank
+from .checking import rows
+from .checking.finding import Finding, Weight
+from .checking.look import Look, refusal
 from .registry import Benchmark
-
-_NAMED = 8
-"""So many faults are told one by one."""
+from .tsv import Tsv
 
 
 @dataclass(frozen=True)
@@ -23,29 +23,27 @@ class LabelTable:
     dataset_name: str
 
 
-def read(benchmark: Benchmark, path: Path) -> LabelTable:
+def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
+    """Everything that is wrong with the table: rows that cannot be asked, answers that are none of the labels."""
+    called = rows.names(table)
+    if lacking := [name for name in ("index", "question", "answer") if name not in table.columns]:
+        yield Finding(None, "", "", f"has no column {', '.join(lacking)}: make it with `moslora data commonsense`")
+        return
+    if not len(table):
+        yield Finding(None, "", "", "holds no question")
+    found = [*rows.form(table, called), *rows.indices(benchmark, table, called)]
+    found += [item for item in rows.questions(table, called) if item.weight is Weight.FAULT]
+    for place, answer in enumerate(table.column("answer")):
+        if answer not in benchmark.labels:
+            what = f"the answer {answer!r} is none of {', '.join(benchmark.labels)}"
+            found.append(Finding(place, called[place], "answer", what))
+    yield from sorted(found, key=lambda item: -1 if item.row is None else item.row)
+
+
+def read(benchmark: Benchmark, table: Tsv) -> LabelTable:
     """Raises DataError naming each row that cannot be asked, or whose answer is none of the benchmark's labels."""
     import pandas
 
-    try:
-        frame = pandas.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
-    if missing := [name for name in ("index", "question", "answer") if name not in frame]:
-        raise DataError(f"{path} has no column {', '.join(missing)}: make it with `moslora data commonsense`.")
-    rows = frame.to_dict("records")
-    faults = [f"index {row['index']}: {why}" for row in rows if (why := _fault(benchmark, row))]
-    if doubled := sorted({str(name) for name in frame["index"][frame["index"].duplicated()]}):
-        faults.append(f"index {doubled[0]} stands there twice")
-    if faults or not rows:
-        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-        raise DataError(f"{path}: {'; '.join(faults[:_NAMED]) or 'it holds no question'}{more}.")
-    return LabelTable(frame, benchmark.dataset)
-
-
-def _fault(benchmark: Benchmark, row: Any) -> str:
-    if is_blank(row["index"]) or is_blank(row["question"]):
-        return "no index or no question"
-    if row["answer"] not in benchmark.labels:
-        return f"the answer {row['answer']!r} is none of {', '.join(benchmark.labels)}"
-    return ""
+    if faults := list(check(benchmark, table)):
+        raise DataError(refusal([Look(benchmark, table, tuple(faults))]))
+    return LabelTable(pandas.DataFrame(table.cells, dtype=str), benchmark.dataset)

@@ -6,7 +6,7 @@ Source: the run script and dataset classes of VLMEvalKit (ms-vlmeval 0.0.20); th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,6 +120,10 @@ _ALL = (
     _mcq("MMBench_TEST_CN", "MMBench Chinese, test", "MMB-CN", cn=True, circular=True),
     _mcq("MMBench_DEV_EN", "MMBench English, dev", "MMB-EN-dev", "other", circular=True),
     _mcq("MMBench_DEV_CN", "MMBench Chinese, dev", "MMB-CN-dev", "other", cn=True, circular=True),
+    _mcq("MMBench_TEST_EN_V11", "MMBench V1.1 English, test", "MMB-EN-V11", "other", circular=True),
+    _mcq("MMBench_TEST_CN_V11", "MMBench V1.1 Chinese, test", "MMB-CN-V11", "other", cn=True, circular=True),
+    _mcq("MMBench_DEV_EN_V11", "MMBench V1.1 English, dev", "MMB-EN-V11-dev", "other", circular=True),
+    _mcq("MMBench_DEV_CN_V11", "MMBench V1.1 Chinese, dev", "MMB-CN-V11-dev", "other", cn=True, circular=True),
     _mcq("SEEDBench_IMG", "SEED-Bench, images", "SEED-img"),
     _mcq("AI2D_TEST", "AI2D, test", "AI2D"),
     _mcq("ScienceQA_TEST", "ScienceQA, test", "SciQA"),
@@ -145,6 +149,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     group: tuple(item.dataset for item in _ALL if item.group == group)
     for group in ("paper", "digits", "commonsense", "commonsense-greedy", "small-worlds")
 }
+STRICT = "paper-v1.0"
+"""The nine as the paper has them, whatever can be scored today."""
+STANDS_IN = {"MMBench_TEST_EN": "MMBench_TEST_EN_V11", "MMBench_TEST_CN": "MMBench_TEST_CN_V11"}
+"""What is scored where v1.0's test set has no answers (`standing_in.py`)."""
+
+
+def columns(group: str, scored: Container[str]) -> tuple[str, ...]:
+    """The datasets of a group in a table: a test set that stands in has the place of that which nobody has scored."""
+    return tuple(
+        STANDS_IN[name] if name not in scored and STANDS_IN.get(name, "") in scored else name for name in GROUPS[group]
+    )
 
 
 def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambda _: None) -> list[Benchmark]:
@@ -159,13 +174,14 @@ def resolve(names: list[str], further: Callable[[str], Benchmark | None] = lambd
     """
     found: dict[str, Benchmark] = {}
     for name in names:
-        for dataset in GROUPS.get(name, (name,)):
+        for dataset in GROUPS.get("paper" if name == STRICT else name, (name,)):
             benchmark = BENCHMARKS.get(dataset) or further(dataset)
             if benchmark is None:
                 raise UsageError(
                     f"There is no benchmark or group named {name!r}. "
-                    f"Groups: {', '.join(GROUPS)}. Benchmarks: {', '.join(BENCHMARKS)}. All that VLMEvalKit knows: "
-                    "--benchmarks all. A table of your own: FILE.tsv:choice, :yes-no, :short-answer or :open."
+                    f"Groups: {', '.join([*GROUPS, STRICT])}. Benchmarks: {', '.join(BENCHMARKS)}. "
+                    "All that VLMEvalKit knows: --benchmarks all. "
+                    "A table of your own: FILE.tsv:choice, :yes-no, :short-answer or :open."
                 )
             if found.setdefault(benchmark.dataset, benchmark) != benchmark:
                 raise UsageError(f"Two tables are named {benchmark.dataset}: rename one.")

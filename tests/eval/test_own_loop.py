@@ -20,13 +20,14 @@ from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
 from pandas.testing import assert_frame_equal
 
+from moslora_xtuner.errors import SetupError
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.scoring.patches import judged_by, scratch_table
 from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, GROUPS
 from moslora_xtuner.eval.tasks.tables import build_dataset
-from moslora_xtuner.eval.vlmeval_imports import captured, environment
+from moslora_xtuner.eval.vlmeval_imports import captured, environment, import_datasets
 
 NINE = GROUPS["paper"]
 SEED = 5
@@ -109,6 +110,17 @@ def server(answers: Callable[[str], Any]) -> Iterator[Server]:
     with serving() as running:
         running.says = says(answer for name in NINE for answer in answers(name).values())
         yield running
+
+
+def test_a_vlmevalkit_that_lacks_what_is_relied_on_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    datasets = import_datasets(tmp_path / "log")
+    from vlmeval.dataset.utils import yorn
+
+    monkeypatch.delattr(yorn, "MME_rating")
+    monkeypatch.delattr(datasets, "MMVet")
+    said = r"lacks what is relied on here: vlmeval\.dataset\.MMVet, vlmeval\.dataset\.utils\.yorn\.MME_rating\. Install"
+    with pytest.raises(SetupError, match=said):
+        import_datasets(tmp_path / "log")
 
 
 def read(path: Path) -> Any:

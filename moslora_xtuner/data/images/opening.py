@@ -33,6 +33,8 @@ SUFFIXES = {
 _EXTENSIONS = sorted({suffix for group in SUFFIXES.values() for suffix in group})
 LONGEST_SIDE = 32_768
 """Pixels of a picture's side at most: padded to a square it would be as large as its longer side squared."""
+MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Pillow's own limit, here: other packages move Pillow's (VLMEvalKit to 1e9 on its import, 3 GB for one picture)."""
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -124,9 +126,10 @@ def open_image(root: Path, name: str) -> Image.Image:
         raise undecodable(name, fault) from fault
 
 
-def from_bytes(content: bytes) -> Image.Image:
+def from_bytes(content: bytes, *, draft: bool = False) -> Image.Image:
     """A picture file's content, as `as_rgb` shows it.
 
+    `draft`: of a JPEG all bytes are read and fewer pixels are made, for those who only ask whether it can be read.
     Raises DataError when it is none of FORMATS, broken, or has too many pixels or more than 8 bits.
     """
     try:
@@ -135,6 +138,8 @@ def from_bytes(content: bytes) -> Image.Image:
             raise DataError(f"not a picture that can be read ({_too_long(image)})")
         if _is_deep(image):
             raise DataError(f"not a picture that can be read (it has pixels of mode {image.mode}: save it with 8 bits)")
+        if draft and image.format == "JPEG":
+            image.draft(image.mode, (1, 1))
         return as_rgb(image)
     except BOMB as fault:
         raise DataError(f"not a picture that can be read (it would fill the memory: {_reason(fault)})") from fault
@@ -170,7 +175,12 @@ def checked(source: str | BytesIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(source, formats=_formats())
+        image = Image.open(source, formats=_formats())
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError(
+            f"Image size ({image.width * image.height} pixels) exceeds limit of {MOST_PIXELS} pixels"
+        )
+    return image
 
 
 def _too_long(image: Image.Image) -> str:

@@ -38,6 +38,12 @@ def test_runs_that_say_the_same_or_nothing_can_be_compared() -> None:
         ({"judge": "gpt-4o-mini"}, {}, ["other judges (exact matching, no judge and gpt-4o-mini)"]),
         ({"limit": 5}, {}, ["other limits (5, all)"]),
         ({"limit": 5}, {"prompts_sha256": "2" * 64}, ["other limits (5, all)"]),
+        (
+            {"left_out": {"rows": 1, "indices": ["7"], "because": ["index 7: no picture"]}},
+            {"prompts_sha256": "2" * 64},
+            ["other rows of the table were left out"],
+        ),
+        ({"kit_fixes": ["lists"]}, {}, ["VLMEvalKit's defects were corrected in some alone (--kit-fixes)"]),
     ],
 )
 def test_each_hard_reason_is_found(entry: dict[str, Any], record: dict[str, Any], said: list[str]) -> None:
@@ -139,3 +145,15 @@ def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
         "Answers that the rules cannot read, left to the judge: AI2D (b 5).",
         "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
     ]
+
+
+def test_what_is_said_of_a_table_stands_beneath() -> None:
+    left_out = {"rows": 2, "indices": ["7", "9"], "because": ["index 7, image: no picture", "index 9: no question"]}
+    one = a_run("a", {"left_out": left_out, "notes": ["index 3, C: dropped"], "unanswerable": 1})
+    two = a_run("b", {"left_out": left_out, "kit_fixes": ["lists", "options"]})
+    found = comparability.notes([one, two], [NAME])
+    assert "AI2D: 1 questions to which no answer can be right count as wrong." in found
+    rows = "2 rows of the table were not asked (index 7, image: no picture; index 9: no question)"
+    assert f"AI2D: {rows}." in found
+    assert "a, AI2D: index 3, C: dropped." in found
+    assert "b, AI2D: corrected (--kit-fixes): lists; options." in found
