@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.atomic import atomic_lines
-from moslora_xtuner.errors import DataError, UsageError
+from moslora_xtuner.errors import DataError, DiskFull, EvaluationError, MoSLoRAError, UsageError
 from moslora_xtuner.progress import note
 
-from .answering import answer
-from .judges.base import AnyJudge
-from .judges.openai_judge import JudgeAddress, JudgeAway
+from .answering import Answers, answer
+from .judges.base import AnyJudge, JudgeAway
+from .judges.openai_judge import JudgeAddress
+from .models.openai_server import ModelAway, ServedModel
 from .models.resolve import Model, find
 from .models.worker_pool import Pool
 from .results import scores
@@ -29,7 +31,7 @@ from .scoring.score import Place, score
 from .settings import DEFAULT, Settings
 from .tasks import catalogue, own_table, tables
 from .tasks.load import LoadedTask, load
-from .tasks.registry import EXACT, resolve
+from .tasks.registry import EXACT, Benchmark, resolve
 
 
 @dataclass
@@ -40,9 +42,12 @@ class _Job:
     folder: Path
     entries: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    answers: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, Answers] = field(default_factory=dict)
     unscored: dict[str, str] = field(default_factory=dict)
-    away: bool = False
+    away: list[str] = field(default_factory=list)
+    """Benchmarks whose judge did not answer."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Other benchmarks without a score that should have one, and why."""
     before: scores.Run = field(init=False)
     """What an earlier evaluation left in the folder."""
 
@@ -72,6 +77,7 @@ def evaluate(
     Raises:
         UsageError, DataError, OutputError, EvaluationError, SetupError: the message says which, where, and what to do.
         JudgeAway: some benchmark has no score, because the judge did not answer; all others have.
+        EvaluationError: so too where a benchmark failed otherwise: each costs only itself.
     """
     chosen = resolve(benchmarks, lambda word: own_table.read(word, settings.instruct) or catalogue.by_name(word))
     if settings.download and data_root is not None:
@@ -84,12 +90,16 @@ def evaluate(
             tables.tsv_path(benchmark, data_root)
     root = None if data_root is None else data_root.resolve()
     jobs = _plan(models, names, out, settings)
+    _check_names(jobs, chosen, settings)
     for job in jobs:
         claim(job.folder)
     with ExitStack() as stack:
         for job in jobs:
             stack.enter_context(held(job.folder))
             job.before = scores.earlier(job.folder, job.model.sha256)  # refused before the first model is asked
+            before = Manifest.earlier(job.folder)
+            if isinstance(job.model, ServedModel) and (said := job.model.since(before.facts)):
+                note(said, settings.quiet)
         note("Reading the benchmarks (VLMEvalKit takes a while to import)", settings.quiet)
         tasks = load(
             chosen,
@@ -101,12 +111,21 @@ def evaluate(
         )
         for job in jobs:
             _run(job, tasks, settings)
-    if away := [f"{job.model.name}: {', '.join(job.unscored)}" for job in jobs if job.away]:
-        raise JudgeAway(
-            f"not scored, because the judge did not answer: {'; '.join(away)}. The answers and the verdicts so far "
-            "are kept: run the same command again when it does"
-        )
+    _raise_what_is_missing(jobs)
     return [job.folder for job in jobs]
+
+
+def _raise_what_is_missing(jobs: Sequence[_Job]) -> None:
+    """Raise for benchmarks that should have a score and have none; all others are written by now."""
+    kept = "The answers and the verdicts so far are kept: run the same command again"
+    failed = [f"{job.model.name}, {name}: {why}" for job in jobs for name, why in job.failed.items()]
+    away = [f"{job.model.name}: {', '.join(job.away)}" for job in jobs if job.away]
+    if failed:
+        also = f" Nor, because the judge did not answer: {'; '.join(away)}." if away else ""
+        listed = "; ".join(why.rstrip(".") for why in failed)
+        raise EvaluationError(f"not scored: {listed}.{also} All others are scored. {kept} when that is mended")
+    if away:
+        raise JudgeAway(f"not scored, because the judge did not answer: {'; '.join(away)}. {kept} when it does")
 
 
 def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, settings: Settings) -> list[_Job]:
@@ -127,6 +146,19 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
     if twice:
         raise UsageError(f"More than one model is named {sorted(twice)[0]!r}: name them apart (--name).")
     return jobs
+
+
+def _check_names(jobs: Sequence[_Job], benchmarks: Sequence[Benchmark], settings: Settings) -> None:
+    """Raise UsageError where the files of a score would have names longer than a file's name may be."""
+    for job in jobs:
+        for benchmark in benchmarks:
+            judge = settings.judging.of(benchmark.dataset)
+            longest = f"{job.folder.name}_{benchmark.dataset}_{judge.file_name if judge else EXACT}" + "_" * 32
+            if (size := len(longest.encode())) > 255:
+                raise UsageError(
+                    f"{benchmark.dataset[:40]}... and {job.folder.name[:40]}...: files of the score would have names "
+                    f"of {size} bytes, 255 at most: rename the table, or the model (--name)."
+                )
 
 
 def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
@@ -153,19 +185,17 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     _answer_all(job, tasks, settings)
     for task in tasks:
         dataset = task.benchmark.dataset
-        if not tables.has_answers(task.dataset):
-            file = submission.write(job.folder, model.name, task, job.answers[dataset])
-            submit = file.relative_to(job.folder)
-            job.unscored[dataset] = f"no answers in the table: {submit} is to be submitted ({task.tsv.name})"
-            note(f"{model.name}: {dataset} has no answers to score by: submit {file}", settings.quiet)
+        if dataset not in job.answers:
             continue
-        note(f"{model.name}: scoring {dataset}", settings.quiet)
-        try:
+        with _costs_only_itself(job, dataset, settings.quiet):
+            if not tables.has_answers(task.dataset):
+                file = submission.write(job.folder, model.name, task, job.answers[dataset].texts)
+                submit = file.relative_to(job.folder)
+                job.unscored[dataset] = f"no answers in the table: {submit} is to be submitted ({task.tsv.name})"
+                note(f"{model.name}: {dataset} has no answers to score by: submit {file}", settings.quiet)
+                continue
+            note(f"{model.name}: scoring {dataset}", settings.quiet)
             records[dataset] = _score(job, task, settings, judges, made)
-        except JudgeAway as away:
-            job.away = True
-            job.unscored[dataset] = f"judge unavailable: {away}"
-            note(f"{model.name}: {dataset} is not scored: {away}", settings.quiet)
     for judge in judges.values():
         judge.close()
     # An earlier score must not stand for answers that nobody has judged now.
@@ -176,29 +206,78 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     scores.write(job.folder, model.name, kept | job.entries, manifest)
 
 
+@contextmanager
+def _costs_only_itself(job: _Job, dataset: str, quiet: bool) -> Iterator[None]:
+    """Note why a benchmark has no score and go on; a full disk, which none would survive, is raised."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except JudgeAway as away:
+        job.away.append(dataset)
+        job.unscored[dataset] = f"judge unavailable: {away}"
+    except MoSLoRAError as fault:
+        job.failed[dataset] = str(fault)
+        job.unscored[dataset] = f"failed: {fault}"
+    except Exception as fault:  # a fault of ours or VLMEvalKit's in one benchmark must not lose the others
+        with (job.folder / LOG).open("a", encoding="utf-8") as log:
+            traceback.print_exception(fault, file=log)
+        words = f"{type(fault).__name__}: {fault} (not expected: the traceback stands in {job.folder / LOG})"
+        job.failed[dataset] = words
+        job.unscored[dataset] = f"failed: {words}"
+    if dataset in job.unscored and (dataset in job.failed or dataset in job.away):
+        note(f"{job.model.name}: {dataset} is not scored: {job.unscored[dataset]}", quiet)
+
+
 def _answer_all(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     """Fill in the answers to all benchmarks; the model is loaded at the first question that has none."""
     made: list[Pool] = []
+    broken: list[MoSLoRAError] = []
 
     def pool() -> Pool:
+        if broken:
+            raise broken[0]
         if not made:
-            made.append(job.model.pool(settings.processes, settings.batch_size))
+            try:
+                made.append(job.model.pool(settings.processes, settings.batch_size))
+            except MoSLoRAError as fault:  # it would fail for each benchmark anew
+                broken.append(fault)
+                raise
         return made[0]
+
+    def drop() -> None:
+        for item in made:
+            item.close()
+        made.clear()
+        gc.collect()
 
     try:
         for task in tasks:
             begun = time.perf_counter()
             dataset = task.benchmark.dataset
             file = job.folder / "predictions" / f"{dataset}.jsonl"
-            found = answer(job.model, task, file, batch_size=settings.batch_size, pool=pool, quiet=settings.quiet)
-            job.answers[dataset] = found.texts
-            seconds = time.perf_counter() - begun
-            job.seconds[dataset] = {"inference": seconds, "answered": float(found.asked_now)}
+            with _costs_only_itself(job, dataset, settings.quiet):
+                try:
+                    found = answer(
+                        job.model, task, file, batch_size=settings.batch_size, pool=pool, quiet=settings.quiet
+                    )
+                except BaseException as fault:
+                    drop()  # processes that have ended are no pool any more
+                    if isinstance(fault, ModelAway):
+                        broken.append(fault)
+                    raise
+                job.answers[dataset] = found
+                if found.unanswered:
+                    named = ", ".join(f"{index} ({why})" for index, why in list(found.unanswered.items())[:3])
+                    note(
+                        f"{job.model.name}: {dataset}: {len(found.unanswered)} questions got no answer and count as "
+                        f"wrong, among them {named}; the next command asks them again",
+                        settings.quiet,
+                    )
+                seconds = time.perf_counter() - begun
+                job.seconds[dataset] = {"inference": seconds, "answered": float(found.asked_now)}
     finally:
-        for item in made:
-            item.close()
-        made.clear()
-        gc.collect()
+        drop()
 
 
 def _score(
@@ -210,7 +289,8 @@ def _score(
 ) -> DatasetRecord:
     """Score one benchmark and write what reports read of it; returns its part of the manifest."""
     begun = time.perf_counter()
-    dataset, answers = task.benchmark.dataset, job.answers[task.benchmark.dataset]
+    dataset, found = task.benchmark.dataset, job.answers[task.benchmark.dataset]
+    answers = found.texts
     address = None if task.benchmark.judge is None else settings.judging.of(dataset)
     result = score(
         task,
@@ -221,16 +301,26 @@ def _score(
     )
     if settings.limit is not None:
         result.entry["limit"] = settings.limit
+    if found.unanswered:
+        result.entry["unanswered"] = found.unanswered
+    for departure in result.entry.get("judge_departures", ()):
+        note(f"{dataset}: {departure}", settings.quiet)
+    if unread := result.entry.get("unread_verdicts"):
+        named = ", ".join(f"{index} ({why})" for index, why in list(unread.items())[:3])
+        note(
+            f"{dataset}: {len(unread)} verdicts of the judge cannot be read and count as wrong, among them {named}",
+            settings.quiet,
+        )
     if lacking := tables.unanswerable(task.benchmark, task.dataset):
         result.entry["unanswerable"] = lacking
         note(f"{dataset}: {lacking} questions whose answer is missing or no option count as wrong", settings.quiet)
-    job.entries[dataset] = result.entry
     atomic_lines(job.folder / "outcomes" / f"{dataset}.jsonl", result.outcomes)
     rows = answer_records(task, answers, result.hits)
     atomic_lines(job.folder / "answers" / f"{dataset}.jsonl", rows)
     samples = sample_records(task, answers, result.hits)
     atomic_lines(job.folder / "samples" / f"{dataset}.jsonl", samples)
     job.seconds[dataset]["scoring"] = time.perf_counter() - begun
+    job.entries[dataset] = result.entry
     return DatasetRecord(
         sha256=task.table.sha256,
         is_vlmevalkits=task.table.official,

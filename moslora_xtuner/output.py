@@ -6,6 +6,7 @@ written stands beside its final name until it is complete and on the disk, then 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, remove, unfinished
+from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, parse_json, remove, unfinished
 from .errors import OutputError
 
 MARKER = ".moslora.json"
+NO_ROOM_GB = 2e-4
+"""Less is no room for a table."""
 
 
 def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) -> bool:
@@ -51,6 +54,11 @@ def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) ->
     return False
 
 
+def mark(folder: Path, kind: str) -> None:
+    """Mark a folder as ours that was written before there were marks. Raises OutputError."""
+    atomic_write(Path(folder) / MARKER, _mark(kind, {}))
+
+
 def marker(folder: Path) -> dict[str, Any] | None:
     """The marker of a folder of ours (kind, version, settings), None when it has none.
 
@@ -64,7 +72,7 @@ def marker(folder: Path) -> dict[str, Any] | None:
     except OSError as fault:
         raise explain(path, fault) from fault
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as fault:
         raise OutputError(f"{path} is not JSON ({fault}): choose another output folder") from fault
     if not isinstance(found, dict) or "kind" not in found:
@@ -107,6 +115,28 @@ def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
             raise explain(path, fault) from fault
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Turn whatever a library says when the disk of `folder` is full into OutputError; other faults go through.
+
+    Also where it has not said so: a file that was cut short is found out by whoever reads it.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as fault:
+        seen: BaseException | None = fault
+        while seen is not None:
+            said = seen if isinstance(seen, OSError) else next((x for x in seen.args if isinstance(x, OSError)), None)
+            if said is not None and said.errno in FULL:
+                raise explain(folder, said) from fault
+            seen = seen.__cause__ or seen.__context__
+        if free_gb(folder) < NO_ROOM_GB:
+            raise explain(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from fault
+        raise
 
 
 def remove_partial(folder: Path) -> list[Path]:

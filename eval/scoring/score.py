@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
+from moslora_xtuner.output import room_in
 
+from ..judges.asking import Asking
 from ..judges.base import AnyJudge
+from ..judges.openai_judge import STANDS_FOR
 from ..tasks.questions import Task
 from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
 from . import open_answers, own_table, written
-from .patches import judged_by, scratch_table
+from .patches import in_this_process, judged_by, scratch_table
 
 Outcome = dict[str, Any]
 
@@ -74,8 +77,13 @@ def score(
 ) -> Scored:
     """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
 
-    Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
+    Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails, DiskFull.
     """
+    with room_in(place.folder):
+        return _score(task, answers, place, judge, None if verdicts is None else Asking(verdicts))
+
+
+def _score(task: Task, answers: Sequence[str], place: Place, judge: str, asking: Asking | None) -> Scored:
     benchmark, folder = task.benchmark, place.folder
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
@@ -88,16 +96,18 @@ def score(
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
     settings = {"LMUData": str(place.data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    workers = verdicts.workers if verdicts is not None else min(4, os.cpu_count() or 1)
+    workers = asking.judge.workers if asking is not None else min(4, os.cpu_count() or 1)
     with (
         scratch_table(),
+        in_this_process(),
         captured(place.log),
         environment(**settings),
-        judged_by(verdicts),
+        judged_by(asking),
     ):
         try:
-            if (own := _own_rule(task, frame, verdicts)) is None:
-                task.dataset.evaluate(str(typed), model=judge, nproc=workers)
+            if (own := _own_rule(task, frame, asking)) is None:
+                with room_in(folder):
+                    task.dataset.evaluate(str(typed), model=judge, nproc=workers)
         except MoSLoRAError:  # the judge is away, or its verdicts cannot be written
             raise
         except Exception as error:
@@ -111,13 +121,33 @@ def score(
     else:
         entry, outcomes, hits = written.read(benchmark, frame, table, judge)
     entry["judge"] = judge if benchmark.judge is not None else None
+    if asking is not None:
+        asking.check()
+        entry |= _verdicts(benchmark, judge, asking)
     entry.update(questions=len(frame), units=len(outcomes), unit=benchmark.unit)
     entry["aggregate"] = benchmark.aggregate
     _cross_check(benchmark, entry, outcomes)
     return Scored(entry, outcomes, hits)
 
 
-def _own_rule(task: Task, frame: Any, verdicts: AnyJudge | None) -> open_answers.Result | None:
+def _verdicts(benchmark: Benchmark, judge: str, asking: Asking) -> dict[str, Any]:
+    """What a reader must know of the verdicts: those that are unread, and in what VLMEvalKit would have done otherwise.
+
+    `unread_verdicts`: index of the question to the reason.
+    """
+    found: dict[str, Any] = {}
+    if asking.unread:
+        found["unread_verdicts"] = dict(asking.unread)
+    departures = asking.departures
+    if judge != benchmark.judge and benchmark.judge is not None:
+        stands = STANDS_FOR.get(benchmark.judge, benchmark.judge)
+        departures.insert(0, f"VLMEvalKit's judge is {benchmark.judge} ({stands}), not {judge}")
+    if departures:
+        found["judge_departures"] = departures
+    return found
+
+
+def _own_rule(task: Task, frame: Any, verdicts: Asking | None) -> open_answers.Result | None:
     """The result of a table of one's own, of a kind that VLMEvalKit has no dataset class for; None for all else."""
     if task.benchmark.table is None or task.benchmark.kind not in ("vqa", "open"):
         return None

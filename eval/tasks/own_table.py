@@ -7,12 +7,12 @@ index  question                       A    B      image_path     answer
 from __future__ import annotations
 
 import base64
-import json
 import string
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError, UsageError
 
 from .prompts import is_blank, options
@@ -64,7 +64,7 @@ def right_answers(cell: str) -> list[str]:
     """What is right for a short answer: the cell, or each of its JSON list. Raises ValueError."""
     if not cell.lstrip().startswith("["):
         return [cell]
-    found = json.loads(cell)
+    found = parse_json(cell)
     if not isinstance(found, list) or not found or not all(isinstance(item, str) and item.strip() for item in found):
         raise ValueError("a list of answers holds texts alone")
     return found

@@ -6,15 +6,18 @@ optional package only stops the verbs that need it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 
-from moslora_xtuner.errors import MoSLoRAError, SetupError
+from moslora_xtuner.atomic import FULL, explain
+from moslora_xtuner.errors import MoSLoRAError, SetupError, UsageError
 
 from . import data, evaluation, quickstart, recipes, serving, training  # noqa: F401  (each registers its verbs, in this order)
 from .app import DEBUG, app
@@ -62,6 +65,10 @@ def _fail(fault: Exception) -> int:
 def _known(fault: Exception) -> MoSLoRAError | None:
     if isinstance(fault, MoSLoRAError):
         return fault
+    if isinstance(fault, OSError) and fault.errno in FULL:
+        return explain(Path(str(fault.filename or "what was to be written")), fault)
+    if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{str(fault.filename)[:60]}... is longer than a file's name may be")
     if isinstance(fault, ModuleNotFoundError) and not (fault.name or "").startswith("moslora_xtuner"):
         return SetupError(
             f"the package {fault.name!r} is missing: run 'bash scripts/install.sh' in a clone, or "

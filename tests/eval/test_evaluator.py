@@ -155,7 +155,7 @@ def test_bad_requests_stop_before_any_work(export: Path, data_root: Path, tmp_pa
 def test_a_folder_that_is_not_ours_is_left_alone(export: Path, data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no evaluation run"):
+    with pytest.raises(OutputError, match="not made by moslora"):
         evaluate([export], NAMES, data_root, tmp_path)
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
 
