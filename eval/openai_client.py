@@ -34,6 +34,11 @@ class Away(Exception):
         super().__init__(text)
         self.this_alone, self.status = this_alone, status
 
+    @property
+    def refused(self) -> bool:
+        """Whether it was a plain no, which is not repeated; all else was, as often as the client does."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in (408, 409, 429)
+
 
 class Client:
     """Requests to one server.
@@ -124,6 +129,8 @@ def _read(found: Any) -> Completion:
     """The first choice's text. Raises AttributeError, LookupError or TypeError for what is no answer."""
     choice = found.choices[0]
     text = choice.message.content
+    if isinstance(text, list):  # in parts, as some servers write it
+        text = "".join(part["text"] for part in text)
     if not isinstance(text, str | None):
         raise TypeError(f"the content is a {type(text).__name__}, no text")
     return Completion((text or "").strip(), choice.finish_reason == "length")

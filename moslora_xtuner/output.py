@@ -7,9 +7,12 @@ written stands beside its final name until it is complete and on the disk, then 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,11 +135,26 @@ def room_in(folder: Path) -> Iterator[None]:
         while seen is not None:
             said = seen if isinstance(seen, OSError) else next((x for x in seen.args if isinstance(x, OSError)), None)
             if said is not None and said.errno in FULL:
+                _let_go(fault)
                 raise explain(folder, said) from fault
             seen = seen.__cause__ or seen.__context__
         if free_gb(folder) < NO_ROOM_GB:
+            _let_go(fault)
             raise explain(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from fault
         raise
+
+
+def _let_go(fault: BaseException) -> None:
+    """End the files that a fault keeps open, in silence: each would say once more that the disk is full."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        seen: BaseException | None = fault
+        while seen is not None:
+            traceback.clear_frames(seen.__traceback__)
+            seen = seen.__cause__ or seen.__context__
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def remove_partial(folder: Path) -> list[Path]:

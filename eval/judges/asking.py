@@ -142,7 +142,7 @@ class Question:
                 reply = self.asking.judge.reply(prompt, ask)
             except Refused as refused:
                 outcome, refusals = Unread(str(refused)), refusals + 1
-                if refusals == REFUSALS:
+                if refused.final or refusals == REFUSALS:
                     break
                 continue
             replied = True

@@ -21,7 +21,14 @@ class JudgeAway(EvaluationError):
 
 
 class Refused(Exception):
-    """The judge has no reply to this prompt, though it answers others; the text says what it did instead."""
+    """The judge has no reply to this prompt, though it answers others; the text says what it did instead.
+
+    `final`: the prompt was put as often as it makes sense.
+    """
+
+    def __init__(self, text: str, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 @dataclass(frozen=True)

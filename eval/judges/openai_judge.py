@@ -190,7 +190,7 @@ class Judge(AnyJudge):
                 found = self.client.complete(on_request=self._count, **request, **limit)
             except Away as away:
                 if away.this_alone:
-                    raise Refused(str(away)) from away
+                    raise Refused(str(away), final=not away.refused) from away
                 if not limit or away.status not in (400, 413, 422):
                     raise self._gone(away) from away
                 found = self._without_limit(request, ask, away)

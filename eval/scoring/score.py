@@ -9,9 +9,11 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import atomic_write
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
 from moslora_xtuner.output import room_in
 
@@ -54,12 +56,14 @@ def prediction_table(task: Task, answers: Sequence[str]) -> Any:
 
 
 def write_table(frame: Any, path: Path) -> None:
-    """Write the table as xlsx; an answer such as "=1+1" or a web address stays a text."""
+    """Write the table as xlsx; an answer such as "=1+1" or a web address stays a text. Raises OutputError."""
     import pandas
 
     plain = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
-    with pandas.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=plain) as writer:
+    whole = BytesIO()  # a zip that cannot be closed on a full disk complains until the program ends
+    with pandas.ExcelWriter(whole, engine="xlsxwriter", engine_kwargs=plain) as writer:
         frame.to_excel(writer, index=False)
+    atomic_write(path, whole.getvalue())
 
 
 @dataclass(frozen=True)

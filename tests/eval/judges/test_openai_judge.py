@@ -17,7 +17,7 @@ from moslora_xtuner.eval.judges.base import Ask, JudgeAway, Refused, VerdictLog
 from moslora_xtuner.eval.judges.openai_judge import STANDS_FOR, Judge, JudgeAddress
 from moslora_xtuner.eval.openai_client import PLAIN
 
-FAULTS = ("429", "500", "503", "slow", "nonsense", "half", "no choices", "cut", "list", "nested")
+FAULTS = ("429", "500", "503", "slow", "nonsense", "half", "no choices", "cut", "nested")
 
 PLAINLY = Ask()
 
@@ -80,6 +80,11 @@ def test_a_judge_that_stays_away_is_named_and_what_it_said_is_kept(server: Serve
     assert server.answered["first"] == 1
 
 
+def test_a_reply_in_parts_is_one(server: Server, tmp_path: Path) -> None:
+    server.script["x"] = ["list"]
+    assert said(judge(server, tmp_path / "v.jsonl"), "x") == "1.0"
+
+
 def test_nobody_at_the_address(tmp_path: Path) -> None:
     mine = Judge("m", VerdictLog(tmp_path / "v.jsonl"), url="http://127.0.0.1:9/v1", timeout=0.3, retries=0)
     with pytest.raises(JudgeAway, match="does not answer"):
@@ -105,8 +110,9 @@ def test_one_prompt_that_gets_no_reply_is_refused_and_costs_no_other(
     """Whatever the fault: the judge is there, which a plain question shows, so it is this prompt's."""
     server.script["bad"] = [fault] * 9
     mine = judge(server, tmp_path / "v.jsonl", retries=1)
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(Refused, match=why) as refused:
         said(mine, "bad")
+    assert refused.value.final == (fault in ("500", "slow", "nonsense", "nested"))  # repeated already
     assert said(mine, "good") == "GOOD"
     assert server.requests["bad"] == (2 if fault in ("500", "slow", "nonsense", "nested") else 1)
     mine.close()
