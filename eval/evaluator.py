@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from moslora_xtuner.atomic import atomic_lines
-from moslora_xtuner.errors import DataError, DiskFull, EvaluationError, MoSLoRAError, UsageError
+from moslora_xtuner.errors import DataError, UsageError
 from moslora_xtuner.progress import note
 
-from .answering import Answers, answer
-from .judges.base import AnyJudge, JudgeAway
+from .job import Job, answer_all, costs_only_itself, raise_what_is_missing
+from .judges.base import AnyJudge
 from .judges.openai_judge import JudgeAddress
-from .models.openai_server import ModelAway, ServedModel
-from .models.resolve import Model, find
-from .models.worker_pool import Pool
+from .models.openai_server import ServedModel
+from .models.resolve import find
 from .results import scores
 from .results.manifest import DatasetRecord, Made, Manifest
 from .results.predictions import key
@@ -32,24 +27,6 @@ from .settings import DEFAULT, Settings
 from .tasks import catalogue, own_table, tables
 from .tasks.load import LoadedTask, load
 from .tasks.registry import EXACT, Benchmark, resolve
-
-
-@dataclass
-class _Job:
-    """One model on its way through the benchmarks."""
-
-    model: Model
-    folder: Path
-    entries: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    answers: dict[str, Answers] = field(default_factory=dict)
-    unscored: dict[str, str] = field(default_factory=dict)
-    away: list[str] = field(default_factory=list)
-    """Benchmarks whose judge did not answer."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """Other benchmarks without a score that should have one, and why."""
-    before: scores.Run = field(init=False)
-    """What an earlier evaluation left in the folder."""
 
 
 def evaluate(
@@ -111,24 +88,11 @@ def evaluate(
         )
         for job in jobs:
             _run(job, tasks, settings)
-    _raise_what_is_missing(jobs)
+    raise_what_is_missing(jobs)
     return [job.folder for job in jobs]
 
 
-def _raise_what_is_missing(jobs: Sequence[_Job]) -> None:
-    """Raise for benchmarks that should have a score and have none; all others are written by now."""
-    kept = "The answers and the verdicts so far are kept: run the same command again"
-    failed = [f"{job.model.name}, {name}: {why}" for job in jobs for name, why in job.failed.items()]
-    away = [f"{job.model.name}: {', '.join(job.away)}" for job in jobs if job.away]
-    if failed:
-        also = f" Nor, because the judge did not answer: {'; '.join(away)}." if away else ""
-        listed = "; ".join(why.rstrip(".") for why in failed)
-        raise EvaluationError(f"not scored: {listed}.{also} All others are scored. {kept} when that is mended")
-    if away:
-        raise JudgeAway(f"not scored, because the judge did not answer: {'; '.join(away)}. {kept} when it does")
-
-
-def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, settings: Settings) -> list[_Job]:
+def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, settings: Settings) -> list[Job]:
     if not models:
         raise UsageError("No model was given to evaluate.")
     if names is not None and len(names) != len(models):
@@ -141,14 +105,14 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
         model = find(
             str(word), precision=settings.precision, download=settings.download, name=name, quiet=settings.quiet
         )
-        jobs.append(_Job(model, out / folder_name(model.name)))
+        jobs.append(Job(model, out / folder_name(model.name)))
     twice = {job.model.name for job in jobs if sum(other.folder == job.folder for other in jobs) > 1}
     if twice:
         raise UsageError(f"More than one model is named {sorted(twice)[0]!r}: name them apart (--name).")
     return jobs
 
 
-def _check_names(jobs: Sequence[_Job], benchmarks: Sequence[Benchmark], settings: Settings) -> None:
+def _check_names(jobs: Sequence[Job], benchmarks: Sequence[Benchmark], settings: Settings) -> None:
     """Raise UsageError where the files of a score would have names longer than a file's name may be."""
     for job in jobs:
         for benchmark in benchmarks:
@@ -161,7 +125,7 @@ def _check_names(jobs: Sequence[_Job], benchmarks: Sequence[Benchmark], settings
                 )
 
 
-def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
+def _run(job: Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     """Answer all benchmarks with one model, drop it from memory, then score and write the run folder."""
     model = job.model
     judges = settings.judges([task.benchmark for task in tasks], job.folder / VERDICTS)
@@ -182,12 +146,12 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     )
     records: dict[str, DatasetRecord] = {}
     manifest.write(job.folder)
-    _answer_all(job, tasks, settings)
+    answer_all(job, tasks, settings)
     for task in tasks:
         dataset = task.benchmark.dataset
         if dataset not in job.answers:
             continue
-        with _costs_only_itself(job, dataset, settings.quiet):
+        with costs_only_itself(job, dataset, settings.quiet):
             if not tables.has_answers(task.dataset):
                 file = submission.write(job.folder, model.name, task, job.answers[dataset].texts)
                 submit = file.relative_to(job.folder)
@@ -206,82 +170,8 @@ def _run(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
     scores.write(job.folder, model.name, kept | job.entries, manifest)
 
 
-@contextmanager
-def _costs_only_itself(job: _Job, dataset: str, quiet: bool) -> Iterator[None]:
-    """Note why a benchmark has no score and go on; a full disk, which none would survive, is raised."""
-    try:
-        yield
-    except DiskFull:
-        raise
-    except JudgeAway as away:
-        job.away.append(dataset)
-        job.unscored[dataset] = f"judge unavailable: {away}"
-    except MoSLoRAError as fault:
-        job.failed[dataset] = str(fault)
-        job.unscored[dataset] = f"failed: {fault}"
-    except Exception as fault:  # a fault of ours or VLMEvalKit's in one benchmark must not lose the others
-        with (job.folder / LOG).open("a", encoding="utf-8") as log:
-            traceback.print_exception(fault, file=log)
-        words = f"{type(fault).__name__}: {fault} (not expected: the traceback stands in {job.folder / LOG})"
-        job.failed[dataset] = words
-        job.unscored[dataset] = f"failed: {words}"
-    if dataset in job.unscored and (dataset in job.failed or dataset in job.away):
-        note(f"{job.model.name}: {dataset} is not scored: {job.unscored[dataset]}", quiet)
-
-
-def _answer_all(job: _Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
-    """Fill in the answers to all benchmarks; the model is loaded at the first question that has none."""
-    made: list[Pool] = []
-    broken: list[MoSLoRAError] = []
-
-    def pool() -> Pool:
-        if broken:
-            raise broken[0]
-        if not made:
-            try:
-                made.append(job.model.pool(settings.processes, settings.batch_size))
-            except MoSLoRAError as fault:  # it would fail for each benchmark anew
-                broken.append(fault)
-                raise
-        return made[0]
-
-    def drop() -> None:
-        for item in made:
-            item.close()
-        made.clear()
-        gc.collect()
-
-    try:
-        for task in tasks:
-            begun = time.perf_counter()
-            dataset = task.benchmark.dataset
-            file = job.folder / "predictions" / f"{dataset}.jsonl"
-            with _costs_only_itself(job, dataset, settings.quiet):
-                try:
-                    found = answer(
-                        job.model, task, file, batch_size=settings.batch_size, pool=pool, quiet=settings.quiet
-                    )
-                except BaseException as fault:
-                    drop()  # processes that have ended are no pool any more
-                    if isinstance(fault, ModelAway):
-                        broken.append(fault)
-                    raise
-                job.answers[dataset] = found
-                if found.unanswered:
-                    named = ", ".join(f"{index} ({why})" for index, why in list(found.unanswered.items())[:3])
-                    note(
-                        f"{job.model.name}: {dataset}: {len(found.unanswered)} questions got no answer and count as "
-                        f"wrong, among them {named}; the next command asks them again",
-                        settings.quiet,
-                    )
-                seconds = time.perf_counter() - begun
-                job.seconds[dataset] = {"inference": seconds, "answered": float(found.asked_now)}
-    finally:
-        drop()
-
-
 def _score(
-    job: _Job,
+    job: Job,
     task: LoadedTask,
     settings: Settings,
     judges: Mapping[JudgeAddress, AnyJudge],

@@ -50,13 +50,13 @@ def write_report(
     baseline, DataError for a broken file, OutputError when OUT cannot be written.
     """
     loaded = [scores.read(Path(folder)) for folder in runs]
-    _claim(out)
     names = [run.model for run in loaded]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"Two runs are named {twice!r}: the report could not tell them apart. Rename one.")
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     logs = loss_curves.read_all(training or {})
+    _claim(out)
     built = [score_table.build(loaded, group) for group in score_table.groups_of(loaded)] or [score_table.build(loaded)]
     outcomes = {run.model: bootstrap.load_all(run.folder, run.benchmarks, list(run.benchmarks)) for run in loaded}
     gaps = [paired_differences.gaps(loaded, base, item.datasets, outcomes) for item in built] if base else []
