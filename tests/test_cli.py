@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -164,6 +165,26 @@ def test_an_interrupt_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     for fault in (KeyboardInterrupt(), SystemExit(130)):
         assert fails_with(monkeypatch, fault) == 130
         assert capsys.readouterr().err == "error: interrupted: the same command goes on where it stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, errors.DiskFull, "no space left for a/b"),
+        (errno.ENAMETOOLONG, errors.UsageError, "a/b... is longer than a file's name may be"),
+    ],
+)
+def test_what_the_system_says_of_disks_and_names_is_no_surprise(
+    number: int,
+    kind: type[errors.MoSLoRAError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fails_with(monkeypatch, OSError(number, os.strerror(number), "a/b")) == kind.exit_code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
 
 
 def test_a_missing_package_says_what_to_install(
