@@ -10,7 +10,7 @@ from pathlib import Path
 from moslora_xtuner.errors import UsageError
 
 from .judges.assignment import Judging
-from .judges.base import AnyJudge
+from .judges.base import AnyJudge, VerdictLog
 from .judges.local_judge import LocalJudge
 from .judges.openai_judge import WORKERS, Judge, JudgeAddress
 from .models.precision import Precision
@@ -69,16 +69,22 @@ class Settings:
         return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge)
 
     def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
-        """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""
-        addresses = {self.judging.of(item.dataset) for item in benchmarks if item.judge is not None}
-        return {address: self._judge(address, file) for address in addresses if address is not None}
+        """The judges of these benchmarks, with their replies in `file`.
 
-    def _judge(self, address: JudgeAddress, file: Path) -> AnyJudge:
+        Raises EvaluationError for a broken one, OutputError for a file that is not ours.
+        """
+        addresses = {self.judging.of(item.dataset) for item in benchmarks if item.judge is not None} - {None}
+        if not addresses:
+            return {}
+        log = VerdictLog(file)  # one for all: two names may be one judge
+        return {address: self._judge(address, log) for address in addresses if address is not None}
+
+    def _judge(self, address: JudgeAddress, log: VerdictLog) -> AnyJudge:
         if address.folder is not None:
-            return LocalJudge(address.folder, file)
+            return LocalJudge(address.folder, log)
         return Judge(
             address.model,
-            file,
+            log,
             url=address.url,
             workers=self.judge_workers,
             retries=self.judge_retries,

@@ -7,7 +7,7 @@ import os
 import sys
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -40,12 +40,14 @@ def captured(log: Path, *, streams: bool = True) -> Iterator[None]:
                 stack.enter_context(redirect_stderr(handle))
             yield
     finally:
-        handle.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (handle, sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # of a full disk; what is said of it must be seen
+                stream.flush()
         for number, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+        with suppress(OSError):
+            handle.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -166,6 +167,26 @@ def test_an_interrupt_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch, capsy
         assert capsys.readouterr().err == "error: interrupted: the same command goes on where it stopped\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, errors.DiskFull, "no space left for a/b"),
+        (errno.ENAMETOOLONG, errors.UsageError, "a/b... is longer than a file's name may be"),
+    ],
+)
+def test_what_the_system_says_of_disks_and_names_is_no_surprise(
+    number: int,
+    kind: type[errors.MoSLoRAError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fails_with(monkeypatch, OSError(number, os.strerror(number), "a/b")) == kind.exit_code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
 def test_a_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +230,7 @@ def test_an_unexpected_error_is_no_success_and_points_to_debug(
         (OSError(28, "No space left on device", "runs/x"), 4, "error: runs/x: No space left on device: make room"),
         (PermissionError(13, "Permission denied", "/root/x"), 4, "error: /root/x: Permission denied: mend its permis"),
         (OSError(30, "Read-only file system"), 4, "error: Read-only file system: give a place"),
-        (OSError(36, "File name too long", "aaa"), 4, "error: aaa: File name too long: give a shorter name"),
+        (OSError(36, "File name too long", "a" * 99), 2, f"error: {'a' * 60}... is longer than a file's name may be"),
     ],
 )
 def test_faults_of_memory_and_disk_are_no_surprise(

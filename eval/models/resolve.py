@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from moslora_xtuner.atomic import read_json
 from moslora_xtuner.digits_base import NAME, digits_base
 from moslora_xtuner.errors import EvaluationError, ExportError, UsageError
 from moslora_xtuner.export.form import FILE_NAME, ExportForm
@@ -181,7 +182,7 @@ def _is_llava(folder: Path) -> bool:
     if (folder / FILE_NAME).is_file():
         return True
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
         kind, classes = str(config.get("model_type")), ", ".join(config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError) as fault:
         raise EvaluationError(f"{folder / CONFIG} cannot be read ({fault}): make or fetch the model again.") from fault

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, cast
 
@@ -26,6 +27,13 @@ from ..tasks.prompts import Question
 Batch = Sequence[Question]
 TRIES = 3
 """How many processes a batch may bring down before it is blamed."""
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """What stands for an answer that the model would not give, though it answers other questions; and why."""
+
+    reason: str
 
 
 class Answerer(Protocol):
@@ -51,7 +59,7 @@ def own_device(number: int, count: int) -> str:
 class Pool(Protocol):
     """What answers batches: one process, several, or a server."""
 
-    def run(self, batches: Sequence[Batch], /) -> Iterator[tuple[int, list[str]]]:
+    def run(self, batches: Sequence[Batch], /) -> Iterator[tuple[int, Sequence[str | Unanswered]]]:
         """Yield each batch's number and answers as they are done."""
         ...
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.json_log import text_of
 
 from .sheets import write_csv
 
@@ -84,7 +85,7 @@ def read(folder: Path, dataset: str) -> dict[str, Answered]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                answered = _answered(json.loads(line))
+                answered = _answered(parse_json(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 where = f"{path}, line {number}"
                 raise DataError(f"{where} is broken ({type(error).__name__}: {error}). Evaluate again.") from error
@@ -103,7 +104,7 @@ def _answered(record: Mapping[str, Any]) -> Answered:
         question=str(record["question"]),
         options={str(letter): str(text) for letter, text in record["options"].items()},
         answer=str(record["answer"]),
-        prediction=str(record["prediction"]),
+        prediction=text_of(record, "prediction"),
         hit=None if hit is None else float(hit),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..tasks.registry import BENCHMARKS, EXACT
@@ -93,7 +93,11 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
-    return (*found, *_unread(runs, datasets), *remarks(runs, datasets))
+            if refused := run.benchmarks.get(name, {}).get("unanswered"):
+                found.append(
+                    f"{run.model}, {title}: {len(refused)} questions got no answer, counted as wrong{_named(refused)}."
+                )
+    return (*found, *_departures(runs, datasets), *_unread(runs, datasets), *remarks(runs, datasets))
 
 
 def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
@@ -115,8 +119,8 @@ def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
     ]
 
 
-UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
-LEFT_TO_JUDGE = "Answers that the rules cannot read, left to the judge"
+UNREAD = "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score"
+LEFT_TO_JUDGE = "Answers that name no option, left to the judge where VLMEvalKit reads none either"
 VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
 
 
@@ -132,12 +136,34 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
                 kind, verdicts = LEFT_TO_JUDGE if judged else UNREAD, entry["judge_failures"]
             else:  # MME counts what is unknown in the end; of open answers the judge's verdicts are read
                 kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
+            named = entry.get("unread_verdicts") or {}
+            if named:  # what was left to a judge that could not be read stands here by its question
+                verdicts, unread = len(named), 0 if kind == VERDICTS else unread
             for what, count in ((kind, unread), (VERDICTS, verdicts)):
                 if count:
-                    counts.setdefault(what, []).append(f"{run.model} {count}")
+                    which = _named(named) if what == VERDICTS else ""
+                    counts.setdefault(what, []).append(f"{run.model} {count}{which}")
         for what, found in counts.items():
             by_kind.setdefault(what, []).append(f"{scores.label(name)} ({', '.join(found)})")
     return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
+
+
+def _named(questions: Mapping[str, Any], most: int = 5) -> str:
+    """The first few of these questions, by index."""
+    if not questions:
+        return ""
+    first = sorted(map(str, questions), key=lambda name: (len(name), name))[:most]
+    return f": {', '.join(first)}{', ...' if len(questions) > most else ''}"
+
+
+def _departures(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """In what a judge was asked otherwise than VLMEvalKit asks it: each once, with the benchmarks."""
+    found: dict[str, dict[str, None]] = {}
+    for name in datasets:
+        for run in runs:
+            for departure in run.benchmarks.get(name, {}).get("judge_departures") or ():
+                found.setdefault(str(departure), {})[scores.label(name)] = None
+    return [f"{', '.join(labels)}: {departure}." for departure, labels in found.items()]
 
 
 def _judges(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.atomic import atomic_json
+from moslora_xtuner.atomic import atomic_json, read_json
 from moslora_xtuner.formats import FORMAT, unreadable
 from moslora_xtuner.versions import git_changes, installed
 
@@ -121,6 +121,14 @@ class Manifest:
         facts = {name: value for name, value in content.items() if name not in _OWN}
         plain = {name: content.get(name) for name in ("model", "model_path", "model_sha256", "finished")}
         return cls(**plain, facts=facts, made=made, datasets=records, unscored=unscored)
+
+    @classmethod
+    def earlier(cls, folder: Path) -> Manifest:
+        """What an earlier command left in a run folder; empty where there is none, or none that can be read."""
+        try:
+            return cls.read(read_json(folder / FILE_NAME))
+        except (OSError, ValueError):
+            return cls()
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""

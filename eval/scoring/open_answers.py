@@ -12,7 +12,7 @@ from .patches import read_csv
 
 MMVET_CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 GAVE_UP = "All 5 retries failed"
-"""What VLMEvalKit writes where the judge's answers could not be read; it scores such an answer as wrong."""
+"""What VLMEvalKit writes where there is no verdict; it scores such an answer as wrong."""
 Result = tuple[dict[str, Any], list[dict[str, Any]]]
 """The entry for scores.json, and the outcome of each question."""
 

@@ -13,7 +13,7 @@ from moslora_xtuner.errors import EvaluationError
 from ..tasks.prompts import options
 from ..tasks.questions import ability_of
 from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
-from . import open_answers
+from . import open_answers, unread
 from .patches import read_csv
 
 Outcome = dict[str, Any]
@@ -67,8 +67,6 @@ def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
 def _multiple_choice(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
-    from vlmeval.utils import can_infer
-
     records: list[dict[str, Any]] = frame.to_dict("records")
     names = sorted({ability_of(row) for row in records} - {""}, key=_ability_order)
     row = _row(benchmark, _table(table, "_acc.csv"))
@@ -76,7 +74,7 @@ def _multiple_choice(
     entry["abilities"] = _percentages(row, names)
     if "l2-category" in frame and "category" in frame:
         entry["categories"] = _percentages(row, sorted(set(map(str, frame["category"]))))
-    entry["parse_failures"] = sum(not can_infer(row["prediction"], options(row)) for row in records)
+    entry["parse_failures"] = sum(map(unread.choice, records))
     entry["chance"] = _chance(benchmark, records)
     result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
     entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
@@ -145,7 +143,7 @@ def _yes_no(
     guess = dict.fromkeys(subtasks, 75.0)
     entry["chance"] = {"overall": sum(guess.values()), "abilities": guess}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
-    entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
+    entry["parse_failures"] = sum(map(unread.yes_no, answers))
     hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in answers:
@@ -167,7 +165,7 @@ def _right_or_wrong(
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = {"overall": 50.0, "abilities": dict.fromkeys(entry["abilities"], 50.0)}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
-    entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
+    entry["parse_failures"] = sum(map(unread.yes_no, answers))
     hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     outcomes = [
         {"unit": str(row["index"]), "score": float(bool(row["score"])), "ability": ability_of(row)} for row in answers
@@ -180,7 +178,8 @@ def _short_answers(
 ) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
     row = _row(benchmark, _table(table, "_acc.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""}, key=_ability_order)
-    entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0, "parse_failures": 0}
+    entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0}
+    entry["parse_failures"] = sum(unread.words(str(answer)) for answer in frame["prediction"])
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = None
     each = _table(table, "_results.xlsx").to_dict("records")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.atomic import atomic_json
+from moslora_xtuner.atomic import atomic_json, read_json
 from moslora_xtuner.errors import DataError, OutputError
 
 from . import releases
@@ -160,7 +159,7 @@ def _tables(data_root: Path) -> dict[str, dict[str, Any]]:
     """The sound entries of the record; one that another program has spoilt counts as none."""
     need = {"sha256": str, "md5": str, "bytes": int, "mtime_ns": int, "origin": str, "earlier": list}
     try:
-        content = json.loads((data_root / FILE_NAME).read_text(encoding="utf-8"))
+        content = read_json(data_root / FILE_NAME)
         return {
             str(name): entry
             for name, entry in content.items()

@@ -6,13 +6,13 @@ index  question                       A    B      image_path     answer
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError, UsageError
 
 from .checking import images, rows
@@ -67,7 +67,7 @@ def right_answers(cell: str) -> list[str]:
     """What is right for a short answer: the cell, or each of its JSON list. Raises ValueError."""
     if not cell.lstrip().startswith("["):
         return [cell]
-    found = json.loads(cell)
+    found = parse_json(cell)
     if not isinstance(found, list) or not found or not all(isinstance(item, str) and item.strip() for item in found):
         raise ValueError("a list of answers holds texts alone")
     return found

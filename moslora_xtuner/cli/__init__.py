@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from moslora_xtuner.errors import MoSLoRAError, OutputError, SetupError
+from moslora_xtuner.errors import MoSLoRAError, OutputError, SetupError, UsageError
 
 from . import bases, data, evaluation, quickstart, recipes, serving, training  # noqa: F401  (each registers its verbs, in this order)
 from .app import DEBUG, app
@@ -29,7 +29,6 @@ _PLACES = {
     errno.EACCES: "mend its permissions, or give another place",
     errno.EPERM: "mend its permissions, or give another place",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
-    errno.ENAMETOOLONG: "give a shorter name",
     errno.ENOTDIR: "a part of this path is a file",
     errno.EISDIR: "a file is wanted, this is a folder",
 }
@@ -80,6 +79,8 @@ def _known(fault: Exception) -> MoSLoRAError | None:
     if isinstance(fault, OSError) and fault.errno in _PLACES:
         where = f"{fault.filename}: " if fault.filename else ""
         return OutputError(f"{where}{fault.strerror}: {_PLACES[fault.errno]}")
+    if isinstance(fault, OSError) and fault.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{str(fault.filename)[:60]}... is longer than a file's name may be")
     if isinstance(fault, ModuleNotFoundError) and not (fault.name or "").startswith("moslora_xtuner"):
         return SetupError(
             f"the package {fault.name!r} is missing: run 'bash scripts/install.sh' in a clone, or "

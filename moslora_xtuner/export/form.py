@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..atomic import read_json
 from ..data.instructions import IMAGE_TOKEN
 from ..errors import ExportError
 from ..formats import FORMAT, unreadable
@@ -66,7 +67,7 @@ class ExportForm:
         """Read the file of an export. Raises ExportError where it is missing, broken or of a newer version."""
         path = folder / FILE_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if isinstance(content["format"], str):  # before there were numbers, the kind stood there
                 content = {**content, "format": FORMAT, "kind": content["format"]}
             if (why := unreadable(content)) is not None:

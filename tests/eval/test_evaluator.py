@@ -21,6 +21,7 @@ from moslora_xtuner.eval.report import score_table
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.results.manifest import Manifest
 from moslora_xtuner.eval.settings import Settings
+from moslora_xtuner.output import MARKER
 
 NAMES = ["DigitsMME", "DigitsTextVQA"]
 
@@ -216,9 +217,29 @@ def test_tables_that_are_missing_are_all_named(export: Path, data_root: Path, tm
 def test_a_folder_that_is_not_ours_is_left_alone(export: Path, data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no evaluation run"):
+    with pytest.raises(OutputError, match="not made by moslora"):
         evaluate([export], NAMES, data_root, tmp_path)
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
+    for name in ("scores.json", "manifest.json", "predictions", "vlmevalkit.log"):  # of ours by their names alone
+        (tmp_path / name / "tiny").mkdir(parents=True)
+        (tmp_path / name / "tiny" / name).write_text('{"model": "theirs"}')
+        with pytest.raises(OutputError, match="not made by moslora"):
+            evaluate([export], NAMES, data_root, tmp_path / name)
+        assert [path.name for path in (tmp_path / name / "tiny").iterdir()] == [name]
+
+
+def test_a_run_that_was_made_before_folders_had_marks_goes_on(
+    first: Path, export: Path, data_root: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    folder = copy(first, tmp_path)
+    (folder / MARKER).unlink()
+    evaluate([export], NAMES, data_root, tmp_path, Settings(quiet=True))
+    (folder / MARKER).unlink()
+    for name in ("manifest.json", "scores.json"):  # as if it had been killed before its first manifest
+        (folder / name).unlink()
+    evaluate([export], NAMES, data_root, tmp_path, Settings(quiet=True))
+    assert asked == []
+    assert (folder / MARKER).is_file()
 
 
 def test_the_terminal_shows_progress_and_not_vlmevalkit(

@@ -141,8 +141,9 @@ def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
     ]
     said = comparability.notes(runs, ("AI2D_TEST", "MME", "MMVet"))
     assert [line for line in said if "read" in line or "name" in line] == [
-        "Answers that name no option, or neither yes nor no, counted as wrong: AI2D (a 3); MME (a 2).",
-        "Answers that the rules cannot read, left to the judge: AI2D (b 5).",
+        "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score: "
+        "AI2D (a 3); MME (a 2).",
+        "Answers that name no option, left to the judge where VLMEvalKit reads none either: AI2D (b 5).",
         "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
     ]
 
@@ -157,3 +158,22 @@ def test_what_is_said_of_a_table_stands_beneath() -> None:
     assert f"AI2D: {rows}." in found
     assert "a, AI2D: index 3, C: dropped." in found
     assert "b, AI2D: corrected (--kit-fixes): lists; options." in found
+
+
+def test_verdicts_answers_and_departures_are_named_by_question() -> None:
+    mine = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 2}
+    grades = mine | {
+        "unread_verdicts": {"v1_17": "a refusal", "v1_2": "an empty reply"},
+        "unanswered": {str(index): "it answered 400" for index in range(7, 14)},
+        "judge_departures": ["one", "two"],
+    }
+    mme = mine | {"perception": 1.0, "unread_verdicts": {"3": "a refusal"}, "judge_departures": ["one"]}
+    said = comparability.notes([Run("a", Path(), {"MMVet": grades, "MME": mme})], ("MMVet", "MME"))
+    assert said[1:] == (
+        "a, MM-Vet: 7 questions got no answer, counted as wrong: 7, 8, 9, 10, 11, ....",
+        "MM-Vet, MME: one.",
+        "MM-Vet: two.",
+        "Verdicts of the judge that cannot be read, counted as wrong: MM-Vet (a 2: v1_2, v1_17); MME (a 1: 3).",
+        "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score: "
+        "MME (a 2).",
+    )

@@ -15,6 +15,7 @@ from hand_scores import answer_all, hand_scores, read_table, says, shown
 from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
 
+from moslora_xtuner.eval.judges.base import VerdictLog
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.results.scores import Run
 from moslora_xtuner.eval.scoring.score import Place, Scored, score
@@ -63,7 +64,11 @@ def ours(tables: Tables, name: str, work: Path, server: Server | None) -> Scored
     benchmark = BENCHMARKS[name]
     dataset = tables.dataset(name)
     asked = ask_all(benchmark, dataset, tables.folder, None)
-    judge = None if server is None else Judge("m", work / "verdicts.jsonl", url=server.url, timeout=5, retries=1)
+    judge = (
+        None
+        if server is None
+        else Judge("m", VerdictLog(work / "verdicts.jsonl"), url=server.url, timeout=5, retries=1)
+    )
     said = [tables.answers[name][str(item.index)].text for item in asked]
     place = Place(work / "vlmeval", "stub", tables.folder, work / "log")
     return score(Task(benchmark, dataset, asked), said, place, judge=EXACT if judge is None else "m", verdicts=judge)
