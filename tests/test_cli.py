@@ -227,7 +227,6 @@ def test_an_unexpected_error_is_no_success_and_points_to_debug(
     ("fault", "status", "told"),
     [
         (MemoryError(), 3, "error: the machine's memory is full: "),
-        (OSError(28, "No space left on device", "runs/x"), 4, "error: runs/x: No space left on device: make room"),
         (PermissionError(13, "Permission denied", "/root/x"), 4, "error: /root/x: Permission denied: mend its permis"),
         (OSError(30, "Read-only file system"), 4, "error: Read-only file system: give a place"),
         (OSError(36, "File name too long", "a" * 99), 2, f"error: {'a' * 60}... is longer than a file's name may be"),

@@ -11,10 +11,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from moslora_xtuner.atomic import FULL, explain
 from moslora_xtuner.errors import MoSLoRAError, OutputError, SetupError, UsageError
 
 from . import bases, data, evaluation, quickstart, recipes, serving, training  # noqa: F401  (each registers its verbs, in this order)
@@ -23,8 +25,6 @@ from .app import DEBUG, app
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 _PLACES = {
-    errno.ENOSPC: "make room, then the same command again",
-    errno.EDQUOT: "make room, then the same command again",
     errno.EROFS: "give a place that can be written to",
     errno.EACCES: "mend its permissions, or give another place",
     errno.EPERM: "mend its permissions, or give another place",
@@ -76,6 +76,8 @@ def _known(fault: Exception) -> MoSLoRAError | None:
         return fault
     if isinstance(fault, MemoryError):
         return SetupError("the machine's memory is full: end other programs, or ask for fewer workers or less at once")
+    if isinstance(fault, OSError) and fault.errno in FULL:
+        return explain(Path(str(fault.filename or "what was to be written")), fault)
     if isinstance(fault, OSError) and fault.errno in _PLACES:
         where = f"{fault.filename}: " if fault.filename else ""
         return OutputError(f"{where}{fault.strerror}: {_PLACES[fault.errno]}")

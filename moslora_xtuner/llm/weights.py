@@ -115,8 +115,8 @@ class Weights:
                     raise ConfigError(f"{self.checkpoint} lacks {', '.join(missing)}: download it again")
                 return [(path, placed[file]) for file, path in found.items() if path is not None]
         for name in SINGLE:
-            if (file := checkpoint_file(self.checkpoint, name, self.local)) is not None:
-                return [(file, None)]
+            if (single := checkpoint_file(self.checkpoint, name, self.local)) is not None:
+                return [(single, None)]
         raise ConfigError(f"{self.checkpoint} has no weights ({' or '.join(SINGLE)})")
 
     def _open(self, file: Path) -> Any:

@@ -94,7 +94,7 @@ class AdaptedModel(BaseModel):
 
     def _build_from_cfg_or_module(self, cfg_or_mod: Any) -> Any:
         """Build a part; of its checkpoint, where it names one, every weight must be there."""
-        part = super()._build_from_cfg_or_module(cfg_or_mod)  # type: ignore[misc]
+        part = super()._build_from_cfg_or_module(cfg_or_mod)
         if isinstance(cfg_or_mod, Mapping) and (path := cfg_or_mod.get("pretrained_model_name_or_path")):
             require_whole(path, part)
         return part
@@ -140,9 +140,9 @@ class AdaptedModel(BaseModel):
                 losses["loss"] = losses["loss"] * supervised_tokens(data["labels"]) / data[LOSS_DIVISOR]
             return losses
         if mode == "predict":
-            return self.predict(batch, data_samples)  # type: ignore[operator]
+            return self.predict(batch, data_samples)
         if mode == "tensor":
-            return self._forward(batch, data_samples)  # type: ignore[operator]
+            return self._forward(batch, data_samples)
         raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
 
     def move_once(self, device: Any) -> None:
@@ -156,7 +156,7 @@ class AdaptedModel(BaseModel):
         causal: Any = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
         head = causal.get_output_embeddings()
         if not self.chunked_loss or is_trained(head) or adds_to_the_loss(self.llm):
-            return super().compute_loss(data, data_samples)  # type: ignore[misc]
+            return super().compute_loss(data, data_samples)
         inputs = {name: value for name, value in data.items() if name != "labels"}
         states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
         return {"loss": chunked_loss(states, data["labels"], head)}
