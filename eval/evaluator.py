@@ -17,6 +17,7 @@ from .job import Job, answer_all, costs_only_itself, raise_what_is_missing
 from .judges.base import AnyJudge
 from .judges.openai_judge import JudgeAddress
 from .models.openai_server import ServedModel
+from .models.precision import gpu_names
 from .models.resolve import find, require_askable
 from .results import scores
 from .results.manifest import DatasetRecord, Made, Manifest
@@ -168,6 +169,7 @@ def _run(job: Job, tasks: Sequence[LoadedTask], settings: Settings) -> None:
         batch_size=settings.batch_size,
         processes=settings.processes,
         limit=settings.limit,
+        gpus=gpu_names(),
     )
     path = Path(model.source)
     manifest = Manifest(

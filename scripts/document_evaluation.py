@@ -1,4 +1,4 @@
-"""Write the tables of docs/evaluation.md (the benchmarks, and odd tables), and the pictures of a report.
+"""Write the tables of docs/evaluation.md (the benchmarks, odd tables, the plan of power), and the pictures of a report.
 
 python scripts/document_evaluation.py [--check]
 python scripts/document_evaluation.py --pictures chromium      # the browser's command
@@ -9,24 +9,42 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from docs.browser_pictures import take
+from docs.evaluated_runs import MADE as MADE_UP
 from docs.evaluated_runs import make_run
 from docs.marked_tables import write_tables
 from make_benchmarks_like import make_benchmarks
 
 from moslora_xtuner.eval.report.page import write_report
+from moslora_xtuner.eval.results import power
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "evaluation.md"
 CASES = Path(__file__).parents[1] / "tests" / "eval" / "cases" / "cases.json"
-DEMO = {"made-up LoRA": 0.5, "made-up MoSLoRA": 0.56, "made-up MoSLoRA, Kaiming": 0.53}
+DEMO = {"base": 0.2, "made-up LoRA": 0.5, "made-up MoSLoRA": 0.56}
 """The models of the pictures, and in what part of the questions they are right."""
-PARTS = ("scores", "radar", "changes")
+SEEDS = {
+    "made-up LoRA, seed 1": 0.50,
+    "made-up LoRA, seed 2": 0.51,
+    "made-up LoRA, seed 3": 0.49,
+    "made-up MoSLoRA, seed 1": 0.54,
+    "made-up MoSLoRA, seed 2": 0.52,
+    "made-up MoSLoRA, seed 3": 0.55,
+}
+WEIGHTS = {"made-up LoRA": 10_485_760, "made-up MoSLoRA": 10_493_952}
+"""What the models that do not exist have trained."""
+MADE = replace(MADE_UP, precision="bf16", machine="a made-up machine")
+WIDE, PHONE = 1300, 390
+PARTS = ("result", "radar", "changes")
 """Where on the page the narrow picture looks."""
+PLANNED = (100, 200, 500, 1000, 2000, 5000, 14_000)
+DIFFERING = (0.05, 0.1, 0.2, 0.3)
+"""The tables of questions, and the shares of them that two models get otherwise, of the plan of power."""
 ASKED = {
     "mcq": "options, a letter",
     "yesno": "yes or no",
@@ -71,21 +89,48 @@ def odd_tables() -> str:
     return "\n".join([head, "|---|---|---|---|---|", *map(case, order)])
 
 
+def plan_of_power() -> str:
+    """Markdown: the smallest difference that 80 % of evaluations show, by questions and share of differing ones."""
+    head = "| questions | " + " | ".join(f"{100 * share:.0f} % otherwise" for share in DIFFERING) + " |"
+    rows = []
+    for questions in PLANNED:
+        points = [power.smallest(questions, share) for share in DIFFERING]
+        rows.append(f"| {questions:,} | " + " | ".join("-" if p is None else f"{p:.1f}" for p in points) + " |")
+    return "\n".join([head, "|---:" * (len(DIFFERING) + 1) + "|", *rows])
+
+
 def make_pictures(browser: str) -> None:
-    """A report over made-up answers to stand-ins of the nine benchmarks, wide and at the width of a telephone."""
+    """Reports over made-up answers to stand-ins of the nine benchmarks, wide and at the width of a telephone."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         key = make_benchmarks(folder / "LMUData", questions=160)
-        runs = [make_run(folder / model, folder / "LMUData", key, model, share) for model, share in DEMO.items()]
-        page = write_report(runs, folder / "out", baseline=runs[0].name, title="Demonstration with made-up answers")
+        page, over_seeds = (_report(folder, key, models) for models in (DEMO, SEEDS))
+        take(browser, page, DOCS / "results" / "report-wide.png", WIDE, 2250)
+        take(browser, over_seeds, DOCS / "results" / "report-seeds.png", WIDE, 1330)
+        opened = page.with_name("opened.html")
         text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace('<details class="changes" data-changes>', "<details open data-changes>", 1))
-        take(browser, page, DOCS / "results" / "report-wide.png", 1200, 2100)
-        frames = (f'<iframe src="{page.as_uri()}#{part}"></iframe>' for part in PARTS)
-        style = "body{margin:0;display:flex;gap:20px;background:#c8ccd4}iframe{width:360px;height:1500px;border:0}"
+        opened.write_text(text.replace('<details class="changes"', '<details open class="changes"', 1))
+        frames = (f'<iframe src="{opened.as_uri()}#{part}"></iframe>' for part in PARTS)
+        style = (
+            f"body{{margin:0;display:flex;gap:20px;background:#c8ccd4}}iframe{{width:{PHONE}px;height:1500px;border:0}}"
+        )
         narrow = folder / "narrow.html"
         narrow.write_text(f"<!doctype html><style>{style}</style>{''.join(frames)}")
-        take(browser, narrow, DOCS / "results" / "report-360.png", 380 * len(PARTS) - 20, 1500)
+        take(browser, narrow, DOCS / "results" / "report-390.png", (PHONE + 20) * len(PARTS) - 20, 1500)
+
+
+def _report(folder: Path, key: dict[str, Any], models: dict[str, float]) -> Path:
+    """The page over these models, the first LoRA as baseline."""
+    runs = []
+    for model, share in models.items():
+        method, _, seed = model.partition(", seed ")
+        trained = {"seed": int(seed or 1), "seconds": 71_000, "trainable": {"llm": WEIGHTS.get(method, 0)}}
+        facts = {"export": {"source": trained}} if method in WEIGHTS else {}
+        runs.append(make_run(folder / model, folder / "LMUData", key, model, share, facts, MADE))
+    base = next(model for model in models if model in WEIGHTS or "LoRA" in model)
+    return write_report(
+        runs, folder / f"report of {len(models)}", baseline=base, title="Demonstration with made-up answers"
+    )
 
 
 def main() -> None:
@@ -97,7 +142,8 @@ def main() -> None:
     if args.pictures:
         make_pictures(args.pictures)
     else:
-        write_tables(PAGE, {"benchmarks": benchmarks, "odd-tables": odd_tables}, check=args.check)
+        tables = {"benchmarks": benchmarks, "odd-tables": odd_tables, "power": plan_of_power}
+        write_tables(PAGE, tables, check=args.check)
 
 
 if __name__ == "__main__":

@@ -216,11 +216,18 @@ def _mmbench(rows: list[Row], given: Answers, right: Mapping[str, float], judged
     whole = {number: min(right[row["index"]] for row in group) for number, group in groups.items()}
     plain = {number: right[row["index"]] for number, row in first.items()}
     lost = 0  # the judge is asked only where no rotation is wrong without it, and no longer than until one is
+    told: dict[str, float | None] = {**right}  # of which rotation somebody has said whether it is right
     for group in groups.values():
         read = [row for row in group if given[row["index"]].plain]
         asked = [row for row in group if not given[row["index"]].plain and not right[row["index"]]]
         if judged and asked and all(right[row["index"]] for row in read):
             lost += given[asked[0]["index"]].verdict == BABBLE
+        going = all(right[row["index"]] for row in read)
+        for row in group if judged else ():
+            if not given[row["index"]].plain:
+                if not going and row is not group[0]:
+                    told[row["index"]] = None
+                going = going and bool(right[row["index"]])
     coarse = {number: ABILITIES[row["l2-category"]] for number, row in first.items()}
     return {
         "overall": share(whole.values()),
@@ -235,7 +242,7 @@ def _mmbench(rows: list[Row], given: Answers, right: Mapping[str, float], judged
         "outcomes": {
             first[number]["index"]: {coarse[number]: whole[number], "vanilla": plain[number]} for number in groups
         },
-        "hits": {row["index"]: right[row["index"]] for row in first.values()},
+        "hits": told,
     }
 
 

@@ -6,6 +6,13 @@ from enum import Enum
 from typing import Any
 
 
+def gpu_names() -> list[str]:
+    """Of all GPUs that this process sees."""
+    import torch
+
+    return [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+
+
 class Precision(str, Enum):
     """fp32, bf16 or fp16; or 4-bit: NF4 with double quantisation of the language model's linear layers.
 

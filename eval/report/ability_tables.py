@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..results import scores
+from ..results import comparability, scores
 from ..results.scores import Run
 from ..tasks.registry import ABILITIES, ABILITY_TITLES, BENCHMARKS, MME_COGNITION, MME_PERCEPTION
+from .best import best_of
 from .formats import Grid
 
 MEANINGS = "; ".join(f"{name} {meaning}" for name, meaning in ABILITY_TITLES.items())
@@ -32,26 +33,40 @@ def six(runs: Sequence[Run], dataset: str) -> Grid | None:
     parts = [(run.model, run.benchmarks[dataset]) for run in have]
     if chance := have[0].benchmarks[dataset].get("chance"):
         parts.append(("chance", chance))
-    rows = []
+    rows: list[tuple[str, str, list[float | None]]] = []
     for name, entry in parts:
-        rows.append([name, rule, *_six(entry)])
+        rows.append((name, rule, _six(entry)))
         if entry.get("vanilla"):
-            rows.append([name, "vanilla", *_six(entry["vanilla"])])
+            rows.append((name, "vanilla", _six(entry["vanilla"])))
+    of_models = rows[: -(1 + bool(chance.get("vanilla")))] if chance else rows
+    bold = {
+        (places[row], column + 2)
+        for name in (rule, "vanilla")
+        if (places := [place for place, item in enumerate(of_models) if item[1] == name])
+        for column in range(len(ABILITIES) + 1)
+        for row in _best(have, dataset, [of_models[place][2][column] for place in places])
+    }
     title = f"{scores.label(dataset)}: the six abilities, per cent"
-    return Grid(["model", "rule", *ABILITIES, "all"], rows, title, [f"{MEANINGS}. {RULES}"])
+    cells = [[name, said, *map(_text, values)] for name, said, values in rows]
+    header = ["model", "rule", *ABILITIES, "all"]
+    return Grid(header, cells, title, [f"{MEANINGS}. {RULES}"], frozenset(bold))
 
 
-def _six(entry: Mapping[str, Any]) -> list[str]:
+def _six(entry: Mapping[str, Any]) -> list[float | None]:
     abilities = entry.get("abilities", {})
-    cells = [f"{abilities[name]:.1f}" if name in abilities else "–" for name in ABILITIES]
-    return [*cells, f"{entry['overall']:.1f}"]
+    return [*(abilities.get(name) for name in ABILITIES), entry["overall"]]
+
+
+def _best(runs: Sequence[Run], dataset: str, values: Sequence[float | None]) -> frozenset[int]:
+    """The places of the best; none where the runs cannot be compared."""
+    return frozenset() if comparability.reasons(runs, dataset) else best_of(values)
 
 
 def fine(runs: Sequence[Run], dataset: str) -> Grid | None:
     """The fine abilities (20 in MMBench) of every run that has any, in per cent."""
     have = {run.model: found for run in runs if (found := _categories(run, dataset))}
     title = f"{scores.label(dataset)}: fine abilities ({len(_names(have))}), per cent"
-    return _by_ability(have, title) if have else None
+    return _by_ability(have, title, runs, dataset) if have else None
 
 
 def subtasks(runs: Sequence[Run], dataset: str) -> Grid | None:
@@ -64,10 +79,21 @@ def subtasks(runs: Sequence[Run], dataset: str) -> Grid | None:
     known = [name for name in (*MME_PERCEPTION, *MME_COGNITION) if name in _names(values)]
     names = [*known, *(name for name in _names(values) if name not in known)]
     title = f"{scores.label(dataset)}: {len(names)} subtasks, points, 200 a subtask, {scale:.0f} in all"
-    sums = {run.model: {name: run.benchmarks[dataset].get(name) for name in SUMS} for run in have}
-    rows = [[name, *(_text(found.get(name)) for found in values.values())] for name in names]
-    rows += [[name, *(_text(found[name]) for found in sums.values())] for name in SUMS]
-    return Grid(["subtask", *values], rows, title)
+    with_sums = {
+        run.model: {**values[run.model], **{name: run.benchmarks[dataset].get(name) for name in SUMS}} for run in have
+    }
+    return _grid("subtask", [*names, *SUMS], with_sums, title, runs, dataset, _guessed(have[0], dataset, names))
+
+
+def _guessed(run: Run, dataset: str, names: Sequence[str]) -> dict[str, float]:
+    """What guessing gives in each subtask, and in their sums."""
+    chance = run.benchmarks[dataset].get("chance") or {}
+    each: dict[str, float] = chance.get("abilities", {})
+    if not set(names) <= set(each):
+        return each
+    cognition = sum(each[name] for name in names if name in MME_COGNITION)
+    whole = sum(each[name] for name in names)
+    return {**each, "perception": whole - cognition, "cognition": cognition, "overall": whole}
 
 
 def others(runs: Sequence[Run], dataset: str) -> Grid | None:
@@ -79,7 +105,7 @@ def others(runs: Sequence[Run], dataset: str) -> Grid | None:
         and not set(ABILITIES) <= set(found)
         and "perception" not in run.benchmarks[dataset]
     }
-    return _by_ability(have, f"{scores.label(dataset)}: by ability, per cent") if have else None
+    return _by_ability(have, f"{scores.label(dataset)}: by ability, per cent", runs, dataset) if have else None
 
 
 def grids(runs: Sequence[Run]) -> list[Grid]:
@@ -119,10 +145,31 @@ def _kinds(run: Run, dataset: str) -> Iterator[tuple[str, dict[str, float]]]:
     yield from ((kind, found) for kind, found in parts.items() if found)
 
 
-def _by_ability(values: Mapping[str, Mapping[str, float]], title: str) -> Grid:
-    names = _names(values)
-    rows = [[name, *(_text(found.get(name)) for found in values.values())] for name in names]
-    return Grid(["ability", *values], rows, title)
+def _by_ability(values: Mapping[str, Mapping[str, float]], title: str, runs: Sequence[Run], dataset: str) -> Grid:
+    chance: Mapping[str, Any] = next(
+        (entry["chance"] for run in runs if (entry := run.benchmarks.get(dataset, {})).get("chance")), {}
+    )
+    return _grid("ability", _names(values), values, title, runs, dataset, chance.get("abilities", {}))
+
+
+def _grid(
+    corner: str,
+    names: Sequence[str],
+    values: Mapping[str, Mapping[str, float | None]],
+    title: str,
+    runs: Sequence[Run],
+    dataset: str,
+    chance: Mapping[str, float],
+) -> Grid:
+    """A row an ability and a column a model, the best of each row bold; what guessing gives last, where it is known."""
+    guessed = any(name in chance for name in names)
+    rows: list[list[str]] = []
+    bold: set[tuple[int, int]] = set()
+    for name in names:
+        of_models = [found.get(name) for found in values.values()]
+        bold |= {(len(rows), place + 1) for place in _best(runs, dataset, of_models)}
+        rows.append([name, *map(_text, of_models), *([_text(chance.get(name))] if guessed else [])])
+    return Grid([corner, *values, *(["chance"] if guessed else [])], rows, title, bold=frozenset(bold))
 
 
 def _names(values: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -7,17 +7,18 @@ from typing import Any
 
 from moslora_xtuner.errors import DataError
 
-from ..results import changed_answers, comparability, scores
-from ..results.changed_answers import CHANGED, GAINED, KINDS, LOST, SAME, Answered, Paired
+from ..results import bootstrap, changed_answers, comparability, scores
+from ..results.changed_answers import CHANGED, GAINED, KINDS, LOST, SAME, UNTOLD, Answered, Paired
 from ..results.scores import Run
 from . import question_pictures
+from .formats import Grid
 
 CSV = "differences.csv"
 SHOWN = 200
 """Questions of one benchmark that the page shows; differences.csv has them all."""
 PICTURE_CHARACTERS = 16_000_000
 """Characters of pictures in the whole page: with more, a telephone no longer opens it."""
-SIGNS = {GAINED: "▲", LOST: "▼", CHANGED: "≠", SAME: "="}
+SIGNS = {GAINED: "▲", LOST: "▼", CHANGED: "≠", UNTOLD: "?", SAME: "="}
 
 
 def pair_all(runs: Sequence[Run], base: Run) -> tuple[list[Paired], list[str]]:
@@ -44,7 +45,7 @@ def pair_all(runs: Sequence[Run], base: Run) -> tuple[list[Paired], list[str]]:
 
 
 def page(paired: Sequence[Paired], faults: Sequence[str], runs: Sequence[Run], base: Run) -> dict[str, Any] | None:
-    """What the template shows: {kinds, models, datasets: [...], faults}; None where no answers are kept at all."""
+    """What the template shows (signs, models, overview, datasets, faults); None where no answers are kept."""
     if not paired and not faults:
         return None
     datasets = list(dict.fromkeys(part.dataset for part in paired))
@@ -54,7 +55,32 @@ def page(paired: Sequence[Paired], faults: Sequence[str], runs: Sequence[Run], b
     for dataset in datasets:
         parts = [part for part in paired if part.dataset == dataset]
         shown.append(_dataset(dataset, parts, runs, base, budget, models))
-    return {"kinds": KINDS[:3], "signs": SIGNS, "models": models, "datasets": shown, "faults": list(faults)}
+    untold = any(UNTOLD in item["kinds"] for item in shown)
+    return {
+        "signs": SIGNS,
+        "untold": untold,
+        "models": models,
+        "overview": _overview(paired, models, untold),
+        "datasets": shown,
+        "faults": list(faults),
+    }
+
+
+def _overview(paired: Sequence[Paired], models: Sequence[str], untold: bool) -> Grid:
+    """A row a benchmark, a column a run: how many answers were gained, lost, changed."""
+    kinds = [kind for kind in KINDS if kind not in (SAME, *([] if untold else [UNTOLD]))]
+    found = {(part.dataset, part.model): part.counts() for part in paired}
+    rows = [
+        [
+            scores.label(dataset),
+            *(
+                "\u2003".join(f"{SIGNS[kind]}\u00a0{counts[kind]}" for kind in kinds) if counts else "–"
+                for counts in (found.get((dataset, model)) for model in models)
+            ),
+        ]
+        for dataset in dict.fromkeys(part.dataset for part in paired)
+    ]
+    return Grid(["benchmark", *models], rows, "Changed answers by benchmark")
 
 
 def _dataset(
@@ -91,23 +117,42 @@ def _dataset(
         for part in parts
         if part.unpaired
     ]
+    notes += _units(dataset, parts, runs, base)
+    kinds = [kind for kind in KINDS if kind != UNTOLD or any(part.counts()[UNTOLD] for part in parts)]
+    by_ability = [
+        [name, part.model, *(counts[kind] for kind in kinds)]
+        for part in parts
+        for name, counts in part.by_ability().items()
+        if name
+    ]
     return {
         "title": scores.label(dataset),
         "cards": cards,
         "notes": notes,
-        "counts": [[part.model, *_four(part.counts())] for part in parts],
-        "abilities": _by_ability(parts),
+        "kinds": kinds,
+        "counts": [[part.model, *(part.counts()[kind] for kind in kinds)] for part in parts],
+        "abilities": sorted(by_ability, key=lambda row: row[0]),
     }
 
 
-def _by_ability(parts: Sequence[Paired]) -> list[list[Any]]:
-    """Rows of ability, model and the four counts, the models of one ability together."""
-    rows = [[name, part.model, *_four(counts)] for part in parts for name, counts in part.by_ability().items() if name]
-    return sorted(rows, key=lambda row: row[0])
-
-
-def _four(counts: Any) -> list[int]:
-    return [counts[kind] for kind in KINDS]
+def _units(dataset: str, parts: Sequence[Paired], runs: Sequence[Run], base: Run) -> list[str]:
+    """What became of the units that are scored, where they are more than a question: groups of rotations, pairs."""
+    entry = base.benchmarks[dataset]
+    ground = bootstrap.load(base.folder, dataset, entry)
+    if ground is None or entry.get("unit", "question") == "question":
+        return []
+    found = []
+    for run in runs:
+        mine = bootstrap.load(run.folder, dataset, entry) if any(part.model == run.model for part in parts) else None
+        if mine is None:
+            continue
+        try:
+            _, differences = bootstrap.paired(mine, ground)
+        except DataError:
+            continue
+        better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+        found.append(f"{run.model} {better} better, {worse} worse")
+    return [f"As they are scored, by {entry['unit']}: {'; '.join(found)}."] if found else []
 
 
 def _given(answered: Answered) -> dict[str, Any]:

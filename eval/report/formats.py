@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from ..results.sheets import write_csv
 
-WIDTH = 160
-"""Characters of a printed line: nine benchmarks, the mean and a model's name fit."""
+WIDTH, NARROWEST = 160, 40
+"""Characters of a printed line: where no terminal says how many, and at least."""
+GAP = 2
+"""Characters between two columns."""
 
 LATEX_SIGNS = {
     "&": r"\&",
@@ -37,6 +41,18 @@ class Grid:
     notes: Sequence[str] = ()
     bold: frozenset[tuple[int, int]] = frozenset()
 
+    def marked(self) -> list[list[tuple[str, bool]]]:
+        """The cells of each row, and whether they stand out."""
+        return [
+            [(cell, (row, at) in self.bold) for at, cell in enumerate(cells)] for row, cells in enumerate(self.rows)
+        ]
+
+    def transposed(self, corner: str) -> Grid:
+        """Columns as rows, under a first header of its own."""
+        columns = list(zip(self.header, *self.rows, strict=True))
+        bold = frozenset((at - 1, row + 1) for row, at in self.bold)
+        return replace(self, header=[corner, *columns[0][1:]], rows=columns[1:], bold=bold)
+
 
 def as_csv(grid: Grid) -> str:
     """Comma-separated, without title and notes, so that a program can read it; no text is a formula."""
@@ -46,25 +62,33 @@ def as_csv(grid: Grid) -> str:
 def as_markdown(grid: Grid) -> str:
     """A pipe table under its title, the notes as paragraphs."""
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |\n"
+    def text(cell: str, bold: bool) -> str:
+        words = " ".join(cell.replace("|", "\\|").split())
+        return f"**{words}**" if bold else words
+
+    def line(cells: Sequence[str], row: int = -1) -> str:
+        return "| " + " | ".join(text(cell, (row, at) in grid.bold) for at, cell in enumerate(cells)) + " |\n"
 
     title = f"**{grid.title}**\n\n" if grid.title else ""
     rule = "|---|" + "---:|" * (len(grid.header) - 1) + "\n"
-    body = line(grid.header) + rule + "".join(line(row) for row in grid.rows)
+    body = line(grid.header) + rule + "".join(line(cells, row) for row, cells in enumerate(grid.rows))
     return title + body + "".join(f"\n{note}\n" for note in grid.notes)
 
 
 def as_latex(grid: Grid) -> str:
     """A booktabs tabular; the title and the notes as comments."""
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(LATEX_SIGNS.get(char, char) for char in cell) for cell in cells) + r" \\" + "\n"
+    def text(cell: str, bold: bool) -> str:
+        signs = "".join(LATEX_SIGNS.get(char, char) for char in cell)
+        return f"\\textbf{{{signs}}}" if bold else signs
+
+    def line(cells: Sequence[str], row: int = -1) -> str:
+        return " & ".join(text(cell, (row, at) in grid.bold) for at, cell in enumerate(cells)) + r" \\" + "\n"
 
     title = f"% {grid.title}\n" if grid.title else ""
     columns = "l" + "r" * (len(grid.header) - 1)
     top = f"{title}\\begin{{tabular}}{{{columns}}}\n\\toprule\n{line(grid.header)}\\midrule\n"
-    body = "".join(line(row) for row in grid.rows)
+    body = "".join(line(cells, row) for row, cells in enumerate(grid.rows))
     notes = "".join(f"% {' '.join(note.split())}\n" for note in grid.notes)
     return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n{notes}"
 
@@ -73,35 +97,82 @@ def as_html(grid: Grid) -> str:
     """A table element to paste, with its title as caption and the notes as paragraphs."""
     caption = f"<caption>{escape(grid.title)}</caption>\n" if grid.title else ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in grid.header)
+
+    def text(row: int, at: int, cell: str) -> str:
+        return f"<td><b>{escape(cell)}</b></td>" if (row, at) in grid.bold else f"<td>{escape(cell)}</td>"
+
     rows = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in grid.rows
+        f"<tr><th>{escape(cells[0])}</th>{''.join(text(row, at, cell) for at, cell in enumerate(cells) if at)}</tr>\n"
+        for row, cells in enumerate(grid.rows)
     )
     notes = "".join(f"<p>{escape(note)}</p>\n" for note in grid.notes)
     return f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n{notes}"
 
 
+def terminal_width() -> int:
+    """Characters of a line: COLUMNS, else the terminal's; WIDTH where there is none."""
+    return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
+
+
 def as_terminal(grid: Grid) -> str:
-    """Columns of plain text, at most WIDTH characters wide, with title above and notes below."""
+    """Columns of plain text no wider than the terminal, title above and notes below; a star at what is bold.
+
+    What is too wide goes on beneath, in blocks of columns that each begin with the first.
+    """
+    from rich.cells import cell_len
+
+    width = terminal_width()
+    starred = [
+        [f"{cell}{'*' if (row, at) in grid.bold else ' ' if any(place == at for _, place in grid.bold) else ''}"
+         for at, cell in enumerate(cells)]
+        for row, cells in enumerate(grid.rows)
+    ]  # fmt: skip
+    wide = [max(map(cell_len, lines)) for lines in zip(*starred, strict=True)] if starred else []
+    wide = [
+        max(at, max(map(cell_len, title.split()), default=1)) for at, title in
+        zip(wide or [1] * len(grid.header), grid.header, strict=True)
+    ]  # fmt: skip
+    wide[0] = max(wide[0], cell_len(grid.header[0]))
+    first = width * 9 // 20
+    wide = [min(at, first if place == 0 else width - first - 2 * GAP) for place, at in enumerate(wide)]
+    title = textwrap.fill(grid.title, width) + "\n" if grid.title else ""
+    blocks = [_block(grid.header, starred, wide, columns) for columns in _blocks(wide, width)]
+    notes = [textwrap.fill(note, width, break_on_hyphens=False) for note in grid.notes]
+    if grid.bold:
+        notes.insert(0, "* the best")
+    return title + "\n\n".join(blocks) + "\n" + "".join(f"{note}\n" for note in notes)
+
+
+def paragraphs(lines: Sequence[str]) -> str:
+    """Sentences as a terminal shows them: each on lines of its own, no wider than it is."""
+    return "".join(f"{textwrap.fill(line, terminal_width(), break_on_hyphens=False)}\n" for line in lines)
+
+
+def _blocks(wide: Sequence[int], width: int) -> list[list[int]]:
+    """The columns of each block: the first, and as many more as fit."""
+    found: list[list[int]] = [[0]]
+    for place in range(1, len(wide)):
+        if len(found[-1]) > 1 and sum(wide[at] + GAP for at in [*found[-1], place]) - GAP > width:
+            found.append([0])
+        found[-1].append(place)
+    return found
+
+
+def _block(header: Sequence[str], rows: Sequence[Sequence[str]], wide: Sequence[int], columns: Sequence[int]) -> str:
     from rich import box
     from rich.console import Console
     from rich.markup import escape as plain
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD)
-    for place, title in enumerate(grid.header):
-        shown.add_column(plain(title), justify="left" if place == 0 else "right", overflow="fold")
-    for number, row in enumerate(grid.rows):
-        cells = [plain(cell) for cell in row]
-        shown.add_row(*(f"[bold]{cell}[/bold]" if (number, at) in grid.bold else cell for at, cell in enumerate(cells)))
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, GAP - 1, 0, 0), pad_edge=False)
+    for place in columns:
+        left = place == 0
+        shown.add_column(plain(header[place]), justify="left" if left else "right", width=wide[place], overflow="fold")
+    for row in rows:
+        shown.add_row(*(plain(row[place]) for place in columns))
     target = io.StringIO()
-    console = Console(file=target, width=WIDTH, force_terminal=False)
-    if grid.title:
-        console.print(grid.title, markup=False, highlight=False)
-    console.print(shown)
-    for note in grid.notes:
-        console.print(note, markup=False, highlight=False)
-    return "\n".join(line.rstrip() for line in target.getvalue().splitlines()).strip("\n") + "\n"
+    Console(file=target, width=sum(wide) + (GAP + 1) * len(wide), force_terminal=False).print(shown, highlight=False)
+    return "\n".join(line.rstrip() for line in target.getvalue().splitlines()).strip("\n")
 
 
 RENDERERS: dict[str, Callable[[Grid], str]] = {

@@ -15,8 +15,24 @@ from moslora_xtuner.errors import OutputError, UsageError
 from ..images import data_uri
 from ..results import bootstrap, changed_answers, scores
 from ..results.scores import Run
-from . import ability_tables, changed, formats, loss_curves, paired_differences, radar, samples, score_table, sections
-from .score_table import Table, groups, table
+from . import (
+    ability_tables,
+    changed,
+    formats,
+    glance,
+    headline,
+    loss_curves,
+    methods,
+    paired_differences,
+    radar,
+    radar_scale,
+    samples,
+    score_table,
+    sections,
+)
+from .group_table import Table
+from .nobreak import whole_words
+from .score_table import groups, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +78,17 @@ def write_report(
     gaps = [paired_differences.gaps(loaded, base, item.datasets, outcomes) for item in built] if base else []
     paired, faults = changed.pair_all(loaded, base) if base else ([], [])
     changes = changed.page(paired, faults, loaded, base) if base else None
+    results = [(item.title, headline.build(item, loaded, base, outcomes)) for item in built]
     page = _render(
         title=title or "Ability report",
-        tables=[sections.score_table(item, loaded, baseline, outcomes) for item in built],
-        comparisons=[sections.comparison(item, found) for item, found in zip(built, gaps, strict=False)],
+        results=results,
+        sure=any(item.verdict == headline.MORE for _, item in results),
+        glance=glance.grid(loaded),
+        tables=[
+            sections.score_table(item, loaded, baseline, outcomes) | {"methods": methods.grid(item, loaded)}
+            for item in built
+        ],
+        comparisons=[] if base is None else _comparisons(built, loaded, base, gaps, outcomes),
         baseline=baseline,
         radars=_radars(built, loaded),
         abilities=_filled(ability_tables.six, loaded),
@@ -83,7 +106,8 @@ def write_report(
         names=names,
     )
     try:
-        _write_files(out, built, loaded, gaps, base, changed_answers.as_csv(paired) if paired else None)
+        changes_csv = changed_answers.as_csv(paired) if paired else None
+        _write_files(out, built, loaded, gaps, base, outcomes, changes_csv)
         atomic_write(out / PAGE, page)
     except OSError as error:
         raise OutputError(f"The report cannot be written into {out}: {error}.") from error
@@ -111,6 +135,7 @@ def _write_files(
     runs: Sequence[Run],
     gaps: Sequence[dict[str, list[paired_differences.Gap]]],
     base: Run | None,
+    outcomes: headline.ByModel,
     changes: str | None,
 ) -> None:
     """All but the page. Files of an earlier report here that this one does not write are taken away."""
@@ -121,11 +146,12 @@ def _write_files(
     for item in built:
         if radar.write(runs, item.group, out):
             break
-    grids = [item.grid(score_table.CSV_DIGITS) for item in built]
+    grids = [item.grid(score_table.CSV_DIGITS, whole=True) for item in built]
     atomic_write(out / "scores.csv", "".join(formats.as_csv(grid) for grid in grids))
     grids = [item.grid(1) for item in built]
-    if base is not None:
-        grids += [paired_differences.grid(found, base) for found in gaps if found]
+    for place, item in enumerate(built):
+        found = gaps[place] if gaps else {}
+        grids += [part for part, _ in score_table.beneath(item, runs, found, base, outcomes, paper=False)]
     atomic_write(out / "scores.md", "\n".join(formats.as_markdown(grid) for grid in grids))
     if changes is not None:
         atomic_write(out / changed.CSV, changes)
@@ -139,7 +165,26 @@ def _render(**values: Any) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["words"] = whole_words
     return environment.get_template(PAGE).render(**values)
+
+
+def _comparisons(
+    built: Sequence[Table],
+    runs: Sequence[Run],
+    base: Run,
+    gaps: Sequence[Mapping[str, Sequence[paired_differences.Gap]]],
+    outcomes: headline.ByModel,
+) -> list[dict[str, Any]]:
+    """Of each group: methods over seeds, and single runs unless the baseline is one of several seeds."""
+    found = []
+    ground = methods.of(runs, base)
+    for item, single in zip(built, gaps, strict=True):
+        if over_seeds := methods.gaps(item, runs, base, outcomes):
+            found.append(sections.comparison(item, over_seeds, f"{ground.name} over seeds", methods.METHOD))
+        if not ground.several:
+            found.append(sections.comparison(item, single, base.model))
+    return found
 
 
 def _filled(make: Any, runs: Sequence[Run]) -> list[formats.Grid]:
@@ -149,20 +194,23 @@ def _filled(make: Any, runs: Sequence[Run]) -> list[formats.Grid]:
 
 
 def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For each group with radars, normalised and absolute: a title, a caption and its pictures."""
+    """For each group with radars its title and, normalised and absolute, a title, a caption and its pictures."""
     found = []
     for item in built:
-        shown = radar.panels(runs, item.group)
-        for absolute in (False, True) if shown else ():
+        if not (shown := radar_scale.panels(runs, item.group)):
+            continue
+        parts = []
+        several = len({model for panel in shown for model in panel.values}) > 1
+        for absolute in (False, True) if several else (True,):  # one model is the best on every axis
             pictures = [
                 {"image": _figure(radar.draw_for_page(panel, shown, absolute=absolute)), "title": panel.title}
                 for panel in shown
             ]
-            name = (
-                "Absolute, 0 to 100 per cent" if absolute else "Relative to the best model, as in the paper's Figure 5"
+            name = "Absolute, per cent" if absolute else "Relative to the best model, as in the paper's Figure 5"
+            parts.append(
+                {"title": name, "caption": radar_scale.caption(shown, absolute=absolute), "pictures": pictures}
             )
-            caption = radar.caption(shown, absolute=absolute)
-            found.append({"title": name, "group": item.title, "caption": caption, "pictures": pictures})
+        found.append({"title": item.title, "parts": parts})
     return found
 
 

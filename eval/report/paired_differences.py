@@ -38,9 +38,7 @@ class Gap:
     @property
     def p(self) -> str:
         """The p-value as text, "" where there is none."""
-        if self.found is None:
-            return ""
-        return "p < 0.001" if self.found.p < 0.001 else f"p = {self.found.p:.3f}"
+        return "" if self.found is None else p_text(self.found.p)
 
     @property
     def text(self) -> str:
@@ -48,6 +46,11 @@ class Gap:
         if self.found is not None:
             return f"{self.found.estimate:+.1f} ({self.found.low:+.1f} to {self.found.high:+.1f}), {self.p}"
         return "–" if self.estimate is None else f"{self.estimate:+.1f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value for people."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def find(runs: Sequence[Run], baseline: str) -> Run:
@@ -118,12 +121,20 @@ def reasons(found: Mapping[str, Sequence[Gap]]) -> list[str]:
     return [f"{', '.join(labels)}: {text.rstrip('.')}." for text, labels in where.items()]
 
 
-def grid(found: Mapping[str, Sequence[Gap]], base: Run) -> Grid:
+def _asked(found: Mapping[str, Sequence[Gap]]) -> list[tuple[str, list[str]]]:
+    """The benchmarks of which there is something to say, and the texts of all runs."""
+    rows = ([row[place] for row in found.values()] for place in range(len(next(iter(found.values()), ()))))
+    return [
+        (row[0].dataset, [gap.text for gap in row])
+        for row in rows
+        if row[0].dataset == MEAN or any(gap.estimate is not None or gap.reason for gap in row)
+    ]
+
+
+def grid(found: Mapping[str, Sequence[Gap]], base: str, method: str = METHOD) -> Grid:
     """The differences as a table: a row a benchmark, a column a model."""
-    datasets = [gap.dataset for gap in next(iter(found.values()), ())]
-    rows = [[scores.label(name), *(row[place].text for row in found.values())] for place, name in enumerate(datasets)]
-    title = f"Difference from {base.model}"
-    return Grid(["benchmark", *found], rows, title, [METHOD, *reasons(found)])
+    rows = [[scores.label(name), *texts] for name, texts in _asked(found)]
+    return Grid(["benchmark", *found], rows, f"Difference from {base}", [method, *reasons(found)])
 
 
 def as_json(found: Mapping[str, Sequence[Gap]], base: Run) -> dict[str, Any]:

@@ -1,20 +1,19 @@
-"""The ability radar in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
+"""The ability radar drawn in the manner of the paper's Figure 5: six axes, English and Chinese side by side.
 
-Normalised, each axis is score / best score on that axis among the models drawn, so the best is at 1.0, and the
-radial range starts below the lowest point, so that differences show. Absolute, each axis is the score from 0 to
-100 per cent. Each figure says which it is; the raw percentages stand at the axes (best) and in the table below (all).
+Each figure says how its axes are scaled (`radar_scale.py`); raw percentages stand at the axes, of each model or, of
+many, of the best with that model's sign, and of all in the table below.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..results.scores import Run
-from ..tasks.registry import ABILITIES, BENCHMARKS
+from ..tasks.registry import ABILITIES
+from .radar_scale import EACH, Panel, Scale, caption, models_of, panels, scaled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,67 +22,17 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
+SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
+"""The markers as letters."""
 PANEL_INCHES = 5.6
 PAGE_INCHES = 4.0  # narrow, so that the letters are still large where the page shrinks the picture to a telephone
 FILES = ("radar", "radar_absolute")
 KINDS = ("png", "svg")
-NAMES = {"en": "English", "cn": "Chinese"}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One radar: a title, and for each model its six abilities in per cent, in the order of ABILITIES."""
-
-    dataset: str
-    title: str
-    values: dict[str, tuple[float, ...]]
-
-
-def panels(runs: Sequence[Run], group: str) -> list[Panel]:
-    """English and Chinese radars of a group, with the runs that have all six abilities there."""
-    found = []
-    for dataset, benchmark in BENCHMARKS.items():
-        if benchmark.group != group or not benchmark.circular:
-            continue
-        values = {}
-        for run in runs:
-            abilities = run.benchmarks.get(dataset, {}).get("abilities", {})
-            if all(name in abilities for name in ABILITIES):
-                values[run.model] = tuple(float(abilities[name]) for name in ABILITIES)
-        if values:
-            found.append(Panel(dataset, f"{NAMES[benchmark.language]} ({benchmark.label})", values))
-    return found
-
-
-def normalise(panel: Panel) -> dict[str, tuple[float, ...]]:
-    """Each value over the best value of its axis (0 where nobody scores)."""
-    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
-    return {
-        model: tuple(value / top if top else 0.0 for value, top in zip(values, best, strict=True))
-        for model, values in panel.values.items()
-    }
-
-
-def lower_end(shown: Sequence[Panel]) -> float:
-    """Where the radial axis starts: a round tenth below the lowest point of all panels, shared by them."""
-    lowest = min(value for panel in shown for values in normalise(panel).values() for value in values)
-    return max(0.0, math.floor((lowest - 0.15 * (1 - lowest)) * 10 - 1e-9) / 10)
-
-
-def caption(shown: Sequence[Panel], *, absolute: bool) -> str:
-    """What the axes mean: to stand below the figure."""
-    if absolute:
-        return "Each axis: score in per cent (centre = 0, rim = 100).\nAt the axes: the best score."
-    low = lower_end(shown)
-    return (
-        f"Each axis: score / best score of the models shown (best = 1.0; centre = {low:.1f}).\n"
-        "At the axes: the best raw score."
-    )
 
 
 def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
     """Draw panels side by side: polar axes above, the raw percentages below. Needs at least one panel."""
-    models = _models(shown)
+    models = models_of(shown)
     width = PANEL_INCHES * len(shown)
     legend, below = _legend_inches(models, width), 0.3 * (len(models) + 1)
     height = legend + 5.35 + below + 0.75
@@ -92,7 +41,7 @@ def draw(shown: Sequence[Panel], *, absolute: bool = False) -> Figure:
     for place, panel in enumerate(shown):
         left = place * PANEL_INCHES
         axes = _box(figure, (left + 0.75, below + 1.4, PANEL_INCHES - 1.5, 3.9), polar=True)
-        handles = _radar(axes, panel, models, _scaled(panel, shown, absolute)) or handles
+        handles = _radar(axes, panel, models, scaled(panel, shown, absolute)) or handles
         _raw_table(_box(figure, (left + 0.2, 0.7, PANEL_INCHES - 0.4, below)), panel, models)
     _legend(figure, handles, models, width)
     words = caption(shown, absolute=absolute)
@@ -105,35 +54,12 @@ def draw_for_page(panel: Panel, shown: Sequence[Panel], *, absolute: bool = Fals
 
     `shown`: all panels of the page, which share the radial range.
     """
-    models = _models([panel])
+    models = models_of([panel])
     legend = _legend_inches(models, PAGE_INCHES)
-    figure = _figure(PAGE_INCHES, legend + 4.1)
-    axes = _box(figure, (0.8, 0.65, PAGE_INCHES - 1.6, 2.6), polar=True)
-    _legend(figure, _radar(axes, panel, _models(shown), _scaled(panel, shown, absolute)), models, PAGE_INCHES)
+    figure = _figure(PAGE_INCHES, legend + 3.75)
+    axes = _box(figure, (0.85, 0.6, PAGE_INCHES - 1.7, 2.3), polar=True)
+    _legend(figure, _radar(axes, panel, models_of(shown), scaled(panel, shown, absolute)), models, PAGE_INCHES)
     return figure
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """What is drawn: the values, the range of the radial axis and its ticks."""
-
-    values: dict[str, tuple[float, ...]]
-    low: float
-    high: float
-    ticks: dict[float, str]
-
-
-def _scaled(panel: Panel, shown: Sequence[Panel], absolute: bool) -> _Scale:
-    if absolute:
-        return _Scale(panel.values, 0.0, 100.0, {float(tick): str(tick) for tick in (20, 40, 60, 80, 100)})
-    low = lower_end(shown)
-    step = 2 if low < 0.55 else 1  # of ten: low is a round tenth
-    ticks = [tenth / 10 for tenth in range(10, round(10 * low), -step)]
-    return _Scale(normalise(panel), low, 1.0, {tick: f"{tick:.1f}" for tick in ticks})
-
-
-def _models(shown: Sequence[Panel]) -> list[str]:
-    return list(dict.fromkeys(model for panel in shown for model in panel.values))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -152,7 +78,7 @@ def _legend_columns(models: Sequence[str], width: float) -> int:
 
 
 def _legend_inches(models: Sequence[str], width: float) -> float:
-    return 0.28 * math.ceil(len(models) / _legend_columns(models, width)) + 0.1
+    return 0.25 * math.ceil(len(models) / _legend_columns(models, width)) + 0.1
 
 
 def _legend(figure: Figure, handles: Sequence[Any], models: Sequence[str], width: float) -> None:
@@ -168,7 +94,7 @@ def _box(figure: Figure, inches: tuple[float, float, float, float], *, polar: bo
     return figure.add_axes(place, projection="polar" if polar else None)
 
 
-def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> list[Any]:
+def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: Scale) -> list[Any]:
     angles = [2 * math.pi * place / len(ABILITIES) for place in range(len(ABILITIES))]
     axes.set_theta_offset(math.pi / 2)
     axes.set_theta_direction(-1)
@@ -177,7 +103,7 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
         place = models.index(model) % len(COLOURS)
         (line,) = axes.plot(
             [*angles, angles[0]],
-            [*values, values[0]],
+            drawn := [scale.place(value) for value in (*values, values[0])],
             color=COLOURS[place],
             linestyle=DASHES[place],
             marker=MARKERS[place],
@@ -187,24 +113,70 @@ def _radar(axes: Any, panel: Panel, models: Sequence[str], scale: _Scale) -> lis
             clip_on=False,
             zorder=3,
         )
-        axes.fill([*angles, angles[0]], [*values, values[0]], color=COLOURS[place], alpha=0.07)
+        axes.fill([*angles, angles[0]], drawn, color=COLOURS[place], alpha=0.07)
         handles.append(line)
-    best = [max(column) for column in zip(*panel.values.values(), strict=True)]
-    labels = [f"{name}\n{top:.1f} %" for name, top in zip(ABILITIES, best, strict=True)]
-    axes.set_xticks(angles, labels, fontsize=13)
-    axes.tick_params(axis="x", pad=2)
-    for tick, angle in zip(axes.get_xticklabels(), angles, strict=True):
-        side = math.sin(angle)  # clockwise from the top: right of the middle where positive
-        tick.set_ha("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-        height = math.cos(angle)  # two lines: above the rim and below it, else across
-        tick.set_va("bottom" if height > 0.9 else "top" if height < -0.9 else "center")
+    axes.set_xticks(angles, [""] * len(angles))
     axes.set_ylim(scale.low, scale.high)
-    axes.set_yticks(list(scale.ticks), list(scale.ticks.values()), fontsize=9, color="#555555")
+    for name, angle, column in zip(ABILITIES, angles, zip(*panel.values.values(), strict=True), strict=True):
+        _axis_label(axes, name, angle, dict(zip(panel.values, column, strict=True)), models, scale.high)
+    axes.set_yticks(
+        [scale.place(tick) for tick in scale.ticks], list(scale.ticks.values()), fontsize=9, color="#444444"
+    )
+    for tick in axes.get_yticklabels():
+        tick.set_bbox({"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6})
     axes.set_rlabel_position(30)
     axes.grid(color="#cccccc", linewidth=0.8)
     axes.spines["polar"].set_color("#999999")
-    axes.set_title(panel.title, fontsize=13, pad=14, fontweight="bold")
+    axes.set_title(panel.title, fontsize=13, pad=44, fontweight="bold")
     return handles
+
+
+def _axis_label(
+    axes: Any, name: str, angle: float, values: dict[str, float], models: Sequence[str], rim: float
+) -> None:
+    """The ability's name at the rim, and the values: in a line above and below the circle, else one under another."""
+    from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
+
+    side, height = math.sin(angle), math.cos(angle)  # clockwise from the top
+    middle = abs(side) < 0.1
+    lines: list[Any] = [
+        HPacker(
+            children=[
+                *(TextArea(SIGNS[place], textprops={"color": COLOURS[place], "fontsize": 10}) for place in places),
+                TextArea(_padded(value, values) if not middle else f"{value:.1f}", textprops={"fontsize": 11}),
+            ],
+            align="baseline", pad=0, sep=2,
+        )
+        for places, value in _at_axis(values, models)
+    ]  # fmt: skip
+    numbers = HPacker(children=lines, align="baseline", pad=0, sep=7) if middle else None
+    align: Literal["center", "left", "right"] = "center" if middle else "left" if side > 0 else "right"
+    title = TextArea(name, textprops={"fontsize": 13})
+    box = VPacker(children=[title, *([numbers] if numbers else lines)], align=align, pad=0, sep=2)
+    anchor = (0.5, 0.0 if height > 0 else 1.0) if middle else (0.0 if side > 0 else 1.0, 0.5)
+    away = (0, 7 * height) if middle else (10 * math.copysign(1, side), 0)
+    axes.add_artist(
+        AnnotationBbox(
+            box, (angle, rim), xybox=away, xycoords="data", boxcoords="offset points", box_alignment=anchor,
+            frameon=False, pad=0, annotation_clip=False,
+        )
+    )  # fmt: skip
+
+
+def _padded(value: float, values: dict[str, float]) -> str:
+    """The value, as wide as the widest beside it: a figure space is as wide as a digit."""
+    width = max(len(f"{other:.1f}") for other in values.values())
+    return f"{value:.1f}".rjust(width, "\u2007")
+
+
+def _at_axis(values: dict[str, float], models: Sequence[str]) -> list[tuple[list[int], float]]:
+    """What stands at an axis: each model's place among the colours and its value, or the best and who have it."""
+    places = {model: models.index(model) % len(COLOURS) for model in values}
+    if len(models) <= EACH:
+        return [([places[model]], value) for model, value in values.items()]
+    best = max(values.values())
+    have = [places[model] for model, value in values.items() if value == best]
+    return [(have[:EACH], best)]
 
 
 def _raw_table(axes: Any, panel: Panel, models: Sequence[str]) -> None:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import UsageError
 
-from ..results import bootstrap, comparability, scores
-from ..results.scores import Mean, Run
-from ..tasks.registry import GROUPS, STANDS_IN
-from ..tasks.registry import columns as columns_of
-from . import ability_tables, formats, paired_differences
+from ..results import bootstrap, scores
+from ..results.scores import Run
+from ..tasks.registry import GROUPS
+from . import ability_tables, formats, headline, methods, paired_differences, terminal
 from .formats import Grid
+from .group_table import TITLES, Table, build, groups, groups_of
+from .headline import ByModel
+from .paired_differences import Gap
 from .paper_table4 import NOTE as TABLE4_NOTE
 from .paper_table4 import TABLE4, CommonsenseRow
 from .paper_table5 import TABLE5, PaperRow
 
+__all__ = ["FORMATS", "build", "groups", "groups_of", "paper_grid", "table"]
+
 CSV_DIGITS = 2
 """Decimals for programs; people see one, as in the paper. So nobody rounds what was rounded before."""
 FORMATS = (*formats.RENDERERS, "json")
-TITLES = {
-    "paper": "The nine benchmarks of the paper",
-    "digits": "DigitsVQA (real handwriting)",
-    "commonsense": "Commonsense reasoning, the authors' protocol",
-    "commonsense-greedy": "Commonsense reasoning, greedy answers",
-    "small-worlds": "Small worlds (made up), greedy answers",
-    "other": "Other benchmarks",
-}
 PAPER = "paper (printed)"
 PAPER_NOTE = (
     "Scores of the paper are Table 5 as arXiv 2406.11909 prints it. The third row's printed mean is 57.1; the mean of "
@@ -41,113 +37,6 @@ PRINTED: dict[str, tuple[str, tuple[PaperRow | CommonsenseRow, ...], str]] = {
     "commonsense": ("Table 4", TABLE4, TABLE4_NOTE),
 }
 """Of a group of benchmarks: what the paper calls its table, the rows, what is to be known of them."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Normalised scores (0 to 100): one row a model; `values[i][j]` is None where a run has no such score."""
-
-    group: str
-    datasets: tuple[str, ...]
-    models: tuple[str, ...]
-    values: tuple[tuple[float | None, ...], ...]
-    means: tuple[Mean, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """The heading of the group."""
-        return TITLES.get(self.group, self.group)
-
-    @property
-    def header(self) -> list[str]:
-        """Column titles, the model first and the mean last."""
-        mean = "mean*" if stands_in(self.datasets) else "mean"
-        return ["model", *(scores.label(name) for name in self.datasets), mean]
-
-    def best(self) -> list[float | None]:
-        """The highest score of each column, None for an empty one."""
-        columns = zip(*self.values, strict=True)
-        return [max((value for value in column if value is not None), default=None) for column in columns]
-
-    def rows(self, digits: int) -> list[list[str]]:
-        """The cells as text: a dash for what is missing, the reason in place of a mean withheld."""
-        rows = []
-        for model, values, mean in zip(self.models, self.values, self.means, strict=True):
-            cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
-            last = f"withheld: {mean.reason}" if mean.value is None else f"{mean.value:.{digits}f}"
-            rows.append([model, *cells, last])
-        return rows
-
-    def grid(self, digits: int, *, titled: bool = False) -> Grid:
-        """The table as text, the best of each column bold where there is more than one model."""
-        best = self.best()
-        bold = {
-            (row, column + 1)
-            for row, values in enumerate(self.values)
-            for column, value in enumerate(values)
-            if value is not None and value == best[column] and len(self.models) > 1
-        }
-        title = self.title if titled else ""
-        return Grid(self.header, self.rows(digits), title, self.notes, frozenset(bold))
-
-
-def _asked(run: Run) -> list[str]:
-    """Every benchmark that a run was asked, scored or not."""
-    return [*run.benchmarks, *run.manifest.unscored]
-
-
-def groups_of(runs: Sequence[Run]) -> list[str]:
-    """The named sets of benchmarks of which the runs hold something; "other" for datasets of no set."""
-    present = {name for run in runs for name in _asked(run)}
-    known = [group for group, names in GROUPS.items() if present & set(names)]
-    return known + (["other"] if present - _placed(runs, present) else [])
-
-
-def groups(runs: Sequence[Path]) -> list[str]:
-    """The same of run folders. Raises DataError for one without valid scores."""
-    return groups_of([scores.read(Path(folder)) for folder in runs])
-
-
-def datasets_of(runs: Sequence[Run], group: str) -> tuple[str, ...]:
-    """The columns of a group: all of a named set, or whatever else the runs hold."""
-    if group in GROUPS:
-        return columns_of(group, {name for run in runs for name in run.benchmarks})
-    placed = _placed(runs, {name for run in runs for name in _asked(run)})
-    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in placed))
-
-
-def _placed(runs: Sequence[Run], present: set[str]) -> set[str]:
-    """The datasets with a place in a named group's table; what stands in for another only where that table is shown."""
-    scored = {name for run in runs for name in run.benchmarks}
-    shown = {name for group, names in GROUPS.items() if present & set(names) for name in columns_of(group, scored)}
-    return shown | {name for names in GROUPS.values() for name in names}
-
-
-def stands_in(datasets: Sequence[str]) -> list[str]:
-    """Those of a table that stand in for a test set of the paper."""
-    return [name for name in datasets if name in STANDS_IN.values()] if set(datasets) & set(GROUPS["paper"]) else []
-
-
-def build(runs: Sequence[Run], group: str | None = None) -> Table:
-    """The table of one group of benchmarks (default: the first that the runs hold anything of).
-
-    Raises UsageError when there is no run or no score.
-    """
-    if not runs:
-        raise UsageError("No run was given: name run folders that hold a scores.json.")
-    groups = groups_of(runs)
-    if not groups:
-        raise UsageError("The runs hold no benchmark at all: evaluate the models first.")
-    group = group or groups[0]
-    datasets = datasets_of(runs, group)
-    values = tuple(tuple(run.normalised(name) for name in datasets) for run in runs)
-    means = tuple(comparability.mean(run, datasets) for run in runs)
-    notes = comparability.notes(runs, datasets)
-    if names := [scores.label(name) for name in stands_in(datasets)]:
-        said = "is another split than the paper's" if len(names) == 1 else "are other splits than the paper's"
-        notes = (f"mean*: {' and '.join(names)} {said}, whose v1.0 has no public answers.", *notes)
-    return Table(group, datasets, tuple(run.model for run in runs), values, means, notes)
 
 
 def paper_grid(mark: str = f"{PAPER}: ", group: str = "paper") -> Grid:
@@ -162,7 +51,7 @@ def paper_grid(mark: str = f"{PAPER}: ", group: str = "paper") -> Grid:
 
 
 def _json(
-    built: Table, runs: Sequence[Run], found: dict[str, list[paired_differences.Gap]], base: Run | None
+    built: Table, runs: Sequence[Run], found: dict[str, list[Gap]], base: Run | None, outcomes: ByModel
 ) -> dict[str, Any]:
     """A group's scores in whole precision: rows of model, scores, mean (or why it is withheld); notes, differences."""
     rows = []
@@ -173,6 +62,7 @@ def _json(
             row["mean_withheld"] = mean.reason
         rows.append(row)
     content: dict[str, Any] = {"group": built.group, "scale": 100, "rows": rows, "notes": list(built.notes)}
+    content["result"] = asdict(headline.build(built, runs, base, outcomes))
     if base is not None:
         content["differences"] = paired_differences.as_json(found, base)
     return content
@@ -214,9 +104,10 @@ def table(
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     if format == "csv":
         return _csv(built[0], loaded, paper=paper, abilities=abilities)
-    gaps = [_gaps(item, loaded, base) for item in built]
+    outcomes = {run.model: bootstrap.load_all(run.folder, run.benchmarks, list(run.benchmarks)) for run in loaded}
+    gaps = [paired_differences.gaps(loaded, base, item.datasets, outcomes) if base else {} for item in built]
     if format == "json":
-        first, *further = (_json(item, loaded, found, base) for item, found in zip(built, gaps, strict=True))
+        first, *further = (_json(item, loaded, found, base, outcomes) for item, found in zip(built, gaps, strict=True))
         if further:
             first["further"] = further
         if paper:
@@ -226,28 +117,44 @@ def table(
         if abilities:
             first["abilities"] = ability_tables.as_json(loaded)
         return json.dumps(first, indent=1, ensure_ascii=False) + "\n"
-    parts = []
+    parts: list[str] = []
+    render = formats.RENDERERS[format]
     for item, found in zip(built, gaps, strict=True):
-        parts.append(item.grid(1, titled=len(built) > 1))
-        if paper and item.group in PRINTED:
-            parts.append(paper_grid(group=item.group))
-        if base is not None and found:
-            parts.append(paired_differences.grid(found, base))
+        titled = len(built) > 1
+        if format == "terminal":
+            said = headline.build(item, loaded, base, outcomes).lines()
+            parts.append(formats.paragraphs([item.title, *said] if titled else said))
+            parts.append(render(terminal.grid(item, loaded, outcomes)))
+        else:
+            parts.append(render(item.grid(1, titled=titled)))
+        for part, tall in beneath(item, loaded, found, base, outcomes, paper=paper):
+            parts.append(render(part.transposed("benchmark") if tall and format == "terminal" else part))
     if abilities:
-        parts += ability_tables.grids(loaded)
-    return "\n".join(formats.RENDERERS[format](part) for part in parts)
+        parts += [render(part) for part in ability_tables.grids(loaded)]
+    return "\n".join(parts)
 
 
-def _gaps(built: Table, runs: Sequence[Run], base: Run | None) -> dict[str, list[paired_differences.Gap]]:
-    """The differences of a group's benchmarks from the baseline; none without one."""
-    if base is None:
-        return {}
-    outcomes = {run.model: bootstrap.load_all(run.folder, run.benchmarks, built.datasets) for run in runs}
-    return paired_differences.gaps(runs, base, built.datasets, outcomes)
+def beneath(
+    built: Table, runs: Sequence[Run], found: dict[str, list[Gap]], base: Run | None, outcomes: ByModel, *, paper: bool
+) -> list[tuple[Grid, bool]]:
+    """What stands beneath a group's scores, and whether its benchmarks are columns, too many for a terminal.
+
+    Methods over seeds, the paper's rows, differences from the baseline: of methods where that one has several seeds,
+    since a single seed of it is nothing to compare with.
+    """
+    printed = paper_grid(group=built.group) if paper and built.group in PRINTED else None
+    parts = [(methods.grid(built, runs), True), (printed, True)]
+    if base is not None:
+        ground = methods.of(runs, base)
+        if over_seeds := methods.gaps(built, runs, base, outcomes):
+            parts.append((paired_differences.grid(over_seeds, ground.name, methods.METHOD), False))
+        if found and not ground.several:
+            parts.append((paired_differences.grid(found, base.model), False))
+    return [(part, tall) for part, tall in parts if part is not None]
 
 
 def _csv(built: Table, runs: Sequence[Run], *, paper: bool, abilities: bool) -> str:
-    main = built.grid(CSV_DIGITS)
+    main = built.grid(CSV_DIGITS, whole=True)
     rows = [*main.rows, *(paper_grid(group=built.group).rows if paper else ())]
     parts = [Grid(main.header, rows), *([ability_tables.long_grid(runs)] if abilities else [])]
     return "\n".join(formats.as_csv(part) for part in parts)

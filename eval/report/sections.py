@@ -10,52 +10,49 @@ from ..results.bootstrap import Outcomes
 from ..results.manifest import Made
 from ..results.scores import Run
 from . import paired_differences
+from .group_table import Table
 from .paired_differences import Gap
-from .score_table import Table
 
 
 def score_table(
     table: Table, runs: Sequence[Run], baseline: str | None, outcomes: Mapping[str, Mapping[str, Outcomes]]
 ) -> dict[str, Any]:
-    """Rows of cells {text, sort, interval, best}: the score of each run with its 95 % interval."""
-    best = table.best()
-    tops = [mean.value for mean in table.means if mean.value is not None]
+    """Rows of cells {text, sort, interval, best}: each run's score with its 95 % interval; and chance."""
+    places = [place for place, name in enumerate(table.datasets) if name in table.asked]
     rows = []
-    for run, values, mean in zip(runs, table.values, table.means, strict=True):
+    for row, (run, values, mean) in enumerate(zip(runs, table.values, table.means, strict=True)):
         have = {name: outcomes[run.model][name] for name in table.datasets if name in outcomes[run.model]}
         cells: list[dict[str, Any]] = []
-        for name, value, top in zip(table.datasets, values, best, strict=True):
-            shown = bootstrap.interval(have[name], name) if name in have else None
-            cells.append(_cell(value, shown, value is not None and value == top))
+        for place in places:
+            name, value = table.datasets[place], values[place]
+            shown = bootstrap.interval(have[name], name) if name in have and value is not None else None
+            cells.append(_cell(value, shown, (row, place) in table.best, table.missing(row, name)))
         whole = mean.value is not None and set(have) == set(table.datasets)
-        last = _cell(
-            mean.value,
-            bootstrap.mean_interval(have) if whole else None,
-            mean.value == max(tops, default=-1),
-        )
-        if mean.value is None:
-            last["text"] = f"withheld: {mean.reason}"
+        interval = bootstrap.mean_interval(have) if whole else None
+        last = _cell(mean.value, interval, (row, len(table.datasets)) in table.best, "withheld")
         rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
+    chance = [f"{table.chance[name]:.1f}" if name in table.chance else "–" for name in table.asked]
     return {
         "title": table.title,
-        "header": table.header,
+        "header": table.header(table.asked),
         "rows": rows,
-        "notes": [*table.notes, *_counts(table, runs)],
+        "chance": [*chance, "–"] if table.chance else [],
+        "notes": [*table.notes, *table.not_asked(), *table.withheld(), *_counts(table, runs)],
     }
 
 
-def _cell(value: float | None, shown: bootstrap.Interval | None, best: bool) -> dict[str, Any]:
+def _cell(value: float | None, shown: bootstrap.Interval | None, best: bool, missing: str) -> dict[str, Any]:
     if value is None:
-        return {"text": "–", "sort": -1.0, "interval": "", "best": False}
+        return {"text": missing, "sort": -1.0, "interval": "", "best": False, "missing": True}
     interval = "" if shown is None else f"{shown.low:.1f} to {shown.high:.1f}"
-    return {"text": f"{value:.1f}", "sort": value, "interval": interval, "best": best}
+    return {"text": f"{value:.1f}", "sort": value, "interval": interval, "best": best, "missing": False}
 
 
 def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
     """How many questions and units stand behind each column."""
     sizes = []
     for name in table.datasets:
-        entry = next((run.benchmarks[name] for run in runs if name in run.benchmarks), {})
+        entry: Mapping[str, Any] = next((run.benchmarks[name] for run in runs if name in run.benchmarks), {})
         if "units" in entry:
             size = f"{entry['questions']}"
             if entry["unit"] != "question":
@@ -64,14 +61,20 @@ def _counts(table: Table, runs: Sequence[Run]) -> list[str]:
     return [f"Questions asked: {'; '.join(sizes)}."] if sizes else []
 
 
-def comparison(table: Table, found: Mapping[str, Sequence[Gap]]) -> dict[str, Any]:
-    """Paired differences of every other run against the baseline, with intervals and p, or why not."""
-    rows = [{"model": model, "cells": [_difference(gap) for gap in row]} for model, row in found.items()]
+def comparison(
+    table: Table, found: Mapping[str, Sequence[Gap]], base: str, method: str = paired_differences.METHOD
+) -> dict[str, Any]:
+    """Differences of every other run, or method, against the baseline, with intervals and p, or why not."""
+    shown = {*table.asked, paired_differences.MEAN}
+    rows = [
+        {"model": model, "cells": [_difference(gap) for gap in row if gap.dataset in shown]}
+        for model, row in found.items()
+    ]
     return {
-        "title": table.title,
-        "header": table.header,
+        "title": f"Difference from {base}: {table.title}",
+        "header": table.header(table.asked),
         "rows": rows,
-        "method": paired_differences.METHOD,
+        "method": method,
         "notes": paired_differences.reasons(found),
     }
 
@@ -91,7 +94,7 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
         manifest = run.manifest
         facts = [("model", manifest.model_path), ("model sha256", manifest.model_sha256)]
         facts += [*_made_rows(manifest.made), ("finished", manifest.finished), ("seed", manifest.facts.get("seed"))]
-        facts += [(f"export: {name}", value) for name, value in (manifest.facts.get("export") or {}).items()]
+        facts += _told("export", manifest.facts.get("export") or {})
         facts += [(f"not scored: {name}", reason) for name, reason in manifest.unscored.items()]
         datasets = []
         for name, record in manifest.datasets.items():
@@ -105,6 +108,18 @@ def provenance(runs: Sequence[Run]) -> list[dict[str, Any]]:
         shown = [(title, str(value)) for title, value in facts if value is not None]
         found.append({"model": run.model, "facts": shown, "datasets": datasets})
     return found
+
+
+def _told(title: str, facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Facts within facts as rows of their own: "export: source: seed"."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in facts.items():
+        here = f"{title}: {name}"
+        if isinstance(value, Mapping):
+            rows += _told(here, value)
+        elif value not in (None, ""):
+            rows.append((here, value))
+    return rows
 
 
 def _made_rows(made: Made) -> list[tuple[str, str]]:

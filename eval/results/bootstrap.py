@@ -8,8 +8,9 @@ differences unit by unit. numpy alone, seeded.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,39 @@ def mean_difference(
         estimates.append(float(_weights(aligned) @ values))
         draws.append(_draws(aligned, values, name, resamples, seed))
     return _difference(float(numpy.mean(estimates)), numpy.mean(draws, axis=0))
+
+
+def standard_error(run: Outcomes, baseline: Outcomes) -> float:
+    """The standard error of `difference`, in points: that of the bootstrap's draws, in closed form.
+
+    The square is the sum over the groups that keep their size of n x weight² x the variance of their differences.
+    """
+    import numpy
+
+    aligned, values = paired(run, baseline)
+    weighted = _weights(aligned) * values
+    names = numpy.asarray(_strata(aligned))
+    parts = (weighted[names == group] for group in numpy.unique(names))
+    return float(numpy.sqrt(sum(len(part) * part.var() for part in parts)))
+
+
+def mean_standard_error(runs: Mapping[str, Outcomes], baseline: Mapping[str, Outcomes]) -> float:
+    """The standard error of `mean_difference`, in points."""
+    squares = (standard_error(outcomes, baseline[name]) ** 2 for name, outcomes in runs.items())
+    return math.sqrt(sum(squares)) / len(runs)
+
+
+def averaged(runs: Sequence[Outcomes]) -> Outcomes:
+    """The mean score of each unit over several runs on the same units, in the order of the first.
+
+    Raises DataError when they were not asked the same units.
+    """
+    import numpy
+
+    first = runs[0]
+    differences = [paired(run, first)[1] for run in runs]
+    scores = _scores(first) + numpy.mean(differences, axis=0)
+    return replace(first, scores=tuple(map(float, scores)))
 
 
 def load_all(folder: Path, benchmarks: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Outcomes]:

@@ -14,8 +14,8 @@ from moslora_xtuner.json_log import text_of
 
 from .sheets import write_csv
 
-GAINED, LOST, CHANGED, SAME = "gained", "lost", "changed", "same"
-KINDS = (GAINED, LOST, CHANGED, SAME)
+GAINED, LOST, CHANGED, UNTOLD, SAME = "gained", "lost", "changed", "untold", "same"
+KINDS = (GAINED, LOST, CHANGED, UNTOLD, SAME)
 _EPSILON = 1e-9
 CSV_HEADER = [
     "model",
@@ -112,14 +112,17 @@ def _answered(record: Mapping[str, Any]) -> Answered:
 def classify(before: Answered, after: Answered) -> str:
     """GAINED where the answer got right (or, with partial credit, better), LOST for the other way round.
 
-    CHANGED where another text has the same worth, or nobody says what it is worth; SAME for the same text.
+    CHANGED where another text has the same worth, UNTOLD where nobody says what one of the two is worth (a judge is not
+    asked of every rotation); SAME for the same text.
     """
     if before.hit is not None and after.hit is not None:
         if after.hit > before.hit + _EPSILON:
             return GAINED
         if after.hit < before.hit - _EPSILON:
             return LOST
-    return SAME if before.prediction.strip() == after.prediction.strip() else CHANGED
+    if before.prediction.strip() == after.prediction.strip():
+        return SAME
+    return UNTOLD if before.hit is None or after.hit is None else CHANGED
 
 
 def pair(model: str, dataset: str, before: Mapping[str, Answered], after: Mapping[str, Answered]) -> Paired:
@@ -141,7 +144,8 @@ def pair(model: str, dataset: str, before: Mapping[str, Answered], after: Mappin
 def chosen(paired: Sequence[Paired], most: int) -> tuple[list[str], int]:
     """The indices to look at, and how many with a change are left off.
 
-    Those gained and lost by any run come first, in turn, so that neither crowds out the other; then other texts.
+    Those gained and lost by any run come first, in turn, so that neither crowds out the other; then other texts, and
+    last those of which nobody says what they are worth.
     """
     kinds: dict[str, set[str]] = {}
     for part in paired:
@@ -152,7 +156,8 @@ def chosen(paired: Sequence[Paired], most: int) -> tuple[list[str], int]:
     lost = [index for index, found in kinds.items() if LOST in found and GAINED not in found]
     turns = max(len(gained), len(lost))
     first = [queue[turn] for turn in range(turns) for queue in (gained, lost) if turn < len(queue)]
-    listed = [*first, *(index for index, found in kinds.items() if found == {CHANGED})]
+    others = [index for index, found in kinds.items() if not found & {GAINED, LOST}]
+    listed = [*first, *sorted(others, key=lambda index: CHANGED not in kinds[index])]
     return listed[:most], max(0, len(listed) - most)
 
 

@@ -14,9 +14,16 @@ DECIDING_PACKAGES = ("ms-vlmeval", "vlmeval", "transformers", "torch")
 """The packages whose version can change an answer or its score."""
 
 
+_REASONS = ("reason", "failure", "failed", "error")
+"""Where an entry without a score may say why."""
+
+
 def unscored(run: Run, dataset: str) -> str | None:
     """Why a run was asked a benchmark and has no score of it, or None."""
-    return run.manifest.unscored.get(dataset)
+    entry = run.benchmarks.get(dataset)
+    if (reason := run.manifest.unscored.get(dataset)) is not None or entry is None or "overall" in entry:
+        return reason
+    return next((str(entry[name]) for name in _REASONS if entry.get(name)), "no score")
 
 
 def mean(run: Run, datasets: Sequence[str]) -> Mean:
@@ -42,7 +49,7 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
 
     What a run does not record (of data and prompts) is no reason against it.
     """
-    have = [run for run in runs if dataset in run.benchmarks]
+    have = [run for run in runs if run.normalised(dataset) is not None]
     found = []
     if len(_recorded(have, dataset, "sha256")) > 1:
         found.append("the runs saw other versions of the data")
@@ -111,8 +118,9 @@ def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
             found.setdefault(f"{left_out['rows']} rows of the table were not asked ({because})", []).append(run.model)
         if fixes := entry.get("kit_fixes"):
             found.setdefault(f"corrected (--kit-fixes): {'; '.join(fixes)}", []).append(run.model)
-        for line in entry.get("notes", ()):
-            found.setdefault(line, []).append(run.model)
+        notes = entry.get("notes") or ()
+        for line in [notes] if isinstance(notes, str) else notes:
+            found.setdefault(str(line).rstrip("."), []).append(run.model)
     return [
         f"{title}: {what}." if len(models) == len(have) else f"{', '.join(models)}, {title}: {what}."
         for what, models in found.items()
@@ -122,13 +130,15 @@ def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
 UNREAD = "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score"
 LEFT_TO_JUDGE = "Answers that name no option, left to the judge where VLMEvalKit reads none either"
 VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
+_MODELS = 3
+"""So many models are told one by one."""
 
 
 def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
     """How many answers and verdicts could not be read, by what was made of them."""
     by_kind: dict[str, list[str]] = {}
     for name in datasets:
-        counts: dict[str, list[str]] = {}
+        counts: dict[str, dict[str, tuple[int, str]]] = {}
         for run in runs:
             entry = run.benchmarks.get(name, {})
             unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
@@ -142,9 +152,9 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
             for what, count in ((kind, unread), (VERDICTS, verdicts)):
                 if count:
                     which = _named(named) if what == VERDICTS else ""
-                    counts.setdefault(what, []).append(f"{run.model} {count}{which}")
+                    counts.setdefault(what, {})[run.model] = (count, which)
         for what, found in counts.items():
-            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({', '.join(found)})")
+            by_kind.setdefault(what, []).append(f"{scores.label(name)} ({_few(found, len(runs))})")
     return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
 
 
@@ -164,6 +174,15 @@ def _departures(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
             for departure in run.benchmarks.get(name, {}).get("judge_departures") or ():
                 found.setdefault(str(departure), {})[scores.label(name)] = None
     return [f"{', '.join(labels)}: {departure}." for departure, labels in found.items()]
+
+
+def _few(counts: Mapping[str, tuple[int, str]], runs: int) -> str:
+    """Each model's count and which they are; of more than a few models how far the counts reach."""
+    if runs <= _MODELS:
+        return ", ".join(f"{model} {count}{which}" for model, (count, which) in counts.items())
+    numbers = [count for count, _ in counts.values()]
+    low, high = min(numbers) if len(counts) == runs else 0, max(numbers)
+    return f"{high} a model" if low == high else f"{low} to {high} a model"
 
 
 def _judges(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:

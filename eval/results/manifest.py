@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from importlib.metadata import distribution
@@ -48,8 +50,9 @@ class Made:
         processes: int,
         limit: int | None,
         decoding: str = "greedy",
+        gpus: Sequence[str] = (),
     ) -> Made:
-        """By this command, on this machine, with what is installed."""
+        """By this command, on this machine, with what is installed; `gpus`: the names of its GPUs."""
         return cls(
             judge=judge,
             decoding=decoding,
@@ -59,7 +62,7 @@ class Made:
             limit=limit,
             command=shlex.join(sys.argv),
             started=now(),
-            machine=f"{platform.system()} {platform.machine()}",
+            machine=machine(gpus),
             versions=versions(),
             git=git_state(),
         )
@@ -172,6 +175,23 @@ def _made(where: str, content: Any) -> Made:
     for name in ("versions", "git"):
         _object(f"{where}.{name}", content.get(name))
     return Made(**_known(Made, content))
+
+
+def machine(gpus: Sequence[str] = ()) -> str:
+    """What computes: the GPUs, or the processor and its cores, and the system."""
+    counts = Counter(gpus)
+    devices = [name if count == 1 else f"{count} x {name}" for name, count in counts.items()]
+    return ", ".join([*(devices or [f"{_processor()}, {os.cpu_count()} cores"]), platform.system()])
+
+
+def _processor() -> str:
+    """The processor's name, on Linux as /proc says it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.machine()
 
 
 def versions() -> dict[str, str]:

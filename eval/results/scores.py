@@ -28,9 +28,11 @@ class Run:
     manifest: Manifest = field(default_factory=Manifest)
 
     def normalised(self, dataset: str) -> float | None:
-        """100 x overall / scale, or None when this run has no such benchmark."""
+        """100 x overall / scale, or None when this run has no such benchmark, or no score of it."""
         entry = self.benchmarks.get(dataset)
-        return None if entry is None else 100.0 * float(entry["overall"]) / float(entry["scale"])
+        if entry is None or "overall" not in entry:
+            return None
+        return 100.0 * float(entry["overall"]) / float(entry["scale"])
 
 
 @dataclass(frozen=True)

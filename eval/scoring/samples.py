@@ -29,7 +29,7 @@ def chosen(benchmark: Benchmark, asked: Sequence[Asked]) -> list[int]:
     return [place for name in sorted(groups) for _, place in sorted(groups[name])[:PER_ABILITY]]
 
 
-def sample_records(task: Task, answers: Sequence[str], hits: Mapping[str, float]) -> list[dict[str, Any]]:
+def sample_records(task: Task, answers: Sequence[str], hits: Mapping[str, float | None]) -> list[dict[str, Any]]:
     """The sampled questions as in `answer_records`, each with its picture (data URI)."""
     records = answer_records(task, answers, hits)
     return [
@@ -38,8 +38,8 @@ def sample_records(task: Task, answers: Sequence[str], hits: Mapping[str, float]
     ]
 
 
-def answer_records(task: Task, answers: Sequence[str], hits: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Every question with its unit, ability, options, right answer, prediction and hit (0 to 1); no picture."""
+def answer_records(task: Task, answers: Sequence[str], hits: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Every question with its unit, ability, options, right answer, prediction, hit (0 to 1, None: nobody says)."""
     rows = task.rows()
     return [
         {

@@ -39,7 +39,7 @@ class Scored:
 
     entry: dict[str, Any]
     outcomes: list[Outcome]
-    hits: dict[str, float]
+    hits: dict[str, float | None]
 
 
 def prediction_table(task: Task, answers: Sequence[str]) -> Any:
@@ -134,7 +134,7 @@ def _score(task: Task, answers: Sequence[str], place: Place, judge: str, asking:
             ) from error
     if own is not None:
         entry, outcomes = own
-        hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
+        hits: written.Hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
     else:
         with corrected(fixes):
             entry, outcomes, hits = written.read(benchmark, frame, table, judge)
@@ -159,7 +159,7 @@ def _labelled(task: Task, answers: Sequence[str]) -> Scored:
 
 
 def _scored(
-    benchmark: Benchmark, entry: dict[str, Any], outcomes: list[Outcome], hits: dict[str, float], questions: int
+    benchmark: Benchmark, entry: dict[str, Any], outcomes: list[Outcome], hits: written.Hits, questions: int
 ) -> Scored:
     entry.update(questions=questions, units=len(outcomes), unit=benchmark.unit, aggregate=benchmark.aggregate)
     return Scored(entry, outcomes, hits)

@@ -13,15 +13,15 @@ from moslora_xtuner.errors import EvaluationError
 from ..tasks.prompts import options
 from ..tasks.questions import ability_of
 from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
-from . import open_answers, unread
+from . import open_answers, rotations, unread
 from .patches import read_csv
 
 Outcome = dict[str, Any]
+Hits = dict[str, float | None]
+"""0 (wrong) to 1 (right) by question index; None where nobody has said."""
 
 
-def read(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+def read(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     """The entry, the outcomes, and right or wrong by question index.
 
     Args:
@@ -66,7 +66,8 @@ def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
 
 def _multiple_choice(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
+
     records: list[dict[str, Any]] = frame.to_dict("records")
     names = sorted({ability_of(row) for row in records} - {""}, key=_ability_order)
     row = _row(benchmark, _table(table, "_acc.csv"))
@@ -78,7 +79,7 @@ def _multiple_choice(
     entry["chance"] = _chance(benchmark, records)
     result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
     entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
-    hits = {str(row["index"]): float(row["hit"]) for row in result}
+    hits: Hits = {str(row["index"]): float(row["hit"]) for row in result}
     vanilla: dict[str, float] = {}
     if benchmark.circular:
         every = _table(table, "_acc_all.csv")
@@ -87,13 +88,14 @@ def _multiple_choice(
         entry["vanilla"] = {"overall": 100 * float(plain["Overall"]), "abilities": _percentages(plain, names)}
         each = _table(table, f"_{judge}_vanilla_circ0_result.xlsx").to_dict("records")
         vanilla = {str(row["index"]): float(row["hit"]) for row in each}
+        hits = rotations.hits(records, result, vanilla, judge)
     outcomes = []
     for row in result:
         outcome: Outcome = {"unit": str(row["index"]), "score": float(row["hit"]), "ability": ability_of(row)}
         if benchmark.circular:
             outcome["vanilla"] = vanilla[outcome["unit"]]
         outcomes.append(outcome)
-    return entry, outcomes, vanilla if benchmark.circular else hits
+    return entry, outcomes, hits
 
 
 def _ability_order(name: str) -> tuple[int, str]:
@@ -127,9 +129,7 @@ def _chance(benchmark: Benchmark, records: Sequence[dict[str, Any]]) -> dict[str
     return chance
 
 
-def _yes_no(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+def _yes_no(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_score.csv"))
     subtasks = sorted(set(map(str, frame["category"])))
     unknown = [name for name in subtasks if name not in MME_PERCEPTION + MME_COGNITION]
@@ -144,7 +144,7 @@ def _yes_no(
     entry["chance"] = {"overall": sum(guess.values()), "abilities": guess}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
     entry["parse_failures"] = sum(map(unread.yes_no, answers))
-    hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
+    hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in answers:
         pairs[(str(row["category"]), str(row["image_path"]))].append(float(bool(row["score"])))
@@ -157,7 +157,7 @@ def _yes_no(
 
 def _right_or_wrong(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     """Yes/no questions in no pairs: the share that is right."""
     row = _row(benchmark, _table(table, "_score.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""})
@@ -166,7 +166,7 @@ def _right_or_wrong(
     entry["chance"] = {"overall": 50.0, "abilities": dict.fromkeys(entry["abilities"], 50.0)}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
     entry["parse_failures"] = sum(map(unread.yes_no, answers))
-    hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
+    hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     outcomes = [
         {"unit": str(row["index"]), "score": float(bool(row["score"])), "ability": ability_of(row)} for row in answers
     ]
@@ -175,7 +175,7 @@ def _right_or_wrong(
 
 def _short_answers(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_acc.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""}, key=_ability_order)
     entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0}
@@ -183,15 +183,13 @@ def _short_answers(
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = None
     each = _table(table, "_results.xlsx").to_dict("records")
-    hits = {str(row["index"]): float(row["eval_score"]) for row in each}
+    hits: Hits = {str(row["index"]): float(row["eval_score"]) for row in each}
     outcomes = [
         {"unit": str(row["index"]), "score": float(row["eval_score"]), "ability": ability_of(row)} for row in each
     ]
     return entry, outcomes, hits
 
 
-def _open(
-    benchmark: Benchmark, frame: Any, table: Path, judge: str
-) -> tuple[dict[str, Any], list[Outcome], dict[str, float]]:
+def _open(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dict[str, Any], list[Outcome], Hits]:
     entry, outcomes = open_answers.read(benchmark.dataset, table, judge)
     return entry, outcomes, {outcome["unit"]: outcome["score"] for outcome in outcomes}

@@ -208,7 +208,10 @@ def report(
         bool, typer.Option("--abilities/--no-abilities", help="Print every ability and subtask beneath.")
     ] = False,
 ) -> None:
-    """Print the score table; with -o also write the report."""
+    """Print the result and the score tables; with -o also write the report.
+
+    Runs named "NAME, seed 1", "NAME, seed 2" are seeds of one method: they are averaged, and methods are compared.
+    """
     from moslora_xtuner.eval.report import page as reporting
 
     text = reporting.table(runs, format.value, group=group, baseline=baseline, paper=paper, abilities=abilities)

@@ -19,6 +19,7 @@ from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import EXACT, resolve
 
 JUDGE = "a made-up judge"
+MADE = Made(judge=JUDGE, decoding="made up")
 UNREADABLE = 0.02
 """The part of answers that name no option."""
 
@@ -33,7 +34,15 @@ class MadeUpJudge(AnyJudge):
         return Reply("" if mark is None else {"right": "1.0", "wrong": "0.0"}[mark[1]])
 
 
-def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share: float) -> Path:
+def make_run(
+    folder: Path,
+    tables: Path,
+    key: dict[str, Any],
+    model: str,
+    share: float,
+    facts: dict[str, Any] | None = None,
+    made: Made = MADE,
+) -> Path:
     """Write what `moslora eval` would of a model that is right in `share` of the questions; returns `folder`.
 
     Which ones is drawn by the question, so that a model with a larger share is right where another one is, mostly.
@@ -44,6 +53,8 @@ def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share:
         key: its key.json.
         model: the name in reports.
         share: 0 to 1.
+        facts: of the model, for its manifest.
+        made: with what it was asked, as the manifest says it.
     """
     log, judge = folder / "vlmevalkit.log", MadeUpJudge(VerdictLog(folder / "verdicts.jsonl"), workers=4)
     entries: dict[str, Any] = {}
@@ -64,9 +75,12 @@ def make_run(folder: Path, tables: Path, key: dict[str, Any], model: str, share:
         rows = answer_records(task, answers, result.hits)
         atomic_lines(folder / "answers" / f"{name}.jsonl", rows)
         tsv = tables / f"{name}.tsv"
-        records[name] = DatasetRecord(sha256=check(tables, name, None).sha256, tsv=str(tsv), asked=len(asked))
+        digest = check(tables, name, None).sha256
+        seconds = {"inference": float(len(asked))}
+        records[name] = DatasetRecord(sha256=digest, tsv=str(tsv), asked=len(asked), seconds=seconds, made=made)
     judge.close()
-    scores.write(folder, model, entries, Manifest(made=Made(judge=JUDGE, decoding="made up"), datasets=records))
+    manifest = Manifest(facts=facts or {}, made=made, datasets=records)
+    scores.write(folder, model, entries, manifest)
     return folder
 
 

@@ -4,95 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
+from report_runs import EVIL, Page, make_run
 
 from moslora_xtuner.errors import DataError, OutputError, UsageError
 from moslora_xtuner.eval.report import loss_curves
-from moslora_xtuner.eval.report.page import write_report
+from moslora_xtuner.eval.report.page import TEMPLATES, write_report
 from moslora_xtuner.eval.report.paper_table5 import TABLE5
-from moslora_xtuner.eval.tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION
+from moslora_xtuner.eval.tasks.registry import MME_COGNITION, MME_PERCEPTION
 from moslora_xtuner.output import MARKER
-
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-    "gg=="
-)
-EVIL = '<script>alert("x")</script>&'
-
-
-def make_run(root: Path, name: str, right: int) -> Path:
-    """A run on 100 circular groups, the first `right` of them right."""
-    folder = root / f"run{right}"
-    (folder / "outcomes").mkdir(parents=True)
-    (folder / "samples").mkdir()
-    abilities = dict.fromkeys(ABILITIES, float(right))
-    entry: dict[str, Any] = {
-        "overall": float(right),
-        "scale": 100.0,
-        "judge": "exact_matching",
-        "abilities": abilities,
-        "vanilla": {"overall": 90.0, "abilities": abilities},
-        "categories": {EVIL: 12.5},
-        "parse_failures": 3,
-        "questions": 300,
-        "units": 100,
-        "unit": "circular group",
-        "chance": {"overall": 9.7, "abilities": abilities},
-    }
-    manifest = {"seed": 1024, "versions": {"torch": "2.11.0"}, "command": EVIL}
-    content = {"model": name, "benchmarks": {"DigitsMMBench_EN": entry}, "manifest": manifest}
-    (folder / "scores.json").write_text(json.dumps(content))
-    outcomes = [{"unit": str(i), "score": float(i < right), "ability": "AR"} for i in range(100)]
-    (folder / "outcomes" / "DigitsMMBench_EN.jsonl").write_text("".join(json.dumps(o) + "\n" for o in outcomes))
-    sample = {
-        "index": "1",
-        "ability": "AR",
-        "question": EVIL,
-        "options": {"A": EVIL},
-        "answer": "A",
-        "prediction": EVIL,
-        "hit": 1.0,
-        "image": PIXEL,
-    }
-    other = {**sample, "index": "2", "hit": 0.0, "image": "https://example.org/x.png"}
-    lines = json.dumps(sample) + "\n" + json.dumps(other) + "\n"
-    (folder / "samples" / "DigitsMMBench_EN.jsonl").write_text(lines)
-    (folder / "answers").mkdir()
-    answers = [
-        {
-            "index": str(i),
-            "unit": str(i),
-            "ability": "AR",
-            "question": EVIL,
-            "options": {"A": EVIL},
-            "answer": "A",
-            "prediction": "A" if i < right else f"no idea {EVIL}",
-            "hit": float(i < right),
-        }
-        for i in range(100)
-    ]
-    (folder / "answers" / "DigitsMMBench_EN.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
-    return folder
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text that is seen."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture
@@ -183,10 +105,11 @@ def test_fine_abilities_and_subtasks(tmp_path: Path) -> None:
     content = {"model": "m", "benchmarks": {"MME": mme, "MMBench_TEST_EN": mmb}}
     (tmp_path / "scores.json").write_text(json.dumps(content))
     text = write_report([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
-    assert "<details><summary>MMB-EN: fine abilities (1), per cent</summary>" in text
+    assert "MMB-EN: fine abilities (1), per cent" in Page(text).text
     assert '<th scope="row">image_style</th><td>12.5</td>' in text
     assert "MME: 14 subtasks, points, 200 a subtask, 2800 in all" in text
-    assert len(re.findall(r'<th scope="row">\w+</th><td>100\.0</td>', text)) == 14
+    whole = text.replace("<wbr>", "")
+    assert len(re.findall(r'<th scope="row">\w+</th><td>100\.0</td>', whole)) == 14
     for name, points in (("perception", "1000.0"), ("cognition", "400.0"), ("overall", "1400.0")):
         assert f'<th scope="row">{name}</th><td>{points}</td>' in text
 
@@ -267,3 +190,21 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     page = write_report(runs, tmp_path / "own")
     (tmp_path / "own" / MARKER).unlink()  # as an earlier version left it
     assert write_report(runs, tmp_path / "own") == page
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance of #rrggbb."""
+    parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_text_has_contrast_in_light_and_dark() -> None:
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    schemes = [dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", line)) for line in style.splitlines() if ":root {" in line]
+    assert len(schemes) == 3
+    for scheme in schemes:
+        for back in ("back", "box"):
+            for text in ("text", "soft", "good", "bad"):
+                dark, light = sorted(luminance(scheme[name]) for name in (back, text))
+                assert (light + 0.05) / (dark + 0.05) > 4.5, (text, back, scheme)

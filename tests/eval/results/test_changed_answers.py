@@ -14,7 +14,7 @@ import pytest
 from moslora_xtuner.errors import DataError
 from moslora_xtuner.eval.report import changed
 from moslora_xtuner.eval.results import changed_answers
-from moslora_xtuner.eval.results.changed_answers import CHANGED, GAINED, LOST, SAME, Answered
+from moslora_xtuner.eval.results.changed_answers import CHANGED, GAINED, LOST, SAME, UNTOLD, Answered
 from moslora_xtuner.eval.results.scores import Run
 
 NAME = "AI2D_TEST"
@@ -56,7 +56,8 @@ def answers(folder: Path, lines: list[dict[str, Any]]) -> dict[str, Answered]:
         (("A", 1.0), (" A\n", 1.0), SAME),
         (("7", 0.3), ("8", 0.6), GAINED),
         (("7", 0.6), ("8", 0.3), LOST),
-        (("A", None), ("B", 1.0), CHANGED),
+        (("A", None), ("B", 1.0), UNTOLD),
+        (("A", 0.0), ("B", None), UNTOLD),
         (("A", None), ("A", None), SAME),
     ],
 )
@@ -140,8 +141,10 @@ def test_the_page_is_bounded_and_says_so(tmp_path: Path) -> None:
     assert page is not None
     (item,) = page["datasets"]
     assert len(item["cards"]) == 200
+    assert item["kinds"] == ["gained", "lost", "changed", "same"]
     assert item["counts"] == [["mine", 300, 0, 0, 0]]
     assert item["abilities"] == [["AR", "mine", 300, 0, 0, 0]]
+    assert page["overview"].rows == [["AI2D", "▲\u00a0300\u2003▼\u00a00\u2003≠\u00a00"]]
     assert any("left off here: 100." in note for note in item["notes"])
     assert any(note.startswith("No pictures:") for note in item["notes"])
     card = item["cards"][0]
@@ -156,3 +159,34 @@ def test_runs_that_cannot_be_compared_are_not_paired(tmp_path: Path) -> None:
     bare = [Run("base", tmp_path / "none", runs[0].benchmarks), runs[1]]
     assert changed.pair_all(bare, bare[0]) == ([], [])
     assert changed.page([], [], bare, bare[0]) is None
+
+
+def test_answers_of_which_nobody_says_what_they_are_worth_have_a_column(tmp_path: Path) -> None:
+    runs = two_runs(tmp_path)
+    keep(tmp_path / "b", [said(i, "A", None if i else 1.0) for i in range(3)])
+    paired, faults = changed.pair_all(runs, runs[0])
+    page = changed.page(paired, faults, runs, runs[0])
+    assert page is not None
+    assert page["untold"]
+    (item,) = page["datasets"]
+    assert item["kinds"] == ["gained", "lost", "changed", "untold", "same"]
+    assert item["counts"] == [["mine", 1, 0, 0, 2, 0]]
+    assert [card["index"] for card in item["cards"]] == ["0", "1", "2"]
+    assert [row.split(",")[4] for row in changed_answers.as_csv(paired).splitlines()[1:]] == [
+        "gained",
+        "untold",
+        "untold",
+    ]
+
+
+def test_units_are_counted_as_they_are_scored(tmp_path: Path) -> None:
+    # Two rotations each of four questions: of a group one may be gained and another lost.
+    runs = two_runs(tmp_path, unit="circular group", judge=None)
+    for run, scores in zip(runs, ((1, 0, 0, 1), (1, 1, 1, 0)), strict=True):
+        run.benchmarks[NAME] = run.benchmarks[NAME] | {"unit": "circular group"}
+        (run.folder / "outcomes").mkdir()
+        lines = (json.dumps({"unit": str(i), "ability": "", "score": score}) for i, score in enumerate(scores))
+        (run.folder / "outcomes" / f"{NAME}.jsonl").write_text("\n".join(lines))
+    page = changed.page(*changed.pair_all(runs, runs[0]), runs, runs[0])
+    assert page is not None
+    assert "As they are scored, by circular group: mine 2 better, 1 worse." in page["datasets"][0]["notes"]

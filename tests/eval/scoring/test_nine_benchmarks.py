@@ -75,10 +75,14 @@ def ours(tables: Tables, name: str, work: Path, server: Server | None) -> Scored
 
 
 def flat(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested scores as one level: abilities/AR."""
+    """Nested scores as one level: abilities/AR. Of what nobody has said -1, as `pytest.approx` knows no None."""
     found: dict[str, Any] = {}
     for name, value in scores.items():
-        found |= flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value}
+        found |= (
+            flat(value, f"{prefix}{name}/")
+            if isinstance(value, dict)
+            else {prefix + name: -1.0 if value is None else value}
+        )
     return found
 
 
