@@ -64,13 +64,13 @@ def _pictures(table: Tsv, path_of: Callable[[str], Path]) -> list[Any]:
     for index, cell, source, path in rows:
         if source:
             found.append(pictures.plain(source))
-        elif cell not in NOTHING:
+        elif cell.strip() not in NOTHING:
             raise DataError(
                 f"{table.path}, index {index}: the cell image, {cell!r}, is neither a picture nor the index of a row "
                 "that holds one."
             )
         else:
-            found.append(_file(path, path_of) if path not in NOTHING else math.nan)
+            found.append(_file(path, path_of) if path.strip() not in NOTHING else math.nan)
     return found
 
 

@@ -28,7 +28,7 @@ class LoadedTask(Task):
         never_right: the indices of the questions to which no answer can be counted as right.
         left_out: the indices of the rows that are not asked.
         because: why, a line for each kind of fault.
-        said: what else a reader should know of the table, a line for each kind.
+        said: what else a reader should know of the table, a line for each kind; first what costs points.
     """
 
     tsv: Path
@@ -161,7 +161,7 @@ def _task(
         frozenset(indices[row] for row in look.never_right),
         (*rest.left_out, *dropped),
         tuple(because),
-        tuple(said),
+        (*never, *said),
     )
 
 

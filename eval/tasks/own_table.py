@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.atomic import parse_json
-from moslora_xtuner.errors import DataError, UsageError
+from moslora_xtuner.errors import UsageError
 
 from .checking import images, rows
 from .checking.finding import Finding, Weight
-from .checking.look import Look, refusal
+from .checking.look import ordered
 from .frame import frame_of
 from .prompts import is_blank, options
 from .registry import BENCHMARKS, Benchmark, Kind
@@ -78,7 +78,9 @@ def numbered(table: Tsv) -> Tsv:
     if "index" in table.columns:
         return table
     index = [str(number) for number in range(len(table))]
-    return replace(table, columns=("index", *table.columns), cells={"index": index, **table.cells})
+    ragged = {row: count + 1 for row, count in table.ragged.items()}
+    cells = {"index": index, **table.cells}
+    return replace(table, columns=("index", *table.columns), cells=cells, ragged=ragged)
 
 
 def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
@@ -91,9 +93,7 @@ def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
         has = ", ".join(table.columns)
         yield Finding(None, "", "", f"has no column {' and no column '.join(lacking)}. It has: {has}")
         return
-    if not len(table):
-        yield Finding(None, "", "", "holds no question")
-    found = [*rows.form(table, called), *rows.indices(benchmark, table, called)]
+    found = list(rows.indices(benchmark, table, called))
     found += [item for item in rows.questions(table, called) if item.weight is Weight.FAULT]
     if benchmark.kind == "mcq":  # the others' names VLMEvalKit does not sort
         found += rows.groups(benchmark, table, called)
@@ -104,16 +104,11 @@ def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
                 _answer(benchmark.kind, row)
             except ValueError as fault:
                 found.append(Finding(place, called[place], "answer", str(fault)))
-    yield from sorted(found, key=lambda item: -1 if item.row is None else item.row)
+    yield from ordered(rows.form(table, called), found, table)
 
 
 def frame(benchmark: Benchmark, table: Tsv) -> Any:
-    """The table as VLMEvalKit's classes take it: pictures as base64 in `image`, answers in its spelling.
-
-    Raises DataError naming each row that cannot be asked or never be answered rightly.
-    """
-    if faults := list(check(benchmark, table)):
-        raise DataError(refusal([Look(benchmark, table, tuple(faults))]))
+    """The table, looked at, as VLMEvalKit's classes take it: pictures as base64, answers in its spelling."""
     if "image" not in table.columns:
         empty = [""] * len(table)
         table = replace(table, columns=(*table.columns, "image"), cells={**table.cells, "image": empty})

@@ -11,7 +11,7 @@ from moslora_xtuner.errors import DataError, UsageError
 from ..vlmeval_imports import captured, environment, import_datasets
 from . import label_table, own_table, tsv
 from .checking import rows
-from .checking.look import Look, look
+from .checking.look import Look, look, refusal
 from .frame import frame_of
 from .pictures import locate
 from .prompts import is_blank
@@ -105,6 +105,8 @@ def local_dataset(
     whole = read(benchmark, data_root) if table is None else table
     if table is None and benchmark.table is None:
         _check_columns(benchmark, whole)
+    elif table is None and (found := look_at(benchmark, whole, data_root)).faults:
+        raise DataError(refusal([found]))
     frame = own_table.frame(benchmark, whole) if benchmark.table else _frame(benchmark, whole, data_root, kit_fixes)
     base = getattr(datasets, benchmark.vlmeval_class)
     local = type(f"Local{benchmark.vlmeval_class}", (base,), {"load_data": lambda self, name: frame})

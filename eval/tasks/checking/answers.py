@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from .finding import Finding, Weight
 Found = tuple[str, str, Weight]
 """Column, words, weight."""
 _NEVER = "no answer is ever right"
+MOST_DECIMALS = 15
+"""More no number of this precision has."""
 
 
 def check(benchmark: Benchmark, table: Tsv, called: Sequence[str], kit_fixes: bool) -> Iterator[Finding]:
@@ -101,12 +104,7 @@ def math_vista(row: Mapping[str, str], kit_fixes: bool, numbers: bool) -> Iterat
         return
     answer, kind = row["answer"], row["answer_type"]
     if kind in ("integer", "float"):
-        if not answer.strip():
-            yield "answer", f"no answer: {_NEVER}", Weight.NEVER_RIGHT
-        elif _converted(int if kind == "integer" and not numbers else float, answer) is None:
-            yield "answer", f"{_short(answer)} is no {kind} (answer_type): {_NEVER}", Weight.NEVER_RIGHT
-        elif kind == "float" and (more := _too_precise(answer, row.get("precision", ""))) is not None:
-            yield "answer", more, Weight.NEVER_RIGHT
+        yield from _math_number(row, numbers)
     elif kind == "list" and kit_fixes:
         if not isinstance(value(answer), list):
             yield "answer", f"{_short(answer)} is no list (answer_type): {_NEVER}", Weight.NEVER_RIGHT
@@ -118,6 +116,21 @@ def math_vista(row: Mapping[str, str], kit_fixes: bool, numbers: bool) -> Iterat
             f"{said}: VLMEvalKit compares integers and floats alone, {_NEVER}{fixed}",
             Weight.NEVER_RIGHT,
         )
+
+
+def _math_number(row: Mapping[str, str], numbers: bool) -> Iterator[Found]:
+    answer, kind = row["answer"], row["answer_type"]
+    reader: Callable[[str], Any] = float if kind == "float" else _whole if numbers else int
+    found = _converted(reader, answer)
+    if not answer.strip():
+        yield "answer", f"no answer: {_NEVER}", Weight.NEVER_RIGHT
+    elif found is None:
+        yield "answer", f"{_short(answer)} is no {kind} (answer_type): {_NEVER}", Weight.NEVER_RIGHT
+    elif kind == "float" and (more := _too_precise(answer, row.get("precision", ""))) is not None:
+        yield "answer", more, Weight.NEVER_RIGHT
+    elif kind == "integer" and found != float(answer):
+        what = f"{_short(answer)} is no integer (answer_type): VLMEvalKit compares with {found}"
+        yield "answer", what, Weight.SAID
 
 
 def _math_choice(row: Mapping[str, str]) -> Iterator[Found]:
@@ -140,13 +153,18 @@ def _math_choice(row: Mapping[str, str]) -> Iterator[Found]:
 
 def _too_precise(answer: str, precision: str) -> str | None:
     """Why an answer of as many decimals as the question asks for is not equal to the right one, or None."""
-    asked, number = _converted(float, precision), float(answer)
-    if number != number:
+    asked, number = _converted(_whole, precision), float(answer)
+    if math.isnan(number):
         return f"{_short(answer)} equals no number: {_NEVER}"
-    if asked is None or asked != int(asked) or asked < 0 or number == float(f"{number:.{int(asked)}f}"):
+    if asked is None or not 0 <= asked <= MOST_DECIMALS or number == float(f"{number:.{asked}f}"):
         return None
     places = "decimal" if asked == 1 else "decimals"
-    return f"{_short(answer)} is asked for with {int(asked)} {places} (precision): no such answer is right"
+    return f"{_short(answer)} is asked for with {asked} {places} (precision): no such answer is right"
+
+
+def _whole(text: str) -> int:
+    """A number as pandas has it in a column of numbers, cut to an integer. Raises ValueError or OverflowError."""
+    return int(float(text))
 
 
 def _converted(kind: Callable[[str], Any], text: str) -> Any:

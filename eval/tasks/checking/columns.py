@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..registry import Benchmark
 from ..tsv import Tsv
@@ -29,21 +30,36 @@ def needed(benchmark: Benchmark) -> tuple[str, ...]:
 
 def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
     """What is wrong with the header. All of it is of the table as a whole."""
-    known = {_plain(name): name for name in KNOWN}
-    known |= {letter.lower(): letter for letter in string.ascii_uppercase if benchmark.kind == "mcq"}
-    other: set[str] = set()
-    for name in table.columns:
-        meant = known.get(_plain(name))
-        if meant is not None and name != meant and meant not in table.columns:
-            other.add(meant)
-            yield Finding(None, "", name, f"VLMEvalKit calls this column {meant!r}: write it so")
-    lacking = [name for name in needed(benchmark) if name not in table.columns and name not in other]
-    if not {"image", "image_path"} & {*table.columns, *other}:
+    names = _meant(benchmark, table)
+    for name, word in names.items():
+        if name != word:
+            yield Finding(None, "", name, f"VLMEvalKit calls this column {word!r}: write it so")
+    there = set(names.values())
+    lacking = [name for name in needed(benchmark) if name not in there]
+    if not {"image", "image_path"} & there:
         lacking.append("image (base64) or image_path (files)")
     if lacking:
         has = ", ".join(table.columns)
         short = has if len(has) <= 200 else f"{has[:197]}..."
         yield Finding(None, "", "", f"has no column {' and no column '.join(lacking)}. It has: {short}")
+
+
+def meant(benchmark: Benchmark, table: Tsv) -> Tsv:
+    """The table with its columns called as VLMEvalKit calls them, so that the rest of it can be looked at."""
+    names = _meant(benchmark, table)
+    cells = {names[name]: values for name, values in table.cells.items()}
+    return replace(table, columns=tuple(names[name] for name in table.columns), cells=cells)
+
+
+def _meant(benchmark: Benchmark, table: Tsv) -> dict[str, str]:
+    """Each column's name, and the one that VLMEvalKit has for it; none is given twice."""
+    known = {_plain(name): name for name in KNOWN}
+    known |= {letter.lower(): letter for letter in string.ascii_uppercase if benchmark.kind == "mcq"}
+    found: dict[str, str] = {}
+    for name in table.columns:
+        word = known.get(_plain(name), name)
+        found[name] = name if word in table.columns or word in found.values() else word
+    return found
 
 
 def _plain(name: str) -> str:

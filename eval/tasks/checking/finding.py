@@ -39,11 +39,15 @@ class Finding:
     weight: Weight = Weight.FAULT
 
     def __str__(self) -> str:
-        return (
-            ", ".join(filter(None, (self.index, self.column))) + f": {self.what}"
-            if self.index or self.column
-            else self.what
-        )
+        where = ", ".join(filter(None, (shortened(self.index, 60), shortened(self.column, 60))))
+        what = shortened(self.what)
+        return f"{where}: {what}" if where else what
+
+
+def shortened(text: str, longest: int = 300) -> str:
+    """A text of one line, cut where it is long: what stands in a cell may be anything."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def grouped(findings: Iterable[Finding]) -> list[str]:
@@ -57,6 +61,7 @@ def grouped(findings: Iterable[Finding]) -> list[str]:
         columns = sorted({item.column for item in found if item.column})
         more = f" and {len(indices) - NAMED} more" if len(indices) > NAMED else ""
         short = [name.removeprefix("index ") if place else name for place, name in enumerate(indices[:NAMED])]
-        where = ", ".join(filter(None, [", ".join(short) + more, "/".join(columns)]))
-        lines.append(f"{where}: {what}" if where else what)
+        named = ", ".join(shortened(name, 60) for name in short)
+        where = ", ".join(filter(None, [named + more, shortened("/".join(columns), 60)]))
+        lines.append(f"{where}: {shortened(what)}" if where else shortened(what))
     return lines

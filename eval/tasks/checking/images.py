@@ -14,6 +14,9 @@ from .. import pictures
 from ..tsv import NOTHING, Tsv
 from .finding import Finding, Weight
 
+MOST_AT_ONCE = 8
+"""Pictures that are decoded at a time: the largest that is taken has 268 MB."""
+
 
 def sources(table: Tsv) -> list[str]:
     """Each row's cell `image` with references followed to the row that holds the picture; "" where there is none.
@@ -67,7 +70,7 @@ def check(table: Tsv, called: Sequence[str], path_of: Callable[[str], Path]) -> 
         return None
 
     # Opening a picture sets the warnings' filters and puts them back, which threads would do out of turn.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
         for use, why in zip(users, threads.map(fault, users), strict=True):
             if why is None:
                 continue

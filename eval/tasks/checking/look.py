@@ -52,15 +52,11 @@ class Part:
 
     Attributes:
         table: without them.
-        keep: the places of the rows that are left, in the whole table.
-        bad: how many rows with a fault were left out.
         left_out: the indices of all rows that were, with those that are scored together with a bad one.
         because: what was wrong, a line for each kind.
     """
 
     table: Tsv
-    keep: tuple[int, ...]
-    bad: int = 0
     left_out: tuple[str, ...] = ()
     because: tuple[str, ...] = ()
 
@@ -78,19 +74,28 @@ def look(
         kit_fixes: whether VLMEvalKit's known defects are corrected.
     """
     called = rows.names(table)
-    header = list(columns.check(benchmark, table))
-    found = [*header, *rows.form(table, called)]
-    if not header and len(table):
-        broken = table.ragged.keys() | table.swallowed.keys()  # that is said already, and explains what else is odd
-        cells = [*_cells(benchmark, table, called, kit_fixes)]
+    found = list(columns.check(benchmark, table))
+    lacking = any(not finding.column for finding in found)
+    table = columns.meant(benchmark, table)
+    cells: list[Finding] = []
+    if not lacking:
+        cells += _cells(benchmark, table, called, kit_fixes)
+    elif "index" in table.columns:
+        cells += rows.indices(benchmark, table, called)
+    if {"image", "image_path"} & set(table.columns):
         cells += images.check(table, called, lambda name: locate(name, data_root, benchmark.dataset))
-        found += [finding for finding in cells if finding.row not in broken]
-    if not len(table):
-        found.append(Finding(None, "", "", "holds no question"))
-    order = sorted(found, key=lambda item: -1 if item.row is None else item.row)
+    order = ordered([*found, *rows.form(table, called)], cells, table)
     if registered:
         order = [replace(item, weight=Weight.SAID) if item.weight is Weight.FAULT else item for item in order]
     return Look(benchmark, table, tuple(order))
+
+
+def ordered(form: Iterable[Finding], cells: Iterable[Finding], table: Tsv) -> list[Finding]:
+    """Findings by row. One whose cells are not where they belong has that said alone, which explains all else."""
+    found = [*form, *(item for item in cells if item.row not in table.ragged.keys() | table.swallowed.keys())]
+    if not len(table):
+        found.append(Finding(None, "", "", "holds no question"))
+    return sorted(found, key=lambda item: -1 if item.row is None else item.row)
 
 
 def _cells(benchmark: Benchmark, table: Tsv, called: Sequence[str], kit_fixes: bool) -> Iterable[Finding]:
@@ -111,7 +116,7 @@ def part(found: Look, budget: int) -> Part:
     Raises DataError with every fault where there are more bad rows than that, or faults of the table as a whole.
     """
     if not found.faults:
-        return Part(found.table, tuple(range(len(found.table))))
+        return Part(found.table)
     bad = found.bad_rows()
     if not found.skippable(budget):
         raise DataError(refusal([found], budget))
@@ -129,8 +134,6 @@ def part(found: Look, budget: int) -> Part:
         )
     return Part(
         rest,
-        tuple(keep),
-        len(bad),
         tuple(rows.names(found.table)[row].removeprefix("index ") for row in out),
         tuple(grouped(found.faults)),
     )

@@ -18,7 +18,7 @@ LARGEST = 2**53
 def names(table: Tsv) -> list[str]:
     """How each row is called: by its index, or by its line where it has none."""
     return [
-        f"index {index}" if index.strip() else f"line {line}"
+        f"index {index if index.isprintable() else repr(index)}" if index.strip() else f"line {line}"
         for index, line in zip(table.column("index"), table.lines, strict=True)
     ]
 

@@ -13,6 +13,7 @@ from moslora_xtuner.errors import DataError
 from moslora_xtuner.eval.judges.base import AnyJudge
 from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables
+from moslora_xtuner.eval.tasks.checking import answers
 from moslora_xtuner.eval.tasks.checking.finding import Weight
 from moslora_xtuner.eval.tasks.checking.look import Look, part
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
@@ -87,6 +88,26 @@ def test_pandas_takes_the_same_words_for_nothing() -> None:
     from pandas._libs.parsers import STR_NA_VALUES
 
     assert set(NOTHING) == set(STR_NA_VALUES)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"answer": "14.0"}, None),  # in a column of numbers pandas reads 14
+        ({"answer": "14.5"}, "'14.5' is no integer (answer_type): VLMEvalKit compares with 14"),
+        ({"answer": "inf"}, "'inf' is no integer (answer_type): no answer is ever right"),
+        ({"answer_type": "float", "answer": "0.5", "precision": "1.0"}, None),
+        ({"answer_type": "float", "answer": "0.5", "precision": "inf"}, None),
+        ({"answer_type": "float", "answer": "0.25", "precision": "1.0"}, "'0.25' is asked for with 1 decimal"),
+        ({"answer_type": "float", "answer": "0.25", "precision": "1e9"}, None),
+        ({"answer_type": "date", "answer": "1999"}, "the type 'date'"),
+    ],
+)
+def test_numbers_of_mathvista(change: dict[str, str], said: str | None) -> None:
+    row = {"question_type": "free_form", "answer_type": "integer", "answer": "14", "skills": "['x']", "precision": ""}
+    found = list(answers.math_vista(row | change, kit_fixes=False, numbers=True))
+    assert len(found) == (said is not None)
+    assert said is None or found[0][1].startswith(said)
 
 
 def test_everything_is_found_at_once_and_by_index_and_column(tmp_path: Path) -> None:
