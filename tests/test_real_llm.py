@@ -140,7 +140,7 @@ def test_in_4_bits_what_was_trained_is_exported_and_the_original_is_another_mode
 ) -> None:
     quantise_on_cpu()
     nf4 = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=torch.float32)
-    model = build(base, 3, batch, quantization_config=nf4)
+    model = build(base, 3, batch, quantization_config=nf4, torch_dtype=torch.float32)
     trained = logits(model.llm, batch)
     run = write_run(model, base, tmp_path / "run")
     gaps = {}

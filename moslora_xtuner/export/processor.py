@@ -25,7 +25,8 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "", pict
     """The checkpoint's tokenizer as engines load it: with the token of a picture, our chat template, and no BOS.
 
     The template writes the BOS. A tokenizer that added one too would give two to all who tokenise its text
-    (`processor(text=...)`, `LLM.generate`).
+    (`processor(text=...)`, `LLM.generate`). A language model alone, without `pictures`, is also asked in plain text, as
+    by evaluation harnesses: its tokenizer opens a text as the checkpoint's does.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -36,7 +37,8 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "", pict
 
         source = as_plain_fast(source)
     backend = source.backend_tokenizer
-    backend.post_processor = _nothing_added()
+    if pictures:
+        backend.post_processor = _nothing_added()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_input_names=["input_ids", "attention_mask"],  # `generate` refuses token_type_ids
