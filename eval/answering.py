@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moslora_xtuner.errors import EvaluationError
@@ -11,17 +11,22 @@ from moslora_xtuner.progress import bar
 
 from .models import batching
 from .models.resolve import Model
-from .models.worker_pool import Pool
+from .models.worker_pool import Pool, Unanswered
 from .results.predictions import PredictionLog, key
 from .tasks.load import Task
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers in the order of the questions, and how many of them were asked for now."""
+    """The answers in the order of the questions, and how many of them were asked for now.
+
+    `unanswered`: index of a question that the model would not answer, though it answers others, to the reason; its text
+    is empty, and is not kept: the next command asks again.
+    """
 
     texts: list[str]
     asked_now: int
+    unanswered: dict[str, str] = field(default_factory=dict)
 
 
 def answer(
@@ -41,11 +46,11 @@ def answer(
         quiet: no progress.
 
     Raises:
-        EvaluationError: the model cannot be loaded or fails, or its processes end.
+        EvaluationError: the model cannot be loaded or fails, answers none of the questions, or its processes end.
         OutputError: `file` is not ours.
     """
     asked = task.asked
-    settings = f"greedy {task.benchmark.max_new_tokens} {model.conditions(batch_size)}".rstrip()
+    settings = f"{task.benchmark.decoding} {task.benchmark.max_new_tokens} {model.conditions(batch_size)}".rstrip()
     keys = [key(model.sha256, settings, model.prompt(item.question), item.question.image_key) for item in asked]
     log = PredictionLog(file)
     try:
@@ -57,15 +62,21 @@ def answer(
         todo = [places for places in planned if any(log.get(asked[i].index, keys[i]) is None for i in places)]
         already = len(asked) - sum(map(len, todo))
         done = already
+        unanswered: dict[str, str] = {}
         if todo:
             with bar(f"{model.name}: {task.benchmark.dataset} questions", already=already, quiet=quiet) as tick:
-                for number, texts in pool().run([[asked[i].question for i in places] for places in todo]):
-                    log.add((asked[i].index, keys[i], text) for i, text in zip(todo[number], texts, strict=True))
-                    done += len(texts)
+                for number, said in pool().run([[asked[i].question for i in places] for places in todo]):
+                    found = list(zip(todo[number], said, strict=True))
+                    log.add((asked[i].index, keys[i], text) for i, text in found if isinstance(text, str))
+                    unanswered |= {str(asked[i].index): x.reason for i, x in found if isinstance(x, Unanswered)}
+                    done += len(found)
                     tick(done, len(asked))
-        found = [log.get(item.index, name) for item, name in zip(asked, keys, strict=True)]
+        texts = [log.get(item.index, name) for item, name in zip(asked, keys, strict=True)]
     finally:
         log.close()
-    if any(text is None for text in found):
+    lacking = [str(item.index) for item, text in zip(asked, texts, strict=True) if text is None]
+    if set(lacking) - unanswered.keys():
         raise EvaluationError(f"{log.path}: answers are missing after inference; run the evaluation again.")
-    return Answers([text for text in found if text is not None], done - already)
+    if lacking and len(lacking) == len(asked):
+        raise EvaluationError(f"{model.source} answered none of {len(asked)} questions ({unanswered[lacking[0]]}).")
+    return Answers([text or "" for text in texts], done - already, {name: unanswered[name] for name in lacking})

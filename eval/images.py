@@ -9,9 +9,14 @@ LONGEST_SIDE = 320
 _SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp", b"BM": "bmp"}
 
 
+def image_format(image: bytes) -> str | None:
+    """Which of the formats that servers and pages read a file has, by its first bytes; None for another."""
+    return next((kind for mark, kind in _SIGNATURES.items() if image.startswith(mark)), None)
+
+
 def data_uri(image: bytes) -> str:
     """An image file's bytes inside an address. Raises ValueError for a format that servers do not read."""
-    kind = next((kind for mark, kind in _SIGNATURES.items() if image.startswith(mark)), None)
+    kind = image_format(image)
     if kind is None:
         raise ValueError("neither PNG, JPEG, GIF, WebP nor BMP")
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

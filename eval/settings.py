@@ -10,7 +10,7 @@ from pathlib import Path
 from moslora_xtuner.errors import UsageError
 
 from .judges.assignment import Judging
-from .judges.base import AnyJudge
+from .judges.base import AnyJudge, VerdictLog
 from .judges.local_judge import LocalJudge
 from .judges.openai_judge import WORKERS, Judge, JudgeAddress
 from .models.precision import Precision
@@ -31,6 +31,8 @@ class Settings:
         processes: that answer.
         instruct: whether LLaVA-1.5's request for a letter or a word is added to the questions of one's own tables.
         limit: only that many units (circular groups, image pairs, questions) of each benchmark.
+        skip_bad: so many rows with faults may be left out of each table; 0: none is.
+        kit_fixes: whether known defects of VLMEvalKit are corrected (`scoring/kit_fixes.py`).
         precision: of the weights; bf16 on a GPU and fp32 on a CPU by default.
         download: whether models and tables that are not here are fetched.
         quiet: no progress.
@@ -47,6 +49,8 @@ class Settings:
     processes: int = 1
     instruct: bool = False
     limit: int | None = None
+    skip_bad: int = 0
+    kit_fixes: bool = False
     precision: Precision | None = None
     download: bool = False
     quiet: bool = False
@@ -56,6 +60,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, is {value}.")
+        if self.skip_bad < 0:
+            raise UsageError(f"skip_bad must be at least 0, is {self.skip_bad}.")
 
     @cached_property
     def judging(self) -> Judging:
@@ -63,16 +69,22 @@ class Settings:
         return Judging.read([self.judge] if isinstance(self.judge, str) else self.judge)
 
     def judges(self, benchmarks: Sequence[Benchmark], file: Path) -> dict[JudgeAddress, AnyJudge]:
-        """The judges of these benchmarks, with their verdicts in `file`. Raises EvaluationError for a broken one."""
-        addresses = {self.judging.of(item.dataset) for item in benchmarks if item.judge is not None}
-        return {address: self._judge(address, file) for address in addresses if address is not None}
+        """The judges of these benchmarks, with their replies in `file`.
 
-    def _judge(self, address: JudgeAddress, file: Path) -> AnyJudge:
+        Raises EvaluationError for a broken one, OutputError for a file that is not ours.
+        """
+        addresses = {self.judging.of(item.dataset) for item in benchmarks if item.judge is not None} - {None}
+        if not addresses:
+            return {}
+        log = VerdictLog(file)  # one for all: two names may be one judge
+        return {address: self._judge(address, log) for address in addresses if address is not None}
+
+    def _judge(self, address: JudgeAddress, log: VerdictLog) -> AnyJudge:
         if address.folder is not None:
-            return LocalJudge(address.folder, file)
+            return LocalJudge(address.folder, log)
         return Judge(
             address.model,
-            file,
+            log,
             url=address.url,
             workers=self.judge_workers,
             retries=self.judge_retries,

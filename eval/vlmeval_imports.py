@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 from ast import literal_eval
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -39,12 +40,14 @@ def captured(log: Path, *, streams: bool = True) -> Iterator[None]:
                 stack.enter_context(redirect_stderr(handle))
             yield
     finally:
-        handle.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (handle, sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # of a full disk; what is said of it must be seen
+                stream.flush()
         for number, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+        with suppress(OSError):
+            handle.close()
 
 
 @contextmanager
@@ -122,12 +125,51 @@ def cells_are_values() -> None:
             vars(module)["eval"] = _value
 
 
+NEEDED: dict[str, tuple[str, ...]] = {
+    "vlmeval.dataset": ("ImageMCQDataset", "ImageYORNDataset", "ImageVQADataset", "MathVista", "MMVet"),
+    "vlmeval.dataset.image_base": ("ImageBaseDataset",),
+    "vlmeval.dataset.utils.multiple_choice": ("can_infer", "rd", "timestr", "load", "mcq_circular_eval"),
+    "vlmeval.dataset.utils.yorn": ("MME_rating", "YOrN_Extraction", "default_rating", "load"),
+    "vlmeval.dataset.utils.vqa_eval": ("process_answer", "process_line"),
+    "vlmeval.dataset.utils.mathvista": ("MathVista_acc", "MathVista_auxeval", "post_check"),
+    "vlmeval.dataset.utils.mmvet": ("MMVet_acc", "MMVet_auxeval", "defaultdict"),
+    "vlmeval.smp": ("load", "dump"),
+    "vlmeval.utils": ("can_infer",),
+}
+"""What this package calls, patches or reads of VLMEvalKit, by module."""
+_CALLED = {"ImageMCQDataset": "evaluate", "ImageYORNDataset": "evaluate", "ImageVQADataset": "evaluate"}
+
+
 def import_datasets(log: Path) -> Any:
-    """Import `vlmeval.dataset`, its chatter into `log`. Raises SetupError when it is not installed."""
+    """Import `vlmeval.dataset`, its chatter into `log`.
+
+    Raises SetupError when it is not installed, or lacks what is relied on: after the last question would be too late.
+    """
     cells_are_values()
     with _left_as_it_was(), captured(log, streams=False):
         import vlmeval.dataset as datasets
+
+        lacking = list(_lacking())
+    if lacking:
+        raise SetupError(f"This VLMEvalKit lacks what is relied on here: {', '.join(lacking)}. {INSTALL}")
     return datasets
+
+
+def _lacking() -> Iterator[str]:
+    for name, wanted in NEEDED.items():
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise  # a package that it wants and that is not installed
+            yield name
+            continue
+        for word in wanted:
+            found = getattr(module, word, None)
+            if found is None:
+                yield f"{name}.{word}"
+            elif word in _CALLED and not hasattr(found, _CALLED[word]):
+                yield f"{name}.{word}.{_CALLED[word]}"
 
 
 def import_program() -> Any:
@@ -136,3 +178,26 @@ def import_program() -> Any:
     with _left_as_it_was():
         import vlmeval.run as run
     return run
+
+
+def judges_of(types: Mapping[str, str], log: Path) -> dict[str, str]:
+    """Whom VLMEvalKit's run.py has judge each dataset, by its name and its class's type, where nobody is named.
+
+    Empty where this VLMEvalKit does not say: a list is no reason to stop.
+    """
+    with captured(log, streams=False):
+        run = import_program()
+    before = sys.argv
+    found = {}
+    try:
+        sys.argv = ["run.py", "--data", "x", "--model", "x"]
+        options = run.parse_args()
+        for name, kind in types.items():
+            judge = run.get_judge_kwargs(name, kind, options).get("model")
+            if judge is not None and judge != "exact_matching":
+                found[name] = str(judge)
+    except (AttributeError, TypeError, SystemExit):
+        return {}
+    finally:
+        sys.argv = before
+    return found

@@ -19,6 +19,7 @@ from moslora_xtuner.errors import DataError, MoSLoRAError, UsageError
 from moslora_xtuner.progress import note
 
 from . import vlmeval_imports
+from .judges.reading import FAILED
 from .models.precision import Precision
 from .models.resolve import find
 from .tasks import catalogue, tables
@@ -84,7 +85,7 @@ def _model_class() -> Any:
             longest = 512 if benchmark is None else benchmark.max_new_tokens
             question = Question(text, images[0] if images else None, longest)
             ((_, (answer,)),) = self.pool.run([[question]])
-            return answer
+            return answer if isinstance(answer, str) else FAILED
 
     return MoSLoRALLaVA
 

@@ -1,4 +1,4 @@
-"""How a file comes to stand whole or not at all, and what is said where it cannot be written."""
+"""How a file comes to stand whole or not at all, how JSON is read, and what is said where it cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import OutputError
+from .errors import DiskFull, OutputError
 
 PARTIAL = ".partial-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -45,6 +45,19 @@ def atomic_json(path: Path, content: Any, indent: int = 1) -> Path:
     """Write JSON as `atomic_write` does; returns the path. Raises OutputError."""
     atomic_write(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
     return Path(path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises OSError, and ValueError also where it is nested too deep to be read."""
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """JSON as a value. Raises ValueError also where it is nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def atomic_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -134,7 +147,7 @@ def explain(path: Path, fault: OSError) -> OutputError:
     if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"no permission to write {path}: choose another output folder or mend its rights")
     if fault.errno in FULL:
-        return OutputError(f"no space left for {path}: make room or choose another disk, then start again")
+        return DiskFull(f"no space left for {path}: make room or choose another disk, then start again")
     if fault.errno in (errno.ENOTDIR, errno.EEXIST):
         return OutputError(f"{path} cannot be made, a part of it is a file: choose another output folder")
     return OutputError(f"cannot write {path} ({fault.strerror or fault}): choose another output folder")

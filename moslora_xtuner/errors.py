@@ -31,6 +31,10 @@ class OutputError(MoSLoRAError):
     exit_code = 4
 
 
+class DiskFull(OutputError):
+    """There is no space left: whatever is written next would be lost too."""
+
+
 class DataError(MoSLoRAError):
     """The data (JSON, images, store, TSV) is broken, missing or made for something else."""
 

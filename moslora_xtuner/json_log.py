@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from .atomic import explain, json_line
+from .atomic import explain, json_line, parse_json
 from .errors import OutputError
 
 Row = TypeVar("Row")
@@ -34,7 +33,8 @@ class JsonLog:
         """All records, each through `row`; a torn last line, the trace of a kill, is cut off.
 
         Raises:
-            OutputError: the file cannot be read, or `row` raises ValueError, KeyError or TypeError for a whole line.
+            OutputError: the file cannot be read, or `row` raises ValueError, KeyError or TypeError for a whole line,
+                or it is nested deeper than JSON can be read.
         """
         try:
             content = self.path.read_bytes() if self.path.exists() else b""
@@ -44,10 +44,11 @@ class JsonLog:
         found = []
         for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
-                found.append(row(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as fault:
+                found.append(row(parse_json(line.decode("utf-8"))))
+            except (ValueError, KeyError, TypeError, AttributeError) as fault:
+                said = f"{type(fault).__name__}: {fault}" if isinstance(fault, KeyError) else fault
                 raise OutputError(
-                    f"{self.path}, line {number} is no {self.what} of this program ({fault}). "
+                    f"{self.path}, line {number} is no {self.what} of this program ({said}). "
                     "Move the file away to ask for all of them again."
                 ) from fault
         if len(whole) < len(content):
@@ -71,9 +72,9 @@ class JsonLog:
                     self._handle = self.path.open("ab", buffering=0)
                 _append(self._handle, lines)
             except OSError as fault:
-                raise OutputError(
-                    f"{explain(self.path, fault)}; the {self.what}s in the file are kept, and the same command goes on "
-                    "with them"
+                why = explain(self.path, fault)
+                raise type(why)(
+                    f"{why}; the {self.what}s in the file are kept, and the same command goes on with them"
                 ) from fault
 
     def close(self) -> None:
@@ -82,6 +83,14 @@ class JsonLog:
             if self._handle is not None:
                 self._handle.close()
                 self._handle = None
+
+
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """A field that must be a text: null read as "None" would be an answer. Raises KeyError, ValueError."""
+    value = row[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.50}, no text")
+    return value
 
 
 def _append(handle: IO[bytes], lines: bytes) -> None:

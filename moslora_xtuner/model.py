@@ -6,27 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
-from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from mmengine.dist import get_world_size
 from torch import nn
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.model import LLaVAModel
 
-from .adapters import fuse
-from .adapters.four_bit import compute_as_in_training
 from .data.tokens.tokenise import IMAGE_TOKEN_INDEX
 from .errors import ConfigError, DataError
-from .llm.gated_mlp import keep_less_of_mlps
 from .projector import projector_weights as read_projector
-from .training.checkpointing import checkpoint_first
-from .training.finite import BadLoss, nothing_to_learn
-from .training.loop import LOSS_DIVISOR, supervised_tokens
-from .training.loss_head import chunked_loss, is_trained
-from .training.precision import QUANTISED_ZERO3, quantised_bits
-from .training.targets import require_fitting_rank, require_targets, useful_layers
+from .training.adapted_model import AdaptedModel
+from .training.artifacts import LLM, PROJECTOR, VISUAL_ENCODER
+from .training.targets import require_targets, useful_layers
 
 
-class MosLoraLLaVA(LLaVAModel):
+class MosLoraLLaVA(AdaptedModel, LLaVAModel):
     """XTuner's LLaVA, with a strict projector and no work for images that are not there.
 
     The language model reads, for each record, the embeddings of its text tokens and, in the image's places, the
@@ -55,7 +47,6 @@ class MosLoraLLaVA(LLaVAModel):
         DataError: (forward) the images do not fill the places that the batch has for them.
     """
 
-    llm: Any
     visual_encoder: Any
 
     def __init__(
@@ -76,40 +67,26 @@ class MosLoraLLaVA(LLaVAModel):
         # XTuner keeps it only after the adapters are made, whose layers depend on it.
         self.visual_select_layer: int = options.get("visual_select_layer", -2)
         super().__init__(*args, **options)
-        compute_as_in_training(self)
-        self.chunked_loss, self.skip_padding_mask = chunked_loss, skip_padding_mask
         if not _trained(self.visual_encoder):
             self.visual_encoder.gradient_checkpointing_disable()  # there is no backward to compute anything again for
-        if fused_adapters:
-            fuse(self)
-        if lean_mlp:
-            keep_less_of_mlps(self.llm)
-        if isinstance(checkpointed_blocks, int):
-            if not options.get("use_activation_checkpointing", True):
-                raise ConfigError(
-                    "model.checkpointed_blocks needs use_activation_checkpointing=True: leave one of them out"
-                )
-            checkpoint_first(self.llm, checkpointed_blocks)
+        self.economise(
+            chunked_loss=chunked_loss,
+            skip_padding_mask=skip_padding_mask,
+            fused_adapters=fused_adapters,
+            lean_mlp=lean_mlp,
+            checkpointed_blocks=checkpointed_blocks,
+            use_activation_checkpointing=options.get("use_activation_checkpointing", True),
+        )
         if projector_weights is not None:
             load_projector(self.projector, Path(projector_weights))
 
-    def _dispatch_lm_model_cfg(self, cfg: Any, max_position_embeddings: int | None = None) -> Any:
-        """Build the language model as the config says.
-
-        WORK-AROUND xtuner 0.2.0 (model/llava.py): it would run a checkpoint's remote code to look at its config,
-        and take half precision and flash attention whenever that package is installed. Can go when it does neither.
-        """
-        if max_position_embeddings is not None:
-            raise ConfigError("max_position_embeddings is not supported: set rope_scaling in the checkpoint's config")
-        if is_deepspeed_zero3_enabled() and cfg.get("quantization_config") is not None:
-            raise ConfigError(QUANTISED_ZERO3)
-        return cfg
+    def parts(self) -> dict[str, nn.Module]:
+        """The language model, the visual encoder and the projector."""
+        return {LLM: self.llm, VISUAL_ENCODER: self.visual_encoder, PROJECTOR: self.projector}
 
     def _prepare_llm_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
-        """Adapt the language model; XTuner would first copy one that is not quantised into float32, whole."""
-        config = require_targets(self._parse_lora_config(lora_config), "llm_lora")
-        self.llm = get_peft_model(_prepared(self.llm, use_activation_checkpointing), config)
-        require_fitting_rank(self.llm, "llm_lora")
+        config = self._parse_lora_config(lora_config)
+        self.llm = self.adapt(self.llm, config, "llm_lora", use_activation_checkpointing)
 
     def _prepare_visual_encoder_for_lora(self, lora_config: Any, use_activation_checkpointing: bool = True) -> None:
         """Adapt the visual encoder, prepared if it is quantised, up to the layer whose output is used."""
@@ -117,15 +94,13 @@ class MosLoraLLaVA(LLaVAModel):
         if config.layers_to_transform is None:
             layers = int(self.visual_encoder.config.num_hidden_layers)
             config.layers_to_transform = useful_layers(self.visual_select_layer, layers)
-        self.visual_encoder = get_peft_model(_prepared(self.visual_encoder, use_activation_checkpointing), config)
-        require_fitting_rank(self.visual_encoder, "visual_encoder_lora")
+        self.visual_encoder = self.adapt(
+            self.visual_encoder, config, "visual_encoder_lora", use_activation_checkpointing
+        )
 
     def forward(self, data: dict[str, Any], data_samples: Any = None, mode: str = "loss") -> Any:
         """Run a batch of `moslora_xtuner.data.dataset.collate`; XTuner's modes `loss`, `predict`, `tensor`."""
-        if self.is_first_iter:
-            # XTuner puts 4-bit states and buffers on the device here, once.
-            self.to(data["input_ids"].device)
-            self.is_first_iter: bool = False
+        self.move_once(data["input_ids"].device)
         ids = data["input_ids"]
         marks = ids == IMAGE_TOKEN_INDEX
         embeds = self._text(ids.masked_fill(marks, 0))
@@ -143,57 +118,8 @@ class MosLoraLLaVA(LLaVAModel):
         elif self.training:
             # Every rank must hold a gradient for the same parameters, also for a batch without images.
             embeds = embeds + self._no_image().to(embeds.dtype)
-        mask = data["attention_mask"]
-        if self.skip_padding_mask and padded_right(mask):
-            mask = None
-        batch = {"inputs_embeds": embeds, "attention_mask": mask, "labels": data["labels"]}
-        if mode == "loss":
-            losses = self.compute_loss(batch, data_samples)
-            if LOSS_DIVISOR in data:
-                losses["loss"] = losses["loss"] * supervised_tokens(data["labels"]) / data[LOSS_DIVISOR]
-            return losses
-        if mode == "predict":
-            return self.predict(batch, data_samples)
-        if mode == "tensor":
-            return self._forward(batch, data_samples)
-        raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
-
-    def compute_loss(self, data: dict[str, Any], data_samples: Any = None) -> dict[str, torch.Tensor]:
-        """The loss of a batch with `inputs_embeds` and `labels`, all logits at once or in chunks."""
-        causal: Any = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
-        head = causal.get_output_embeddings()
-        if not self.chunked_loss or is_trained(head):
-            return super().compute_loss(data, data_samples)
-        inputs = {name: value for name, value in data.items() if name != "labels"}
-        states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
-        return {"loss": chunked_loss(states, data["labels"], head)}
-
-    def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Sum the losses as mmengine does; what is logged is the mean over all processes.
-
-        All stop in the same step, before its update, when that mean is not a number: a process that stopped alone
-        would leave the others waiting. With `bad_batches` left, the micro-batch counts as one with nothing to learn.
-
-        Raises:
-            BadLoss: infinite or not a number.
-        """
-        total, logged = super().parse_losses(losses)
-        mean = total.detach().float().clone()
-        all_reduce(mean, "mean")
-        if not bool(torch.isfinite(mean)):
-            fault = BadLoss(float(mean), here=not bool(torch.isfinite(total.detach())))
-            if not self.bad_batches:
-                raise fault
-            self.bad_batches -= 1
-            self.skipped = fault
-            total = nothing_to_learn(self)
-        logged["loss"] = mean
-        return total, logged
-
-    bad_batches = 0
-    """How many micro-batches may yet have a loss that is no number (train_cfg.skip_bad_batches)."""
-    skipped: BadLoss | None = None
-    """That of the micro-batch in hand, where it was let pass."""
+        batch = {"inputs_embeds": embeds, "attention_mask": data["attention_mask"], "labels": data["labels"]}
+        return self.run(batch, data, data_samples, mode)
 
     def _text(self, ids: torch.Tensor) -> torch.Tensor:
         """The embeddings of text tokens, (rows, length, H).
@@ -234,16 +160,6 @@ class MosLoraLLaVA(LLaVAModel):
 
 def _trained(part: nn.Module) -> bool:
     return any(weight.requires_grad for weight in part.parameters())
-
-
-def padded_right(mask: torch.Tensor) -> bool:
-    """Whether no row of a (rows, length) mask has padding before a token."""
-    return bool((mask[:, 1:] <= mask[:, :-1]).all())
-
-
-def _prepared(part: nn.Module, use_activation_checkpointing: bool) -> nn.Module:
-    """A 4- or 8-bit model made ready for training (norms in float32, as in QLoRA); any other as it is."""
-    return part if quantised_bits(part) is None else prepare_model_for_kbit_training(part, use_activation_checkpointing)
 
 
 def load_projector(projector: nn.Module, path: Path) -> None:

@@ -6,19 +6,25 @@ written stands beside its final name until it is complete and on the disk, then 
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, remove, unfinished
+from .atomic import FULL, PARTIAL, as_os_error, atomic_write, bring_to_disk, explain, parse_json, remove, unfinished
 from .errors import OutputError
 
 MARKER = ".moslora.json"
+NO_ROOM_GB = 2e-4
+"""Less is no room for a table."""
 
 
 def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) -> bool:
@@ -51,6 +57,11 @@ def claim(folder: Path, kind: str, settings: Mapping[str, Any] | None = None) ->
     return False
 
 
+def mark(folder: Path, kind: str) -> None:
+    """Mark a folder as ours that was written before there were marks. Raises OutputError."""
+    atomic_write(Path(folder) / MARKER, _mark(kind, {}))
+
+
 def marker(folder: Path) -> dict[str, Any] | None:
     """The marker of a folder of ours (kind, version, settings), None when it has none.
 
@@ -64,7 +75,7 @@ def marker(folder: Path) -> dict[str, Any] | None:
     except OSError as fault:
         raise explain(path, fault) from fault
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as fault:
         raise OutputError(f"{path} is not JSON ({fault}): choose another output folder") from fault
     if not isinstance(found, dict) or "kind" not in found:
@@ -107,6 +118,43 @@ def atomic_folder(path: Path, kind: str = "folder") -> Iterator[Path]:
             raise explain(path, fault) from fault
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Turn whatever a library says when the disk of `folder` is full into OutputError; other faults go through.
+
+    Also where it has not said so: a file that was cut short is found out by whoever reads it.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as fault:
+        seen: BaseException | None = fault
+        while seen is not None:
+            said = seen if isinstance(seen, OSError) else next((x for x in seen.args if isinstance(x, OSError)), None)
+            if said is not None and said.errno in FULL:
+                _let_go(fault)
+                raise explain(folder, said) from fault
+            seen = seen.__cause__ or seen.__context__
+        if free_gb(folder) < NO_ROOM_GB:
+            _let_go(fault)
+            raise explain(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from fault
+        raise
+
+
+def _let_go(fault: BaseException) -> None:
+    """End the files that a fault keeps open, in silence: each would say once more that the disk is full."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        seen: BaseException | None = fault
+        while seen is not None:
+            traceback.clear_frames(seen.__traceback__)
+            seen = seen.__cause__ or seen.__context__
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def remove_partial(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from . import adapters  # noqa: F401  (registers the adapter with PEFT)
+from .errors import ConfigError
 from .llm.quantise_on_cpu import quantise_on_cpu
 from .training.checkpoints.resume import choose_by_marks
 from .training.checkpoints.trust import run_no_code_of_checkpoints
@@ -119,7 +120,30 @@ def describe_single_process() -> None:
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
+def require_one_launcher() -> None:
+    """Stop a launch in which slurm and torchrun both start processes.
+
+    `xtuner train` looks for `--launcher slurm` in two words; spelled otherwise it starts torchrun besides, once for
+    each of slurm's tasks, when NPROC_PER_NODE is more than 1.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--launcher", action="append")
+    try:
+        said = parser.parse_known_args(sys.argv[1:])[0].launcher or []
+    except argparse.ArgumentError:
+        return
+    if len(set(said)) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            f"--launcher is given as {' and '.join(said)}, and torchrun was started: write `--launcher slurm` in two "
+            "words, with NPROC_PER_NODE unset"
+        )
+
+
 check_versions()
+require_one_launcher()
 register_deepspeed_names()
 describe_single_process()
 run_no_code_of_checkpoints()

@@ -73,11 +73,12 @@ def run(out: Path, seed: int = 0, fast: bool = False, processes: int | None = No
     from .training import launch
     from .training.artifacts import ADAPTERS as ADAPTER_FOLDER
     from .training.artifacts import MANIFEST
+    from .training.processes import default_processes
 
     base = digits_base()
     need_space(out, GIGABYTES)
     size = FAST if fast else FULL
-    processes = processes or launch.default_processes()
+    processes = processes or default_processes()
     claim(out, "quickstart", {"seed": seed, "fast": fast, "processes": processes})
     clock = _Clock(out / "times.json")
     data, models = out / "data", {name: out / "models" / name.lower() for name in (BASE_NAME, *ADAPTERS)}

@@ -1,4 +1,4 @@
-"""Write the tables of docs/evaluation.md (the benchmarks, the plan of power), and the pictures of a report.
+"""Write the tables of docs/evaluation.md (the benchmarks, odd tables, the plan of power), and the pictures of a report.
 
 python scripts/document_evaluation.py [--check]
 python scripts/document_evaluation.py --pictures chromium      # the browser's command
@@ -7,6 +7,7 @@ python scripts/document_evaluation.py --pictures chromium      # the browser's c
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from moslora_xtuner.eval.tasks.registry import BENCHMARKS, Benchmark
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "evaluation.md"
+CASES = Path(__file__).parents[1] / "tests" / "eval" / "cases" / "cases.json"
 DEMO = {"base": 0.2, "made-up LoRA": 0.5, "made-up MoSLoRA": 0.56}
 """The models of the pictures, and in what part of the questions they are right."""
 SEEDS = {
@@ -62,9 +64,29 @@ def row(item: Benchmark) -> str:
 
 
 def benchmarks() -> str:
-    """Markdown."""
+    """Markdown; those of text alone stand in docs/commonsense.md."""
     head = "| group | benchmark | name | asked for | unit | VLMEvalKit's judge | scale | longest answer, tokens |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *map(row, BENCHMARKS.values())])
+    pictured = [item for item in BENCHMARKS.values() if item.kind != "label"]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *map(row, pictured)])
+
+
+def case(item: dict[str, Any]) -> str:
+    """One line of the table of odd tables."""
+    right, kit = f"{item['right']:.0f}", item["kit"].replace(".0", "")
+    if item["here"] is None:
+        here = "not asked" if item.get("skipped") is None else f"not asked; without it {item['skipped']:.0f}"
+    else:
+        here = f"{item['here']:.0f}" + (", said" if item["says"] else "")
+        here += f"; {item['fixed']:.0f} with `--kit-fixes`" if item.get("fixed") is not None else ""
+    return f"| {item['kind']} | {item['benchmark']} | {right} | {kit} | {here} |"
+
+
+def odd_tables() -> str:
+    """Markdown, from the cases that test_look.py tries: what is right first, then what is said, what is refused."""
+    found: list[dict[str, Any]] = json.loads(CASES.read_text(encoding="utf-8"))
+    order = sorted(found, key=lambda item: (item["here"] is None, item["here"] != item["right"]))
+    head = "| what is odd | read as | right, by hand | VLMEvalKit alone | here |"
+    return "\n".join([head, "|---|---|---|---|---|", *map(case, order)])
 
 
 def plan_of_power() -> str:
@@ -120,7 +142,8 @@ def main() -> None:
     if args.pictures:
         make_pictures(args.pictures)
     else:
-        write_tables(PAGE, {"benchmarks": benchmarks, "power": plan_of_power}, check=args.check)
+        tables = {"benchmarks": benchmarks, "odd-tables": odd_tables, "power": plan_of_power}
+        write_tables(PAGE, tables, check=args.check)
 
 
 if __name__ == "__main__":

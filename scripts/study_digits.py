@@ -27,6 +27,7 @@ from moslora_xtuner.output import MARKER, claim
 from moslora_xtuner.quickstart import FAST, FULL, Size, make_data
 from moslora_xtuner.training import launch
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
+from moslora_xtuner.training.processes import default_processes
 from moslora_xtuner.versions import installed_versions
 
 
@@ -79,7 +80,7 @@ def summarise(out: Path, seeds: list[int]) -> dict[str, Any]:
         rows[method].append(values)
     return {
         "date": date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, no GPU, {launch.default_processes()} processes",
+        "machine": f"{platform.processor() or platform.machine()}, no GPU, {default_processes()} processes",
         "versions": installed_versions(),
         "seeds": seeds,
         "scores": rows,

@@ -42,6 +42,8 @@ COGNITION = ("code_reasoning", "commonsense_reasoning", "numerical_calculation",
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {word: str(number) for number, word in enumerate(WORDS)} | {"none": "0"}
 BABBLE = "well, well"
+DECLINED = "Cannot determine the answer"
+"""Which VLMEvalKit reads as the option Z: wrong, and nobody is asked. Counted as an answer that names none."""
 NO_JUDGE = "Failed to obtain answer via API."
 """What VLMEvalKit's own judge returns when its server has failed: nothing to read, so it asks again."""
 
@@ -129,7 +131,7 @@ def _answer(
             plain += [text, f"{said}. {text}"] * 2
         judged = [f"答案是{said}。{mark}", f"{said} it is, as far as both of us can tell, {mark}", f"that one, {mark}"]
         if choice == "wrong":
-            plain.append("Cannot determine the answer")
+            plain.append(DECLINED)
     if dice.random() < 0.85:
         return Answer(dice.choice(plain), choice, True, said, "")
     return Answer(dice.choice(judged), choice, False, said, mark[5:])
@@ -183,7 +185,8 @@ def hand_scores(name: str, rows: list[Row], key: Mapping[str, Any], given: Answe
 def _scores(name: str, rows: list[Row], key: Mapping[str, Any], given: Answers, judged: bool) -> Scores:
     if name == "TextVQA_VAL":
         hits = {row["index"]: _agreement(row, given[row["index"]].text) for row in rows}
-        return {"overall": share(hits.values()), "abilities": {}, "parse_failures": 0, "hits": hits}
+        silent = sum(given[row["index"]].text == "" for row in rows)
+        return {"overall": share(hits.values()), "abilities": {}, "parse_failures": silent, "hits": hits}
     if name == "MMVet":
         return _mm_vet(rows, given)
     right = {}
@@ -194,7 +197,7 @@ def _scores(name: str, rows: list[Row], key: Mapping[str, Any], given: Answers, 
         return _math_vista(rows, key, given, right)
     if name == "MME":
         return _mme(rows, given, right, judged)
-    unread = sum(not answer.plain for answer in given.values())
+    unread = sum(not answer.plain or answer.text == DECLINED for answer in given.values())
     if not name.startswith("MMBench"):
         lost = sum(answer.verdict == BABBLE and not answer.plain for answer in given.values()) if judged else 0
         abilities = _by((row["category"], right[row["index"]]) for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -11,9 +12,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from moslora_xtuner.eval.models.openai_server import PROBE
+from moslora_xtuner.eval.openai_client import PLAIN
+
 
 class Server(ThreadingHTTPServer):
-    """Answers a prompt with its own words in capitals (or `says`), after the faults that were scripted for it."""
+    """Answers a prompt with its own words in capitals (or `says`), after the faults that were scripted for it.
+
+    What a client asks to know the server again, or whether it is there, is counted apart.
+    """
 
     daemon_threads = True
 
@@ -22,8 +29,14 @@ class Server(ThreadingHTTPServer):
         self.script: dict[str, list[str]] = defaultdict(list)
         self.answered: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.asides: Counter[str] = Counter()
+        self.bodies: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by prompt, the requests without messages
         self.away = False
         self.models = ["m"]
+        self.entry: dict[str, Any] = {}  # what /v1/models says of them beside the name
+        self.scene = "A street."  # the answer to the fixed prompt by which a served model is known again
+        self.refuses: Callable[[str], int] = lambda prompt: 0  # a status, always, or 0
+        self.tokens = False  # whether max_tokens cuts: digits, blanks, words and signs are one token each
         self.images: dict[str, str] = {}  # by prompt, the address that came with it
         self.says: Callable[[str], str] = str.upper
         self.first_faults: dict[str, str] = {}  # by what the prompt ends with, at its first request
@@ -53,14 +66,24 @@ class Handler(BaseHTTPRequestHandler):
             prompt = str(parts["text"])
             server.images[prompt] = parts.get("image_url", {}).get("url", "")
         with server.lock:
+            server.bodies[prompt].append({name: value for name, value in body.items() if name != "messages"})
+        if prompt in (PLAIN, PROBE):
+            with server.lock:
+                server.asides[prompt] += 1
+            status = 503 if server.away else server.refuses(prompt)
+            known = self.completion(server.scene if prompt == PROBE else "Yes.")
+            self.reply(status or 200, b'{"error": {"message": "no"}}' if status else known)
+            return
+        with server.lock:
             server.requests[prompt] += 1
             ends = [text for text in server.first_faults if prompt.rstrip().endswith(text)]
             if ends and server.requests[prompt] == 1:
                 server.script[prompt].append(server.first_faults[ends[0]])
             fault = "503" if server.away else server.script[prompt].pop(0) if server.script[prompt] else ""
+            fault = fault or str(server.refuses(prompt) or "")
         if fault == "slow":
             time.sleep(0.6)
-        if fault in ("429", "500", "503"):
+        if fault.isdigit():
             self.reply(int(fault), b'{"error": {"message": "later"}}')
             return
         answers: dict[str, bytes] = {
@@ -68,11 +91,18 @@ class Handler(BaseHTTPRequestHandler):
             "half": b'{"choices": [{"mess',
             "no choices": b"{}",
             "empty": self.completion(""),
+            "null": self.completion(None),
+            "list": self.completion([{"type": "text", "text": "1.0"}]),
+            "nested": b"[" * 100_000,
         }
         if body.get("stream"):
             self.stream(server.says(prompt))
             return
-        whole = answers.get(fault, self.completion(server.says(prompt)))
+        said = server.says(prompt)
+        pieces = re.findall(r"\s+|\d|[^\W\d]+|.", said)
+        most = body.get("max_tokens", len(pieces)) if server.tokens else len(pieces)
+        cut = "stop" if len(pieces) < most or not server.tokens else "length"
+        whole = answers.get(fault, self.completion("".join(pieces[:most]), cut))
         if fault == "cut":
             self.send_response(200)
             self.send_header("Content-Length", str(len(whole)))
@@ -85,13 +115,14 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, whole)
 
     def do_GET(self) -> None:
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "me"} for name in self.server.models]
+        entry = {"object": "model", "created": int(time.time()), "owned_by": "me", **self.server.entry}
+        listed = [{"id": name, **entry} for name in self.server.models]
         status = 404 if self.server.away else 200
         self.reply(status, json.dumps({"object": "list", "data": listed}).encode())
 
-    def completion(self, text: str) -> bytes:
+    def completion(self, text: Any, why: str = "stop") -> bytes:
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": why}
         body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
         return json.dumps(body).encode()
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from places import CONFIGS, ROOT
 
 import moslora_xtuner
 from moslora_xtuner import cli, errors
 
-VERBS = [
-    "quickstart",
-    "data digits",
-    "data check",
-    "data prepare",
-    "config",
-    "plan",
-    "train",
-    "export",
-    "eval",
-    "report",
-]
+
+def verbs() -> Iterator[str]:
+    """Every command that there is."""
+    found: Any = typer.main.get_command(cli.app)
+    for name, command in found.commands.items():
+        inner = getattr(command, "commands", None)
+        yield from (f"{name} {one}" for one in inner) if inner else [name]
+
+
+VERBS = [*verbs()]
 HEAVY = {"torch", "transformers", "peft", "xtuner", "vlmeval", "mmengine", "matplotlib", "numpy", "pandas"}
 
 
@@ -38,6 +40,14 @@ def call(*words: str, env: dict[str, str] | None = None) -> subprocess.Completed
         env={**os.environ, "COLUMNS": "200", **(env or {})},
         check=False,
     )
+
+
+def test_the_help_of_eval_names_numbers_plainly_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_app(["eval", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "int range" not in shown
+    for error in (errors.UsageError, errors.SetupError, errors.OutputError, errors.DataError, errors.EvaluationError):
+        assert f" {error.exit_code}: " in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -166,6 +176,26 @@ def test_an_interrupt_is_130_and_one_line(monkeypatch: pytest.MonkeyPatch, capsy
         assert capsys.readouterr().err == "error: interrupted: the same command goes on where it stopped\n"
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, errors.DiskFull, "no space left for a/b"),
+        (errno.ENAMETOOLONG, errors.UsageError, "a/b... is longer than a file's name may be"),
+    ],
+)
+def test_what_the_system_says_of_disks_and_names_is_no_surprise(
+    number: int,
+    kind: type[errors.MoSLoRAError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fails_with(monkeypatch, OSError(number, os.strerror(number), "a/b")) == kind.exit_code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
 def test_a_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +230,24 @@ def test_an_unexpected_error_is_no_success_and_points_to_debug(
     shown = capsys.readouterr().err
     assert shown.startswith("error: ZeroDivisionError: division by zero (")
     assert "--debug" in shown
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (MemoryError(), 3, "error: the machine's memory is full: "),
+        (PermissionError(13, "Permission denied", "/root/x"), 4, "error: /root/x: Permission denied: mend its permis"),
+        (OSError(30, "Read-only file system"), 4, "error: Read-only file system: give a place"),
+        (OSError(36, "File name too long", "a" * 99), 2, f"error: {'a' * 60}... is longer than a file's name may be"),
+    ],
+)
+def test_faults_of_memory_and_disk_are_no_surprise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Exception, status: int, told: str
+) -> None:
+    assert fails_with(monkeypatch, fault) == status
+    said = capsys.readouterr().err
+    assert said.startswith(told)
+    assert "not expected" not in said
 
 
 def test_debug_shows_the_traceback_of_a_real_failure(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from moslora_xtuner.data.dataset import TokenStore, collate
 from moslora_xtuner.errors import DataError
-from moslora_xtuner.model import padded_right
+from moslora_xtuner.training.adapted_model import padded_right
 from moslora_xtuner.training.loop import LOSS_DIVISOR
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moslora_xtuner import atomic, output
-from moslora_xtuner.errors import OutputError
+from moslora_xtuner.errors import DiskFull, OutputError
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -188,3 +188,20 @@ def test_need_space_counts_the_disk_of_a_folder_to_come(tmp_path: Path) -> None:
     output.need_space(tmp_path / "not" / "yet", 0.0)
     with pytest.raises(OutputError, match="GB needed"):
         output.need_space(tmp_path / "not" / "yet", 1e9)
+
+
+def fail(fault: Exception, cause: Exception | None = None) -> None:
+    raise fault from cause
+
+
+def test_a_library_that_finds_the_disk_full_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for fault, cause in ((full, None), (RuntimeError(full), None), (KeyError("result"), full)):
+        with pytest.raises(DiskFull, match="no space left for"), output.room_in(tmp_path):
+            fail(fault, cause)
+    for other in (OutputError("mine"), ValueError("other")):
+        with pytest.raises(type(other), match=str(other)), output.room_in(tmp_path):
+            fail(other)
+    monkeypatch.setattr(output, "free_gb", lambda folder: 0.0)  # nobody says it, but so it is
+    with pytest.raises(DiskFull), output.room_in(tmp_path):
+        fail(EOFError("Ran out of input"))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from moslora_xtuner import plugin
+from moslora_xtuner.errors import ConfigError
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -78,6 +79,18 @@ def test_launchers_are_left_alone(clean: pytest.MonkeyPatch, argv: list[str], wo
     plugin.describe_single_process()
     assert "MASTER_PORT" not in os.environ
     assert os.environ.get("WORLD_SIZE") == world
+
+
+@pytest.mark.parametrize("words", [["--launcher=slurm"], ["--launch", "slurm"], ["--launcher=mpi"]])
+def test_two_launchers_at_once_are_refused(clean: pytest.MonkeyPatch, words: list[str]) -> None:
+    """What xtuner makes of `--launcher=slurm` with NPROC_PER_NODE=4: torchrun, and its own word at the end."""
+    clean.setattr(sys, "argv", ["train.py", "config.py", *words, "--launcher", "pytorch"])
+    plugin.require_one_launcher()  # not under torchrun
+    clean.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(ConfigError, match="write `--launcher slurm` in two words"):
+        plugin.require_one_launcher()
+    clean.setattr(sys, "argv", ["train.py", "config.py", "--launcher", "pytorch"])
+    plugin.require_one_launcher()
 
 
 def test_mmengine_starts_gloo_where_there_is_no_gpu_and_is_untouched_where_there_is() -> None:

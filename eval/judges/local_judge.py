@@ -9,49 +9,63 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError
 
 from ..fingerprint import fingerprint
-from .base import AnyJudge
-from .openai_judge import JudgeAway
+from .base import AnyJudge, Ask, JudgeAway, Refused, Reply, VerdictLog
 
 NEW_TOKENS = 512
 
 
 class LocalJudge(AnyJudge):
-    """Verdicts of an instruction-tuned language model in a folder, one at a time, greedily.
+    """Replies of an instruction-tuned language model in a folder, one at a time, greedily.
 
-    The model is loaded with the first verdict that is not kept yet; the folder is looked at at once. Greedy answers do
-    not depend on the temperature, so what VLMEvalKit asks again at a higher one is not computed again. An empty answer
-    is a verdict too: asked again it would be the same.
+    The model is loaded with the first reply that is not kept yet; the folder is looked at at once. Greedy replies do
+    not depend on the temperature, and are the same each time: nothing is asked again.
 
     Args:
         folder: config.json, weights as safetensors, and a tokenizer with a chat template.
-        file: where verdicts are kept, one JSON line each; the parent folder is made.
-        new_tokens: the longest answer, in tokens; a request's own max_tokens may shorten it.
+        log: where replies are kept.
+        new_tokens: the longest reply, in tokens; a request's own limit may shorten it.
         device: where the model goes; by default the GPU (bfloat16) where there is one, else the CPU (float32).
 
     Raises:
         EvaluationError: the folder holds no such model.
-        OutputError: a line of the file was not written by this program.
     """
 
-    def __init__(self, folder: Path, file: Path, *, new_tokens: int = NEW_TOKENS, device: str | None = None) -> None:
+    repeats = False
+
+    def __init__(
+        self, folder: Path, log: VerdictLog, *, new_tokens: int = NEW_TOKENS, device: str | None = None
+    ) -> None:
         self.folder, self.new_tokens, self.device = folder, new_tokens, device
         self.tokenizer = _tokenizer(folder)
         # By weights, not by name: a folder that is moved keeps its verdicts, one that is overwritten does not.
-        super().__init__(f"local:{fingerprint(folder)}", file, workers=1)
+        self._identity = f"local:{fingerprint(folder)}"
+        super().__init__(log, workers=1)
+        self.departures.append("a model on this machine, asked greedily and once")
         self.model: Any = None
         self.turn = threading.Lock()
 
-    def generate(self, prompt: Any, temperature: float = 0, max_tokens: int | None = None, **_: Any) -> str:
-        """The verdict on a prompt: a text, or VLMEvalKit's list of messages with texts.
+    @property
+    def identity(self) -> str:
+        """Its weights."""
+        return self._identity
+
+    @property
+    def address(self) -> str:
+        """Its folder."""
+        return f"the judge in {self.folder}"
+
+    def reply(self, prompt: str, ask: Ask) -> Reply:
+        """The model's words on a prompt.
 
         Raises:
-            JudgeAway: the model cannot be loaded, does not fit, or the prompt is longer than it can read.
-            OutputError: the verdict cannot be written.
+            Refused: the prompt is longer than it can read, or too long for the memory.
+            JudgeAway: the model cannot be loaded.
+            OutputError: they cannot be written.
         """
-        allowed = self.new_tokens if max_tokens is None else min(self.new_tokens, max_tokens)
-        return super().generate(prompt, 0, allowed)
+        allowed = self.new_tokens if ask.max_tokens is None else min(self.new_tokens, ask.max_tokens)
+        return super().reply(prompt, Ask(0, allowed))
 
-    def _ask(self, text: str, temperature: float, max_tokens: int | None) -> str:
+    def _ask(self, text: str, ask: Ask) -> Reply:
         import torch
 
         with self.turn:
@@ -63,11 +77,11 @@ class LocalJudge(AnyJudge):
             ).to(self.model.device)
             ids = given["input_ids"]
             length = ids.shape[1]
-            new = min(max_tokens or self.new_tokens, self._context() - length)
+            new = min(ask.max_tokens or self.new_tokens, self._context() - length)
             if new < 1:
-                raise JudgeAway(
-                    f"the judge in {self.folder} reads {self._context()} tokens at most, a question to it has "
-                    f"{length}: name a judge with a longer context"
+                raise Refused(
+                    f"it reads {self._context()} tokens at most, a question to it has {length}: name a judge with a "
+                    "longer context"
                 )
             try:
                 with torch.inference_mode():
@@ -81,11 +95,18 @@ class LocalJudge(AnyJudge):
                         **dict.fromkeys(("temperature", "top_p", "top_k")),  # else it warns of each that is unused
                     )
             except torch.OutOfMemoryError as fault:
-                raise JudgeAway(
-                    f"the judge in {self.folder} does not fit into the GPU's memory beside what is there: name a "
-                    f"smaller one, or a server (NAME@URL). {len(self.verdicts)} verdicts are kept."
+                raise Refused(
+                    "it does not fit into the GPU's memory beside what is there: name a smaller one, or a server "
+                    "(NAME@URL)"
                 ) from fault
-            return str(self.tokenizer.decode(found[0, length:], skip_special_tokens=True)).strip()
+            said = found[0, length:]
+            cut = len(said) == new and int(said[-1]) not in self._ends()
+            return Reply(str(self.tokenizer.decode(said, skip_special_tokens=True)).strip(), cut)
+
+    def _ends(self) -> set[int]:
+        """The tokens that end a reply."""
+        ends = self.model.generation_config.eos_token_id
+        return set(ends) if isinstance(ends, list) else {ends} - {None}
 
     def _context(self) -> int:
         return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)

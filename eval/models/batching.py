@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
 
@@ -27,3 +29,18 @@ def plan(questions: Sequence[Question], lengths: Sequence[int], batch_size: int)
         key=lambda i: (questions[i].max_new_tokens, longest[keys[i]], keys[i], lengths[i], i),
     )
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def within_memory(answer: Callable[[Sequence[Question]], list[str]], questions: Sequence[Question]) -> list[str]:
+    """Answer questions at once; where the GPU's memory does not hold them, one half after the other."""
+    import torch
+
+    try:
+        return answer(questions)
+    except torch.OutOfMemoryError:
+        half = len(questions) // 2
+        if not half:
+            raise
+    note(f"{len(questions)} questions at a time are too many for the memory: answered {half} at a time")
+    torch.cuda.empty_cache()
+    return within_memory(answer, questions[:half]) + within_memory(answer, questions[half:])

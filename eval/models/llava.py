@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.errors import DataError, EvaluationError
-from moslora_xtuner.progress import note
+from moslora_xtuner.errors import ConfigError, DataError, EvaluationError
+from moslora_xtuner.llm.whole import require_whole
 
 from ..tasks.prompts import Question
 from . import batching
@@ -45,8 +45,9 @@ class LlavaAnswerer:
             model = LlavaForConditionalGeneration.from_pretrained(
                 folder, local_files_only=True, attn_implementation="sdpa", **precision.loading(self.device)
             )
+            require_whole(folder, model, local_files_only=True)
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ConfigError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}. Export the model again.") from error
         compute_as_in_training(model)
         self.model: Any = model.eval() if precision is Precision.four_bit else model.eval().to(self.device)
@@ -66,22 +67,16 @@ class LlavaAnswerer:
 
     def answer_batch(self, questions: Sequence[Question]) -> list[str]:
         """Answer the questions at once; where the GPU's memory does not hold them, one half after the other."""
+        return batching.within_memory(self._at_once, questions)
+
+    def _at_once(self, questions: Sequence[Question]) -> list[str]:
         import torch
 
-        try:
-            with torch.inference_mode():
-                self._encode_images({question.image_key: question.image for question in questions})
-                longest = [question.max_new_tokens for question in questions]
-                prompts = self._prompts(questions)
-                made = decode(self.model.language_model, prompts, longest, self.prompts.finished)
-                return [self.prompts.text(tokens) for tokens in made]
-        except torch.OutOfMemoryError:
-            half = len(questions) // 2
-            if not half:
-                raise
-        note(f"{len(questions)} questions at a time are too many for the memory: answered {half} at a time")
-        torch.cuda.empty_cache()
-        return self.answer_batch(questions[:half]) + self.answer_batch(questions[half:])
+        with torch.inference_mode():
+            self._encode_images({question.image_key: question.image for question in questions})
+            longest = [question.max_new_tokens for question in questions]
+            made = decode(self.model.language_model, self._prompts(questions), longest, self.prompts.finished)
+            return [self.prompts.text(tokens) for tokens in made]
 
     def pixels(self, content: bytes) -> torch.Tensor:
         """Image bytes to (3, size, size), by the same steps as in training."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,15 +17,27 @@ from moslora_xtuner.errors import EvaluationError, UsageError
 from ..images import data_uri
 from ..openai_client import Away, Client
 from ..tasks.prompts import Question
+from .worker_pool import Unanswered
 
 SERVED = "openai:"
+PROBE = "Describe in one sentence what you see when you look out of a window."
+"""What a server is asked to be known again: another model finds other words."""
+PROBE_TOKENS = 24
+SAYS_WHICH = ("root", "parent", "meta")
+"""Of an entry of /v1/models, what says which model it is (vLLM, SGLang, lmdeploy; llama.cpp)."""
+
+
+class ModelAway(EvaluationError):
+    """The model's server does not answer."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
     """`openai:[NAME@]URL`, the URL up to `/v1`; without NAME the only model that the server lists.
 
-    Which weights the server holds cannot be seen from here: the manifest says so.
+    Which weights the server holds cannot be seen from here: the manifest says so. What can be seen is its entry in
+    /v1/models and what it answers to a fixed prompt, twice: both are part of `sha256`, so that the answers of a model
+    that was replaced under the same name are not taken for the new one's.
     """
 
     model: str
@@ -41,16 +54,53 @@ class ServedModel:
         model, at, url = word.removeprefix(SERVED).rpartition("@")
         if not url.startswith(("http://", "https://")) or (at and not model):
             raise UsageError(f"{word}: give {SERVED}http://HOST:PORT/v1, or {SERVED}NAME@http://HOST:PORT/v1")
-        listed = Client(url, retries=2).models()
+        client = Client(url, retries=2)
+        listed = client.models()
         if not model:
             if len(listed) != 1:
                 raise UsageError(f"{url} serves {', '.join(listed) or 'no model'}: name one, {SERVED}NAME@{url}")
             model = next(iter(listed))
         elif listed and model not in listed:
             raise UsageError(f"{url} serves {', '.join(listed)}, not {model}")
-        facts = {"served_by": url, "served_as": model, "server_says": listed.get(model, {}), "weights": "not seen"}
+        facts = {
+            "served_by": url,
+            "served_as": model,
+            "server_says": listed.get(model, {}),
+            "weights": "not seen",
+            "probe": {"prompt": PROBE, "answer": _probe(client, model)},
+        }
         shown = name or re.sub(r"[^\w.+-]+", "-", model.rstrip("/").rpartition("/")[2])
         return cls(model, url, shown, facts)
+
+    @property
+    def known_by(self) -> dict[str, Any]:
+        """What tells this model from another one that is served there under the same name; empty where nothing does."""
+        says = self.facts.get("server_says", {})
+        found = {name: says[name] for name in SAYS_WHICH if says.get(name)}
+        if (answer := self.facts.get("probe", {}).get("answer")) is not None:
+            found["answer to a fixed prompt"] = answer
+        return found
+
+    def since(self, before: Mapping[str, Any]) -> str | None:
+        """What is to be said where answers of an earlier command are there, whose manifest says `before`.
+
+        None where it is known to be the same model, or the answers are of another address or name.
+        """
+        if any(before.get(name) != self.facts[name] for name in ("served_by", "served_as")):
+            return None
+        if not self.known_by:
+            return (
+                f"{self.source}: it cannot be known whether this is still the model that answered before: the server "
+                "says nothing of its weights and does not answer twice alike"
+            )
+        earlier = replace(self, facts=dict(before)).known_by
+        changed = [name for name in {**earlier, **self.known_by} if earlier.get(name) != self.known_by.get(name)]
+        if not changed:
+            return None
+        said = "; ".join(
+            f"{name} was {earlier.get(name)!r:.80}, is {self.known_by.get(name)!r:.80}" for name in changed
+        )
+        return f"{self.source}: this is not known to be the model that answered before ({said}): all is asked again"
 
     @property
     def source(self) -> str:
@@ -59,8 +109,9 @@ class ServedModel:
 
     @property
     def sha256(self) -> str:
-        """Of the name and the address, which is all that is known."""
-        return hashlib.sha256(f"{self.model}\0{self.url}".encode()).hexdigest()
+        """Of the name, the address, and what else is known of it."""
+        known = json.dumps(self.known_by, sort_keys=True, default=str)
+        return hashlib.sha256(f"{self.model}\0{self.url}\0{known}".encode()).hexdigest()
 
     def prompt(self, question: Question) -> str:
         """The text alone: the chat form is the server's."""
@@ -94,10 +145,10 @@ class ServedPool:
         """Made at the first question."""
         return Client(self.model.url)
 
-    def run(self, batches: Sequence[Sequence[Question]]) -> Iterator[tuple[int, list[str]]]:
-        """Yield each batch's number and answers as they come. Raises EvaluationError when the server is away."""
+    def run(self, batches: Sequence[Sequence[Question]]) -> Iterator[tuple[int, list[str | Unanswered]]]:
+        """Yield each batch's number and answers as they come. Raises ModelAway when the server is away."""
         waiting = deque(enumerate(batches))
-        under_way: dict[Future[list[str]], int] = {}
+        under_way: dict[Future[list[str | Unanswered]], int] = {}
         with ThreadPoolExecutor(self.at_a_time) as threads:
             try:
                 while waiting or under_way:
@@ -108,7 +159,7 @@ class ServedPool:
                     for future in done:
                         yield under_way.pop(future), future.result()
             except Away as away:
-                raise EvaluationError(
+                raise ModelAway(
                     f"{self.model.source} does not answer: {away}. The answers so far are kept: run the same command "
                     "again when it does."
                 ) from away
@@ -116,24 +167,45 @@ class ServedPool:
                 for future in under_way:
                     future.cancel()
 
-    def _answer(self, questions: Sequence[Question]) -> list[str]:
-        found = []
-        for question in questions:
-            content: list[dict[str, Any]] = [{"type": "text", "text": question.text}]
-            if question.image is not None:
-                content.insert(0, {"type": "image_url", "image_url": {"url": _address(question.image)}})
-            text = self.client.complete(
+    def _answer(self, questions: Sequence[Question]) -> list[str | Unanswered]:
+        return [self._said(question) for question in questions]
+
+    def _said(self, question: Question) -> str | Unanswered:
+        content: list[dict[str, Any]] = [{"type": "text", "text": question.text}]
+        if question.image is not None:
+            content.insert(0, {"type": "image_url", "image_url": {"url": _address(question.image)}})
+        try:
+            return self.client.complete(
                 model=self.model.model,
                 messages=[{"role": "user", "content": content}],
                 temperature=0,
                 max_tokens=question.max_new_tokens,
-                empty_is_answer=True,
-            )
-            found.append(text)
-        return found
+            ).text
+        except Away as away:
+            if away.this_alone:
+                return Unanswered(str(away))
+            raise
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _probe(client: Client, model: str) -> str | None:
+    """What the server says to a fixed prompt, if it says the same twice; None also where it takes no such prompt.
+
+    Raises ModelAway when it does not answer at all.
+    """
+    messages = [{"role": "user", "content": PROBE}]
+    try:
+        first, second = (
+            client.complete(model=model, messages=messages, temperature=0, max_tokens=PROBE_TOKENS).text
+            for _ in range(2)
+        )
+    except Away as away:
+        if away.this_alone or away.status in (400, 413, 422):
+            return None
+        raise ModelAway(f"{client.url} does not answer: {away}: is the server up, and does it serve {model}?") from away
+    return first if first == second and first else None
 
 
 def _address(image: bytes) -> str:

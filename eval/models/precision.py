@@ -52,3 +52,12 @@ class Precision(str, Enum):
             llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
         )
         return {"quantization_config": quantisation, "torch_dtype": computed, "device_map": {"": device}}
+
+
+def rounding(batch_size: int) -> str:
+    """What may round otherwise: the batch, the device and the libraries."""
+    import torch
+    import transformers
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return f"batch {batch_size} {device} torch {torch.__version__} transformers {transformers.__version__}"

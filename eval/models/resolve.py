@@ -5,26 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from moslora_xtuner.atomic import read_json
 from moslora_xtuner.digits_base import NAME, digits_base
 from moslora_xtuner.errors import EvaluationError, ExportError, UsageError
 from moslora_xtuner.export.form import FILE_NAME, ExportForm
-from moslora_xtuner.parallel import cores
 from moslora_xtuner.paths import cache_folder
 from moslora_xtuner.progress import note
 
 from ..fingerprint import fingerprint
 from ..tasks.prompts import Question
+from ..tasks.registry import Benchmark
 from .chat_format import CONFIG, chat_format
 from .encoding import PromptIds
 from .llava import LlavaAnswerer
 from .openai_server import SERVED, ServedModel
-from .precision import Precision
-from .worker_pool import Answerer, InProcess, Pool, Processes
+from .precision import Precision, rounding
+from .text_folders import called as own_name
+from .text_folders import text_folders
+from .text_model import TextModel
+from .worker_pool import Answerer, InProcess, Pool, Processes, own_device
 
 
 class Model(Protocol):
@@ -101,11 +106,7 @@ class LocalModel:
 
     def conditions(self, batch_size: int) -> str:
         """The batch, the device and the libraries: each may round otherwise."""
-        import torch
-        import transformers
-
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        return f"batch {batch_size} {device} torch {torch.__version__} transformers {transformers.__version__}"
+        return rounding(batch_size)
 
     def pool(self, processes: int, batch_size: int) -> Pool:
         """One process is this one."""
@@ -114,13 +115,25 @@ class LocalModel:
 
 
 def _load(folder: Path, precision: Precision, number: int, count: int) -> Answerer:
-    """The model of process `number` of `count`: on a GPU of its own, or on its share of the cores."""
-    import torch
+    """The model of process `number` of `count`."""
+    return LlavaAnswerer(folder, precision=precision, device=own_device(number, count))
 
-    gpus = torch.cuda.device_count()
-    if not gpus and count > 1:
-        torch.set_num_threads(max(1, cores() // count))
-    return LlavaAnswerer(folder, precision=precision, device=f"cuda:{number % gpus}" if gpus else "cpu")
+
+def require_askable(model: Model, benchmarks: Sequence[Benchmark]) -> None:
+    """Stop where a model cannot be asked a benchmark.
+
+    Raises:
+        UsageError: it knows no pictures, or it has a chat form of its own, which the protocol of labels has not.
+    """
+    text = isinstance(model, TextModel)
+    odd = [item.dataset for item in benchmarks if (item.kind == "label") != text]
+    if odd and text:
+        raise UsageError(f"{model.name} is a language model and sees no pictures: {', '.join(odd)} cannot be asked")
+    if odd:
+        raise UsageError(
+            f"{model.name} is no language model's folder: {', '.join(odd)} are asked in the authors' own prompt, "
+            "without a chat form or a picture. Give a run that trained on text, an export of one, or a base model"
+        )
 
 
 def find(
@@ -134,7 +147,7 @@ def find(
     """The model that a word on the command line means.
 
     Args:
-        word: a folder (an export, a run, adapters, a base model, a LLaVA as published), `digits`
+        word: a folder (an export, a run, adapters, a base model, a LLaVA or a language model as published), `digits`
             (the base that ships), a hub's name `OWNER/NAME`, or `openai:[NAME@]URL`.
         precision: by default bf16 on a GPU, fp32 on a CPU.
         download: whether a model of the hub that is not in its cache may be fetched.
@@ -157,6 +170,8 @@ def find(
         folder = digits_base()
     if not folder.is_dir():
         folder = _from_hub(word, download)
+    if (text := text_folders(folder)) is not None:
+        return TextModel.read(text, precision, word, name or own_name(folder) or called)
     if not (folder / CONFIG).is_file() or not _is_llava(folder):
         made = _exported(folder, called, quiet)
         return LocalModel.read(made, precision, word, name or (None if called == "adapters" else called))
@@ -167,7 +182,7 @@ def _is_llava(folder: Path) -> bool:
     if (folder / FILE_NAME).is_file():
         return True
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
         kind, classes = str(config.get("model_type")), ", ".join(config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError) as fault:
         raise EvaluationError(f"{folder / CONFIG} cannot be read ({fault}): make or fetch the model again.") from fault

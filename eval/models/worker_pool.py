@@ -14,11 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, cast
 
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
-from moslora_xtuner.parallel import end_with, no_main
+from moslora_xtuner.parallel import cores, end_with, no_main
 from moslora_xtuner.progress import note
 
 from ..tasks.prompts import Question
@@ -26,6 +27,13 @@ from ..tasks.prompts import Question
 Batch = Sequence[Question]
 TRIES = 3
 """How many processes a batch may bring down before it is blamed."""
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """What stands for an answer that the model would not give, though it answers other questions; and why."""
+
+    reason: str
 
 
 class Answerer(Protocol):
@@ -38,10 +46,20 @@ Make = Callable[[int, int], Answerer]
 """Makes the answerer of one process: its number, and how many there are. It must pickle."""
 
 
+def own_device(number: int, count: int) -> str:
+    """The device of process `number` of `count`: a GPU of its own, or its share of the cores."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if not gpus and count > 1:
+        torch.set_num_threads(max(1, cores() // count))
+    return f"cuda:{number % gpus}" if gpus else "cpu"
+
+
 class Pool(Protocol):
     """What answers batches: one process, several, or a server."""
 
-    def run(self, batches: Sequence[Batch], /) -> Iterator[tuple[int, list[str]]]:
+    def run(self, batches: Sequence[Batch], /) -> Iterator[tuple[int, Sequence[str | Unanswered]]]:
         """Yield each batch's number and answers as they are done."""
         ...
 

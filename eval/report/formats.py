@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import shutil
@@ -10,6 +9,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+
+from ..results.sheets import write_csv
 
 WIDTH, NARROWEST = 160, 40
 """Characters of a printed line: where no terminal says how many, and at least."""
@@ -55,10 +56,8 @@ class Grid:
 
 
 def as_csv(grid: Grid) -> str:
-    """Comma-separated, quoted where needed; without title and notes, so that a program can read it."""
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows([grid.header, *grid.rows])
-    return target.getvalue()
+    """Comma-separated, without title and notes, so that a program can read it; no text is a formula."""
+    return write_csv([grid.header, *grid.rows])
 
 
 def as_markdown(grid: Grid) -> str:

@@ -10,13 +10,17 @@ from moslora_xtuner.errors import UsageError
 
 from ..results import comparability, scores
 from ..results.scores import Mean, Run
-from ..tasks.registry import GROUPS
+from ..tasks.registry import GROUPS, STANDS_IN
+from ..tasks.registry import columns as columns_of
 from .best import best_of
 from .formats import Grid
 
 TITLES = {
     "paper": "The nine benchmarks of the paper",
     "digits": "DigitsVQA (real handwriting)",
+    "commonsense": "Commonsense reasoning, the authors' protocol",
+    "commonsense-greedy": "Commonsense reasoning, greedy answers",
+    "small-worlds": "Small worlds (made up), greedy answers",
     "other": "Other benchmarks",
 }
 NO_SCORE, NOT_ASKED = "no score", "-"
@@ -53,8 +57,8 @@ class Table:
 
     @property
     def mean_title(self) -> str:
-        """What the mean is called in every table."""
-        return "mean"
+        """What the mean is called in every table; marked where it is not of the paper's own splits."""
+        return "mean*" if stands_in(self.datasets) else "mean"
 
     def grid(self, digits: int, *, titled: bool = False, whole: bool = False) -> Grid:
         """The table as text, the best of each column bold.
@@ -105,7 +109,7 @@ def groups_of(runs: Sequence[Run]) -> list[str]:
     """The named sets of benchmarks of which the runs hold something; "other" for datasets of no set."""
     present = {name for run in runs for name in _asked(run)}
     known = [group for group, names in GROUPS.items() if present & set(names)]
-    return known + (["other"] if present - {name for names in GROUPS.values() for name in names} else [])
+    return known + (["other"] if present - _placed(runs, present) else [])
 
 
 def groups(runs: Sequence[Path]) -> list[str]:
@@ -116,9 +120,21 @@ def groups(runs: Sequence[Path]) -> list[str]:
 def datasets_of(runs: Sequence[Run], group: str) -> tuple[str, ...]:
     """The columns of a group: all of a named set, or whatever else the runs hold."""
     if group in GROUPS:
-        return GROUPS[group]
-    named = {name for names in GROUPS.values() for name in names}
-    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in named))
+        return columns_of(group, {name for run in runs for name in run.benchmarks})
+    placed = _placed(runs, {name for run in runs for name in _asked(run)})
+    return tuple(dict.fromkeys(name for run in runs for name in _asked(run) if name not in placed))
+
+
+def _placed(runs: Sequence[Run], present: set[str]) -> set[str]:
+    """The datasets with a place in a named group's table; what stands in for another only where that table is shown."""
+    scored = {name for run in runs for name in run.benchmarks}
+    shown = {name for group, names in GROUPS.items() if present & set(names) for name in columns_of(group, scored)}
+    return shown | {name for names in GROUPS.values() for name in names}
+
+
+def stands_in(datasets: Sequence[str]) -> list[str]:
+    """Those of a table that stand in for a test set of the paper."""
+    return [name for name in datasets if name in STANDS_IN.values()] if set(datasets) & set(GROUPS["paper"]) else []
 
 
 def build(runs: Sequence[Run], group: str | None = None) -> Table:
@@ -140,13 +156,17 @@ def build(runs: Sequence[Run], group: str | None = None) -> Table:
     columns = [(name in barred, column) for name, column in zip(datasets, zip(*values, strict=True), strict=True)]
     columns.append((bool(barred), tuple(mean.value for mean in means)))
     best = {(row, column) for column, (bar, cells) in enumerate(columns) if not bar for row in best_of(cells)}
+    notes = comparability.notes(runs, datasets)
+    if names := [scores.label(name) for name in stands_in(datasets)]:
+        said = "is another split than the paper's" if len(names) == 1 else "are other splits than the paper's"
+        notes = (f"mean*: {' and '.join(names)} {said}, whose v1.0 has no public answers.", *notes)
     return Table(
         group,
         datasets,
         tuple(run.model for run in runs),
         values,
         means,
-        comparability.notes(runs, datasets),
+        notes,
         tuple(name for name in datasets if any(name in _asked(run) for run in runs)),
         reasons,
         frozenset(best),

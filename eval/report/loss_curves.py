@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError
 
 from .radar import COLOURS, DASHES
@@ -52,7 +52,7 @@ def read(name: str, path: Path) -> Curve:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             if "loss" not in record:
                 continue
             step, loss = int(record["step"]), float(record["loss"])

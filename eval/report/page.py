@@ -8,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.atomic import atomic_write
+from moslora_xtuner import output
+from moslora_xtuner.atomic import atomic_write, explain
 from moslora_xtuner.errors import OutputError, UsageError
 
 from ..images import data_uri
@@ -40,6 +41,9 @@ __all__ = ["groups", "table", "write_report"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 PAGE = "report.html"
+KIND = "report"
+EARLIER = "content=\"default-src 'none'; img-src data:"
+"""By which the page of a report is known that was written before there were marks in folders."""
 NOT_ALWAYS = (changed.CSV, *(f"{name}.{kind}" for name in radar.FILES for kind in radar.KINDS))
 """Files that a report writes only where the runs hold what they show."""
 
@@ -68,6 +72,7 @@ def write_report(
         raise UsageError(f"Two runs are named {twice!r}: the report could not tell them apart. Rename one.")
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     logs = loss_curves.read_all(training or {})
+    _claim(out)
     built = [score_table.build(loaded, group) for group in score_table.groups_of(loaded)] or [score_table.build(loaded)]
     outcomes = {run.model: bootstrap.load_all(run.folder, run.benchmarks, list(run.benchmarks)) for run in loaded}
     gaps = [paired_differences.gaps(loaded, base, item.datasets, outcomes) for item in built] if base else []
@@ -95,7 +100,7 @@ def write_report(
         samples=samples.collect(loaded),
         times=[(step, f"{seconds:.1f}") for step, seconds in (times or {}).items()],
         provenance=sections.provenance(loaded),
-        paper=score_table.paper_grid("") if any(item.group == "paper" for item in built) else None,
+        paper=[score_table.paper_grid("", item.group) for item in built if item.group in score_table.PRINTED],
         command=command,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         names=names,
@@ -107,6 +112,21 @@ def write_report(
     except OSError as error:
         raise OutputError(f"The report cannot be written into {out}: {error}.") from error
     return out / PAGE
+
+
+def _claim(out: Path) -> None:
+    """Take the report's folder: a new or an empty one, or that of an earlier report. Raises OutputError."""
+    page = out / PAGE
+    try:
+        if (
+            output.marker(out) is None
+            and page.is_file()
+            and EARLIER in page.read_text(encoding="utf-8", errors="replace")
+        ):
+            output.mark(out, KIND)
+    except OSError as fault:
+        raise explain(out, fault) from fault
+    output.claim(out, KIND)
 
 
 def _write_files(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError
 
 from ..results import scores
@@ -42,7 +42,7 @@ def _read(folder: Path, dataset: str) -> Mapping[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         return {record["index"]: _checked(record) for record in records}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is broken ({type(error).__name__}: {error}). Evaluate again.") from error

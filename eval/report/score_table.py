@@ -18,7 +18,9 @@ from .formats import Grid
 from .group_table import TITLES, Table, build, groups, groups_of
 from .headline import ByModel
 from .paired_differences import Gap
-from .paper_table5 import TABLE5
+from .paper_table4 import NOTE as TABLE4_NOTE
+from .paper_table4 import TABLE4, CommonsenseRow
+from .paper_table5 import TABLE5, PaperRow
 
 __all__ = ["FORMATS", "build", "groups", "groups_of", "paper_grid", "table"]
 
@@ -30,16 +32,22 @@ PAPER_NOTE = (
     "Scores of the paper are Table 5 as arXiv 2406.11909 prints it. The third row's printed mean is 57.1; the mean of "
     "its printed cells is 57.16."
 )
+PRINTED: dict[str, tuple[str, tuple[PaperRow | CommonsenseRow, ...], str]] = {
+    "paper": ("Table 5", TABLE5, PAPER_NOTE),
+    "commonsense": ("Table 4", TABLE4, TABLE4_NOTE),
+}
+"""Of a group of benchmarks: what the paper calls its table, the rows, what is to be known of them."""
 
 
-def paper_grid(mark: str = f"{PAPER}: ") -> Grid:
-    """Table 5 as the paper prints it, for reading beside measured scores of the same nine benchmarks.
+def paper_grid(mark: str = f"{PAPER}: ", group: str = "paper") -> Grid:
+    """What the paper prints of a group's benchmarks, for reading beside measured scores of the same.
 
     `mark` stands before each name, so that a row taken out of the table still says whose it is.
     """
-    header = ["model (paper)", *(scores.label(name) for name in GROUPS["paper"]), "mean"]
-    rows = [[f"{mark}{row.name}", *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in TABLE5]
-    return Grid(header, rows, "For comparison: Table 5 as the paper prints it (not measured here)", [PAPER_NOTE])
+    name, printed, note = PRINTED[group]
+    header = ["model (paper)", *(scores.label(dataset) for dataset in GROUPS[group]), "mean"]
+    rows = [[f"{mark}{row.name}", *(f"{value:.1f}" for value in row.values), f"{row.mean:.1f}"] for row in printed]
+    return Grid(header, rows, f"For comparison: {name} as the paper prints it (not measured here)", [note])
 
 
 def _json(
@@ -71,13 +79,13 @@ def table(
 ) -> str:
     """The score tables of run folders, one row a model: name, scores 0 to 100, the mean last.
 
-    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: paper, digits or
-    other (default: every one that the runs hold anything of; csv, which is one table, and json's top have the first,
+    `format`: terminal, csv (two decimals), markdown, latex, json (whole precision), html. `group`: one of TITLES
+    (default: every one that the runs hold anything of; csv, which is one table, and json's top have the first,
     json the rest under `further`). The mean stands only where every benchmark of the group does; otherwise the gap is
     named in its place.
     Beneath it: with `baseline` the differences from that model with interval and p (not in csv, which stays one table
-    of models), with `paper` Table 5 as printed (in csv as further rows), with `abilities` what the scores consist of
-    (in csv after an empty line, a row a number).
+    of models), with `paper` Table 5 or 4 as printed (in csv as further rows), with `abilities` what the scores are made
+    of (in csv after an empty line, a row a number).
     Raises UsageError for an unknown format, group or baseline, or where the paper printed nothing of the group,
     DataError for a run without valid scores.
     """
@@ -90,8 +98,11 @@ def table(
         loaded = _told_apart(loaded)
     wanted: list[str | None] = [group] if group else [*groups_of(loaded)] or [None]
     built = [build(loaded, name) for name in wanted]
-    if paper and built[0].group != "paper":
-        raise UsageError("The paper printed scores of its nine benchmarks alone, and the runs hold none of them.")
+    if paper and built[0].group not in PRINTED:
+        raise UsageError(
+            "The paper printed scores of its nine benchmarks and of commonsense reasoning alone, and the runs hold "
+            "none of them."
+        )
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     if format == "csv":
         return _csv(built[0], loaded, paper=paper, abilities=abilities)
@@ -102,8 +113,9 @@ def table(
         if further:
             first["further"] = further
         if paper:
-            printed = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in TABLE5]
-            first["paper"] = {"rows": printed, "note": PAPER_NOTE}
+            _, printed, note = PRINTED[built[0].group]
+            rows = [{"model": row.name, "scores": row.scores, "mean": row.mean} for row in printed]
+            first["paper"] = {"rows": rows, "note": note}
         if abilities:
             first["abilities"] = ability_tables.as_json(loaded)
         return json.dumps(first, indent=1, ensure_ascii=False) + "\n"
@@ -138,7 +150,8 @@ def beneath(
     Methods over seeds, the paper's rows, differences from the baseline: of methods where that one has several seeds,
     since a single seed of it is nothing to compare with.
     """
-    parts = [(methods.grid(built, runs), True), (paper_grid() if paper and built.group == "paper" else None, True)]
+    printed = paper_grid(group=built.group) if paper and built.group in PRINTED else None
+    parts = [(methods.grid(built, runs), True), (printed, True)]
     if base is not None:
         ground = methods.of(runs, base)
         if over_seeds := methods.gaps(built, runs, base, outcomes):
@@ -150,6 +163,6 @@ def beneath(
 
 def _csv(built: Table, runs: Sequence[Run], *, paper: bool, abilities: bool) -> str:
     main = built.grid(CSV_DIGITS, whole=True)
-    rows = [*main.rows, *(paper_grid().rows if paper else ())]
+    rows = [*main.rows, *(paper_grid(group=built.group).rows if paper else ())]
     parts = [Grid(main.header, rows), *([ability_tables.long_grid(runs)] if abilities else [])]
     return "\n".join(formats.as_csv(part) for part in parts)

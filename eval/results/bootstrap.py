@@ -8,13 +8,13 @@ differences unit by unit. numpy alone, seeded.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def load(folder: Path, dataset: str, entry: Mapping[str, Any]) -> Outcomes | Non
     if not path.is_file():
         return None
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         aggregate = str(entry.get("aggregate", "mean"))
         return Outcomes(
             units=tuple(str(record["unit"]) for record in records),

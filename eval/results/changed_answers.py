@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import parse_json
 from moslora_xtuner.errors import DataError
+from moslora_xtuner.json_log import text_of
+
+from .sheets import write_csv
 
 GAINED, LOST, CHANGED, UNTOLD, SAME = "gained", "lost", "changed", "untold", "same"
 KINDS = (GAINED, LOST, CHANGED, UNTOLD, SAME)
@@ -84,7 +85,7 @@ def read(folder: Path, dataset: str) -> dict[str, Answered]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                answered = _answered(json.loads(line))
+                answered = _answered(parse_json(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 where = f"{path}, line {number}"
                 raise DataError(f"{where} is broken ({type(error).__name__}: {error}). Evaluate again.") from error
@@ -103,7 +104,7 @@ def _answered(record: Mapping[str, Any]) -> Answered:
         question=str(record["question"]),
         options={str(letter): str(text) for letter, text in record["options"].items()},
         answer=str(record["answer"]),
-        prediction=str(record["prediction"]),
+        prediction=text_of(record, "prediction"),
         hit=None if hit is None else float(hit),
     )
 
@@ -162,13 +163,11 @@ def chosen(paired: Sequence[Paired], most: int) -> tuple[list[str], int]:
 
 def as_csv(parts: Iterable[Paired]) -> str:
     """Every change of all runs and benchmarks, one row each; questions answered the same are left out."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    rows: list[list[str]] = [CSV_HEADER]
     for part in parts:
         for change in part.changes:
             if change.kind != SAME:
                 one, other = change.before, change.after
                 row = [part.model, part.dataset, one.index, other.ability, change.kind, one.answer]
-                writer.writerow([*row, one.prediction, other.prediction])
-    return target.getvalue()
+                rows.append([*row, one.prediction, other.prediction])
+    return write_csv(rows)

@@ -49,10 +49,16 @@ def reasons(runs: Sequence[Run], dataset: str) -> list[str]:
     judges = {_judge(run, dataset) for run in have}
     if len(judges) > 1:
         found.append(f"other judges ({' and '.join(sorted(judges))})")
+    if len({tuple(run.benchmarks[dataset].get("kit_fixes") or ()) for run in have}) > 1:
+        found.append("VLMEvalKit's defects were corrected in some alone (--kit-fixes)")
     limits = {run.benchmarks[dataset].get("limit") for run in have}
+    rows = {tuple((run.benchmarks[dataset].get("left_out") or {}).get("indices", ())) for run in have}
     if len(limits) > 1:
         found.append(f"other limits ({_listed(limits)})")
-    elif len(_recorded(have, dataset, "prompts_sha256")) > 1:  # with another limit the prompts differ anyway
+    if len(rows) > 1:
+        found.append("other rows of the table were left out")
+    # Of other rows the prompts differ anyway.
+    if len(limits) == len(rows) == 1 and len(_recorded(have, dataset, "prompts_sha256")) > 1:
         found.append("the runs saw other prompts")
     return found
 
@@ -82,32 +88,42 @@ def notes(runs: Sequence[Run], datasets: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{title}: the runs cannot be compared: {'; '.join(against)}.")
         lacking = {run.benchmarks[name].get("unanswerable") for run in runs if name in run.benchmarks} - {None, 0}
         if lacking:
-            found.append(f"{title}: {_listed(lacking)} questions without an answer, or with one that is no option.")
+            found.append(f"{title}: {_listed(lacking)} questions to which no answer can be right count as wrong.")
+        found += _of_the_tables(runs, name, title)
         for run in runs:
             if (reason := unscored(run, name)) is not None:
                 found.append(f"{run.model}, {title}: not scored: {reason.rstrip('.')}.")
-    return (*found, *_noted(runs, datasets), *_unread(runs, datasets), *remarks(runs, datasets))
+            if refused := run.benchmarks.get(name, {}).get("unanswered"):
+                found.append(
+                    f"{run.model}, {title}: {len(refused)} questions got no answer, counted as wrong{_named(refused)}."
+                )
+    return (*found, *_departures(runs, datasets), *_unread(runs, datasets), *remarks(runs, datasets))
 
 
-def _noted(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
-    """What a score itself says must be known of it, once for all runs that say it."""
-    whose: dict[tuple[str, str], list[str]] = {}
-    for name in datasets:
-        for run in runs:
-            said = run.benchmarks.get(name, {}).get("notes") or []
-            for note in [said] if isinstance(said, str) else said:
-                whose.setdefault((scores.label(name), str(note).rstrip(".")), []).append(run.model)
-    every = len(runs)
+def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
+    """Rows that were not asked, defects of VLMEvalKit that were corrected, and what else is said of the table."""
+    found: dict[str, list[str]] = {}
+    have = [run for run in runs if dataset in run.benchmarks]
+    for run in have:
+        entry = run.benchmarks[dataset]
+        if left_out := entry.get("left_out"):
+            because = "; ".join(left_out["because"])
+            found.setdefault(f"{left_out['rows']} rows of the table were not asked ({because})", []).append(run.model)
+        if fixes := entry.get("kit_fixes"):
+            found.setdefault(f"corrected (--kit-fixes): {'; '.join(fixes)}", []).append(run.model)
+        notes = entry.get("notes") or ()
+        for line in [notes] if isinstance(notes, str) else notes:
+            found.setdefault(str(line).rstrip("."), []).append(run.model)
     return [
-        f"{title}: {note}." if len(models) == every else f"{', '.join(models)}, {title}: {note}."
-        for (title, note), models in whose.items()
+        f"{title}: {what}." if len(models) == len(have) else f"{', '.join(models)}, {title}: {what}."
+        for what, models in found.items()
     ]
 
 
-UNREAD = "Answers that name no option, or neither yes nor no, counted as wrong"
-LEFT_TO_JUDGE = "Answers that the rules cannot read, left to the judge"
+UNREAD = "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score"
+LEFT_TO_JUDGE = "Answers that name no option, left to the judge where VLMEvalKit reads none either"
 VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
-_NAMED = 3
+_MODELS = 3
 """So many models are told one by one."""
 
 
@@ -115,7 +131,7 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
     """How many answers and verdicts could not be read, by what was made of them."""
     by_kind: dict[str, list[str]] = {}
     for name in datasets:
-        counts: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, tuple[int, str]]] = {}
         for run in runs:
             entry = run.benchmarks.get(name, {})
             unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
@@ -123,19 +139,42 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
                 kind, verdicts = LEFT_TO_JUDGE if judged else UNREAD, entry["judge_failures"]
             else:  # MME counts what is unknown in the end; of open answers the judge's verdicts are read
                 kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
+            named = entry.get("unread_verdicts") or {}
+            if named:  # what was left to a judge that could not be read stands here by its question
+                verdicts, unread = len(named), 0 if kind == VERDICTS else unread
             for what, count in ((kind, unread), (VERDICTS, verdicts)):
                 if count:
-                    counts.setdefault(what, {})[run.model] = count
+                    which = _named(named) if what == VERDICTS else ""
+                    counts.setdefault(what, {})[run.model] = (count, which)
         for what, found in counts.items():
             by_kind.setdefault(what, []).append(f"{scores.label(name)} ({_few(found, len(runs))})")
     return [f"{what}: {'; '.join(labels)}." for what, labels in by_kind.items()]
 
 
-def _few(counts: Mapping[str, int], runs: int) -> str:
-    """Each model's count; of more than a few models how far they reach."""
-    if runs <= _NAMED:
-        return ", ".join(f"{model} {count}" for model, count in counts.items())
-    low, high = min(counts.values()) if len(counts) == runs else 0, max(counts.values())
+def _named(questions: Mapping[str, Any], most: int = 5) -> str:
+    """The first few of these questions, by index."""
+    if not questions:
+        return ""
+    first = sorted(map(str, questions), key=lambda name: (len(name), name))[:most]
+    return f": {', '.join(first)}{', ...' if len(questions) > most else ''}"
+
+
+def _departures(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
+    """In what a judge was asked otherwise than VLMEvalKit asks it: each once, with the benchmarks."""
+    found: dict[str, dict[str, None]] = {}
+    for name in datasets:
+        for run in runs:
+            for departure in run.benchmarks.get(name, {}).get("judge_departures") or ():
+                found.setdefault(str(departure), {})[scores.label(name)] = None
+    return [f"{', '.join(labels)}: {departure}." for departure, labels in found.items()]
+
+
+def _few(counts: Mapping[str, tuple[int, str]], runs: int) -> str:
+    """Each model's count and which they are; of more than a few models how far the counts reach."""
+    if runs <= _MODELS:
+        return ", ".join(f"{model} {count}{which}" for model, (count, which) in counts.items())
+    numbers = [count for count, _ in counts.values()]
+    low, high = min(numbers) if len(counts) == runs else 0, max(numbers)
     return f"{high} a model" if low == high else f"{low} to {high} a model"
 
 

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.atomic import atomic_json
+from moslora_xtuner.atomic import atomic_json, read_json
 from moslora_xtuner.formats import FORMAT, unreadable
 from moslora_xtuner.versions import git_changes, installed
 
@@ -48,12 +49,13 @@ class Made:
         batch_size: int,
         processes: int,
         limit: int | None,
+        decoding: str = "greedy",
         gpus: Sequence[str] = (),
     ) -> Made:
         """By this command, on this machine, with what is installed; `gpus`: the names of its GPUs."""
         return cls(
             judge=judge,
-            decoding="greedy",
+            decoding=decoding,
             precision=precision,
             batch_size=batch_size,
             processes=processes,
@@ -68,10 +70,16 @@ class Made:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """One benchmark of a run: which table, how many questions, how long it took, and with what."""
+    """One benchmark of a run: which table, how many questions, how long it took, and with what.
+
+    `md5` is the table's, `registered_md5` that of VLMEvalKit's; `release` names a table that is another known one.
+    """
 
     sha256: str | None = None
     is_vlmevalkits: bool | None = None
+    md5: str | None = None
+    registered_md5: str | None = None
+    release: str | None = None
     tsv: str | None = None
     asked: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -116,6 +124,14 @@ class Manifest:
         facts = {name: value for name, value in content.items() if name not in _OWN}
         plain = {name: content.get(name) for name in ("model", "model_path", "model_sha256", "finished")}
         return cls(**plain, facts=facts, made=made, datasets=records, unscored=unscored)
+
+    @classmethod
+    def earlier(cls, folder: Path) -> Manifest:
+        """What an earlier command left in a run folder; empty where there is none, or none that can be read."""
+        try:
+            return cls.read(read_json(folder / FILE_NAME))
+        except (OSError, ValueError):
+            return cls()
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""
@@ -180,9 +196,22 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that the scores depend on."""
+    found = {name: installed(name) or "not installed" for name in PACKAGES}
+    return {"python": platform.python_version(), **found, **_vlmevalkit()}
+
+
+def _vlmevalkit() -> dict[str, str]:
+    """Which VLMEvalKit scores: the installed one, or a checkout that is imported in its place."""
     kit = next((name for name in VLMEVALKIT if installed(name)), VLMEVALKIT[0])
-    found = {name: installed(name) or "not installed" for name in (*PACKAGES, kit)}
-    return {"python": platform.python_version(), **found}
+    module = sys.modules.get("vlmeval")
+    if module is None or module.__file__ is None:
+        return {kit: installed(kit) or "not installed"}
+    folder = Path(module.__file__).resolve().parent
+    if installed(kit) and Path(str(distribution(kit).locate_file("vlmeval"))).resolve() == folder:
+        return {kit: str(installed(kit))}
+    commit = git_changes(folder, untracked=False)
+    said = getattr(module, "__version__", "of no version")
+    return {VLMEVALKIT[1]: f"{said}, a checkout" + (f" of {commit[0]}" if commit is not None else "")}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -7,33 +7,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moslora_xtuner.errors import OutputError, UsageError
+from moslora_xtuner import output
+from moslora_xtuner.atomic import explain, read_json
+from moslora_xtuner.errors import UsageError
 from moslora_xtuner.one_writer import take
 
+KIND = "evaluation"
 LOG = "vlmevalkit.log"
 VERDICTS = "verdicts.jsonl"
 LOCK = ".lock"
-MARKS = ("manifest.json", LOG, "predictions", LOCK)
+MANIFEST, SCORES = "manifest.json", "scores.json"
+_OURS = {
+    MANIFEST,
+    SCORES,
+    LOG,
+    VERDICTS,
+    LOCK,
+    *("predictions", "vlmeval", "outcomes", "answers", "samples", "submission"),
+}
+_LONGEST = 120
+"""Bytes of a folder's name: VLMEvalKit's files have it and more in theirs, and a file's name may have 255."""
 
 
 def folder_name(name: str) -> str:
-    """A model's name as a folder: a hyphen for each blank or sign. Raises UsageError when nothing is left."""
+    """A model's name as a folder: a hyphen for each blank or sign.
+
+    Raises UsageError when nothing is left, or too much.
+    """
     folder = re.sub(r"[^\w.+-]+", "-", name).strip("-")
     if not folder or folder.startswith("."):
         raise UsageError(f"{name!r} cannot name a run folder: begin with a letter or a digit.")
+    if len(folder.encode()) > _LONGEST:
+        raise UsageError(
+            f"{name[:40]!r}... has {len(folder.encode())} bytes, a run folder's name {_LONGEST} at most: give another "
+            "(--name)."
+        )
     return folder
 
 
 def claim(folder: Path) -> None:
     """Make a run folder, or make sure that it is one. Raises OutputError."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file: name another output folder.")
-    if folder.exists() and any(folder.iterdir()) and not any((folder / name).exists() for name in MARKS):
-        raise OutputError(f"{folder} exists and is no evaluation run: name another folder or remove it.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error}.") from error
+        if _before_there_were_marks(folder):
+            output.mark(folder, KIND)
+    except OSError as fault:
+        raise explain(folder, fault) from fault
+    output.claim(folder, KIND)
+
+
+def _before_there_were_marks(folder: Path) -> bool:
+    """Whether a folder without a mark was written by an evaluation of an earlier version."""
+    if not folder.is_dir() or output.marker(folder) is not None:
+        return False
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        there = {path.name for path in folder.iterdir()}
+        return {LOG, LOCK} <= there <= _OURS and not there & {MANIFEST, SCORES}
+    return isinstance(manifest, dict) and {"model", "model_sha256"} <= manifest.keys()
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.atomic import atomic_json, make_folder
+from moslora_xtuner.atomic import atomic_json, make_folder, read_json
 from moslora_xtuner.errors import DataError
 from moslora_xtuner.formats import FORMAT, unreadable
 
@@ -119,7 +118,7 @@ def read(folder: Path) -> Run:
     if not path.is_file():
         raise DataError(f"{path} does not exist: {folder} is no evaluated run. Make one with `moslora eval`.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}). Evaluate the model again.") from error
     faults = check(content)

@@ -8,9 +8,11 @@ from typing import Any
 
 from moslora_xtuner.errors import EvaluationError
 
+from .patches import read_csv
+
 MMVET_CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 GAVE_UP = "All 5 retries failed"
-"""What VLMEvalKit writes where the judge's answers could not be read; it scores such an answer as wrong."""
+"""What VLMEvalKit writes where there is no verdict; it scores such an answer as wrong."""
 Result = tuple[dict[str, Any], list[dict[str, Any]]]
 """The entry for scores.json, and the outcome of each question."""
 
@@ -60,7 +62,6 @@ def read(dataset: str, table: Path, judge: str) -> Result:
 
     Raises EvaluationError when one is missing.
     """
-    import pandas
     from vlmeval.smp import load
 
     answers, scores = (table.with_name(f"{table.stem}_{judge}{end}") for end in (".xlsx", "_score.csv"))
@@ -69,7 +70,7 @@ def read(dataset: str, table: Path, judge: str) -> Result:
             raise EvaluationError(f"VLMEvalKit did not write {path}; its log in the run folder says why.")
     reader = {"MMVet": mmvet, "MathVista_MINI": mathvista}[dataset]
     # As VLMEvalKit reads it: what a cell is depends on it.
-    return reader(load(str(answers)), pandas.read_csv(scores).to_dict("records"))
+    return reader(load(str(answers)), read_csv(scores).to_dict("records"))
 
 
 def _entry(overall: float, abilities: dict[str, float], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

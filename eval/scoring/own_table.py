@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..judges.base import AnyJudge
+from ..judges.asking import GRADE_TOKENS, Asking
 from ..tasks.own_table import right_answers
 from ..tasks.questions import ability_of
+from . import unread
 from .open_answers import GAVE_UP, Result
 
 
@@ -26,23 +26,20 @@ def short_answers(rows: Sequence[dict[str, Any]]) -> Result:
     for row in rows:
         given = process_answer(str(row["prediction"]))
         scores.append(float(any(process_answer(right) == given for right in right_answers(str(row["answer"])))))
-    return _result(rows, scores, 0)
+    return _result(rows, scores, sum(unread.words(str(row["prediction"])) for row in rows))
 
 
-def graded_answers(rows: Sequence[dict[str, Any]], judge: AnyJudge) -> Result:
-    """The mean of the judge's grades, 0 to 1, asked for with MM-Vet's prompt; one that cannot be read counts as 0.
+def graded_answers(rows: Sequence[dict[str, Any]], verdicts: Asking) -> Result:
+    """The mean of the judge's grades, 0 to 1, asked for as MM-Vet's; one that cannot be read counts as 0.
 
-    Raises JudgeAway when the judge does not answer.
+    Within `patches.judged_by`. Raises JudgeAway when the judge does not answer.
     """
-    from vlmeval.dataset.utils.mmvet import MMVet_auxeval
+    from vlmeval.dataset.utils import mmvet
 
-    with ThreadPoolExecutor(judge.workers) as pool:
-        verdicts = list(pool.map(lambda row: MMVet_auxeval(judge, row), rows))
-    grades = [float(verdict["score"]) for verdict in verdicts]
-    failed = sum(
-        GAVE_UP in verdict["log"] or math.isnan(grade) for verdict, grade in zip(verdicts, grades, strict=True)
-    )
-    return _result(rows, [0.0 if math.isnan(grade) else grade for grade in grades], failed)
+    verdicts.max_tokens = GRADE_TOKENS
+    with ThreadPoolExecutor(verdicts.judge.workers) as pool:
+        given = list(pool.map(lambda row: mmvet.MMVet_auxeval(verdicts, row), rows))
+    return _result(rows, [float(item["score"]) for item in given], sum(GAVE_UP in item["log"] for item in given))
 
 
 def _result(rows: Sequence[dict[str, Any]], scores: Sequence[float], failures: int) -> Result:

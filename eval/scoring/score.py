@@ -9,17 +9,24 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from moslora_xtuner.atomic import atomic_write
 from moslora_xtuner.errors import EvaluationError, MoSLoRAError
+from moslora_xtuner.output import room_in
 
+from ..judges.asking import Asking
 from ..judges.base import AnyJudge
+from ..judges.openai_judge import STANDS_FOR
+from ..results.sheets import XLSX
 from ..tasks.questions import Task
 from ..tasks.registry import EXACT, OFFSET, Benchmark
 from ..vlmeval_imports import captured, environment
-from . import open_answers, own_table, written
-from .patches import judged_by, scratch_table
+from . import kit_fixes, labels, open_answers, own_table, written
+from .kit_fixes import corrected
+from .patches import in_this_process, judged_by, parts_are_scored, plain_tables, scratch_table
 
 Outcome = dict[str, Any]
 
@@ -51,12 +58,13 @@ def prediction_table(task: Task, answers: Sequence[str]) -> Any:
 
 
 def write_table(frame: Any, path: Path) -> None:
-    """Write the table as xlsx; an answer such as "=1+1" or a web address stays a text."""
+    """Write the table as xlsx; an answer such as "=1+1" or a web address stays a text. Raises OutputError."""
     import pandas
 
-    plain = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
-    with pandas.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=plain) as writer:
+    whole = BytesIO()  # a zip that cannot be closed on a full disk complains until the program ends
+    with pandas.ExcelWriter(whole, engine="xlsxwriter", engine_kwargs=XLSX) as writer:
         frame.to_excel(writer, index=False)
+    atomic_write(path, whole.getvalue())
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,26 @@ class Place:
 
 
 def score(
-    task: Task, answers: Sequence[str], place: Place, *, judge: str = EXACT, verdicts: AnyJudge | None = None
+    task: Task,
+    answers: Sequence[str],
+    place: Place,
+    *,
+    judge: str = EXACT,
+    verdicts: AnyJudge | None = None,
+    fixes: bool = False,
 ) -> Scored:
     """Let VLMEvalKit score the answers in a fresh folder, asking `verdicts` where it would ask a judge.
 
-    Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails.
+    `fixes`: with its known defects corrected (`kit_fixes.py`), which the entry names.
+    Raises JudgeAway when the judge does not answer, EvaluationError where VLMEvalKit fails, DiskFull.
     """
+    with room_in(place.folder):
+        if task.benchmark.kind == "label":
+            return _labelled(task, answers)
+        return _score(task, answers, place, judge, None if verdicts is None else Asking(verdicts), fixes)
+
+
+def _score(task: Task, answers: Sequence[str], place: Place, judge: str, asking: Asking | None, fixes: bool) -> Scored:
     benchmark, folder = task.benchmark, place.folder
     if folder.exists():  # _auxmatch and _result files of other answers would be used again
         shutil.rmtree(folder)
@@ -88,16 +110,21 @@ def score(
     typed = table.with_suffix(".pkl")
     frame.to_pickle(typed)
     settings = {"LMUData": str(place.data_root), "PRINT_VANILLA": "1", "PRED_FORMAT": "xlsx", "EVAL_FORMAT": "csv"}
-    workers = verdicts.workers if verdicts is not None else min(4, os.cpu_count() or 1)
+    workers = asking.judge.workers if asking is not None else min(4, os.cpu_count() or 1)
     with (
         scratch_table(),
+        plain_tables(),
+        in_this_process(),
         captured(place.log),
         environment(**settings),
-        judged_by(verdicts),
+        judged_by(asking),
+        parts_are_scored(benchmark),
+        corrected(fixes),
     ):
         try:
-            if (own := _own_rule(task, frame, verdicts)) is None:
-                task.dataset.evaluate(str(typed), model=judge, nproc=workers)
+            if (own := _own_rule(task, frame, asking)) is None:
+                with room_in(folder):
+                    task.dataset.evaluate(str(typed), model=judge, nproc=workers)
         except MoSLoRAError:  # the judge is away, or its verdicts cannot be written
             raise
         except Exception as error:
@@ -107,17 +134,55 @@ def score(
             ) from error
     if own is not None:
         entry, outcomes = own
-        hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
+        hits: written.Hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
     else:
-        entry, outcomes, hits = written.read(benchmark, frame, table, judge)
+        with corrected(fixes):
+            entry, outcomes, hits = written.read(benchmark, frame, table, judge)
     entry["judge"] = judge if benchmark.judge is not None else None
-    entry.update(questions=len(frame), units=len(outcomes), unit=benchmark.unit)
-    entry["aggregate"] = benchmark.aggregate
+    if fixes and (named := kit_fixes.names(benchmark)):
+        entry["kit_fixes"] = named
+    if asking is not None:
+        asking.check()
+        entry |= _verdicts(benchmark, judge, asking)
     _cross_check(benchmark, entry, outcomes)
+    return _scored(benchmark, entry, outcomes, hits, len(frame))
+
+
+def _labelled(task: Task, answers: Sequence[str]) -> Scored:
+    """Scored by the authors' rule; VLMEvalKit has no part in it."""
+    rows = task.rows()
+    asked = [{**rows[item.place], "prediction": text} for item, text in zip(task.asked, answers, strict=True)]
+    entry, outcomes = labels.score_labels(task.benchmark, asked)
+    entry["judge"] = None
+    hits = {outcome["unit"]: outcome["score"] for outcome in outcomes}
+    return _scored(task.benchmark, entry, outcomes, hits, len(asked))
+
+
+def _scored(
+    benchmark: Benchmark, entry: dict[str, Any], outcomes: list[Outcome], hits: written.Hits, questions: int
+) -> Scored:
+    entry.update(questions=questions, units=len(outcomes), unit=benchmark.unit, aggregate=benchmark.aggregate)
     return Scored(entry, outcomes, hits)
 
 
-def _own_rule(task: Task, frame: Any, verdicts: AnyJudge | None) -> open_answers.Result | None:
+def _verdicts(benchmark: Benchmark, judge: str, asking: Asking) -> dict[str, Any]:
+    """What a reader must know of the verdicts: those that are unread, and in what VLMEvalKit would have done otherwise.
+
+    `unread_verdicts`: index of the question to the reason.
+    """
+    found: dict[str, Any] = {}
+    if asking.unread:
+        found["unread_verdicts"] = dict(asking.unread)
+    departures = asking.departures
+    if judge != benchmark.judge and benchmark.judge is not None:
+        stands = STANDS_FOR.get(benchmark.judge, benchmark.judge)
+        departures.insert(0, f"VLMEvalKit's judge is {benchmark.judge} ({stands}), not {judge}")
+    if departures:
+        found["judge_departures"] = departures
+    return found
+
+
+def _own_rule(task: Task, frame: Any, verdicts: Asking | None) -> open_answers.Result | None:
     """The result of a table of one's own, of a kind that VLMEvalKit has no dataset class for; None for all else."""
     if task.benchmark.table is None or task.benchmark.kind not in ("vqa", "open"):
         return None

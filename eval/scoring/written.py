@@ -13,7 +13,8 @@ from moslora_xtuner.errors import EvaluationError
 from ..tasks.prompts import options
 from ..tasks.questions import ability_of
 from ..tasks.registry import ABILITIES, MME_COGNITION, MME_PERCEPTION, MME_POINTS, OFFSET, Benchmark
-from . import open_answers, rotations
+from . import open_answers, rotations, unread
+from .patches import read_csv
 
 Outcome = dict[str, Any]
 Hits = dict[str, float | None]
@@ -38,14 +39,14 @@ def read(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[dic
 
 
 def _table(table: Path, suffix: str) -> Any:
-    import pandas
-
     path = table.with_name(table.name.removesuffix(".xlsx") + suffix)
     if not path.is_file():
         raise EvaluationError(f"VLMEvalKit did not write {path}; its log in the run folder says why.")
     if suffix.endswith(".xlsx"):
+        import pandas
+
         return pandas.read_excel(path, keep_default_na=False)
-    return pandas.read_csv(path)
+    return read_csv(path)
 
 
 def _row(benchmark: Benchmark, frame: Any) -> dict[str, Any]:
@@ -66,7 +67,6 @@ def _percentages(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
 def _multiple_choice(
     benchmark: Benchmark, frame: Any, table: Path, judge: str
 ) -> tuple[dict[str, Any], list[Outcome], Hits]:
-    from vlmeval.utils import can_infer
 
     records: list[dict[str, Any]] = frame.to_dict("records")
     names = sorted({ability_of(row) for row in records} - {""}, key=_ability_order)
@@ -75,7 +75,7 @@ def _multiple_choice(
     entry["abilities"] = _percentages(row, names)
     if "l2-category" in frame and "category" in frame:
         entry["categories"] = _percentages(row, sorted(set(map(str, frame["category"]))))
-    entry["parse_failures"] = sum(not can_infer(row["prediction"], options(row)) for row in records)
+    entry["parse_failures"] = sum(map(unread.choice, records))
     entry["chance"] = _chance(benchmark, records)
     result = _table(table, f"_{judge}_result.xlsx").to_dict("records")
     entry["judge_failures"] = sum("randomly generate one" in str(row.get("log")) for row in result)
@@ -136,14 +136,14 @@ def _yes_no(benchmark: Benchmark, frame: Any, table: Path, judge: str) -> tuple[
     if unknown:
         raise EvaluationError(f"{benchmark.dataset}: {', '.join(unknown)} are no subtasks of MME.")
     entry: dict[str, Any] = {"overall": float(row["perception"]) + float(row["reasoning"])}
-    entry["scale"] = benchmark.scale or MME_POINTS * len(subtasks)
+    entry["scale"] = MME_POINTS * len(subtasks)  # all of MME has 2800; `--limit` may ask a part
     entry["abilities"] = {name: float(row[name]) for name in subtasks}
     entry["perception"], entry["cognition"] = float(row["perception"]), float(row["reasoning"])
     # A coin: 50 points of accuracy and 25 of accuracy+ in each subtask.
     guess = dict.fromkeys(subtasks, 75.0)
     entry["chance"] = {"overall": sum(guess.values()), "abilities": guess}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
-    entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
+    entry["parse_failures"] = sum(map(unread.yes_no, answers))
     hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in answers:
@@ -165,7 +165,7 @@ def _right_or_wrong(
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = {"overall": 50.0, "abilities": dict.fromkeys(entry["abilities"], 50.0)}
     answers = _table(table, "_auxmatch.xlsx").to_dict("records")
-    entry["parse_failures"] = sum(row["extracted"] == "Unknown" for row in answers)
+    entry["parse_failures"] = sum(map(unread.yes_no, answers))
     hits: Hits = {str(row["index"]): float(bool(row["score"])) for row in answers}
     outcomes = [
         {"unit": str(row["index"]), "score": float(bool(row["score"])), "ability": ability_of(row)} for row in answers
@@ -178,7 +178,8 @@ def _short_answers(
 ) -> tuple[dict[str, Any], list[Outcome], Hits]:
     row = _row(benchmark, _table(table, "_acc.csv"))
     names = sorted({ability_of(row) for row in frame.to_dict("records")} - {""}, key=_ability_order)
-    entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0, "parse_failures": 0}
+    entry: dict[str, Any] = {"overall": float(row["Overall"]), "scale": 100.0}
+    entry["parse_failures"] = sum(unread.words(str(answer)) for answer in frame["prediction"])
     entry["abilities"] = {name: float(row[name]) for name in names if name in row}
     entry["chance"] = None
     each = _table(table, "_results.xlsx").to_dict("records")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.atomic import atomic_json
+from moslora_xtuner.atomic import atomic_json, read_json
 from moslora_xtuner.errors import DataError, OutputError
+
+from . import releases
 
 FILE_NAME = "moslora_tables.json"
 
@@ -33,12 +34,21 @@ class Table:
     """One TSV of a data root.
 
     `official`: whether it is the file that VLMEvalKit registers (None: it registers none). `changed`: whether it is
-    another file than the last time it was looked at here.
+    another file than the last time it was looked at here. `md5` and what VLMEvalKit registers; `release`: which
+    other known release it is (releases.py).
     """
 
     sha256: str
     official: bool | None
     changed: bool
+    md5: str | None = field(default=None, compare=False)
+    registered: str | None = field(default=None, compare=False)
+    release: str | None = field(default=None, compare=False)
+
+    @property
+    def known(self) -> bool:
+        """Whether everybody has this file."""
+        return self.official is True or self.release is not None
 
 
 def hashes(path: Path) -> Fetched:
@@ -79,7 +89,7 @@ def check(data_root: Path, dataset: str, registered: str | None = None) -> Table
         stamp = _stamp(path)
         known = _tables(data_root).get(dataset)
         if known is not None and (known["bytes"], known["mtime_ns"]) == stamp:
-            return Table(known["sha256"], _official(known["md5"], registered), False)
+            return _table(dataset, known["sha256"], known["md5"], registered, changed=False)
         found = hashes(path)
     except OSError as error:
         raise DataError(
@@ -88,7 +98,11 @@ def check(data_root: Path, dataset: str, registered: str | None = None) -> Table
     changed = known is not None and known["sha256"] != found.sha256
     origin = "found here" if known is None or changed else str(known["origin"])
     _remember(data_root, dataset, found, origin, registered, stamp)
-    return Table(found.sha256, _official(found.md5, registered), changed)
+    return _table(dataset, found.sha256, found.md5, registered, changed=changed)
+
+
+def _table(dataset: str, sha256: str, md5: str, registered: str | None, *, changed: bool) -> Table:
+    return Table(sha256, _official(md5, registered), changed, md5, registered, releases.known(dataset, md5))
 
 
 def _path(data_root: Path, dataset: str) -> Path:
@@ -145,7 +159,7 @@ def _tables(data_root: Path) -> dict[str, dict[str, Any]]:
     """The sound entries of the record; one that another program has spoilt counts as none."""
     need = {"sha256": str, "md5": str, "bytes": int, "mtime_ns": int, "origin": str, "earlier": list}
     try:
-        content = json.loads((data_root / FILE_NAME).read_text(encoding="utf-8"))
+        content = read_json(data_root / FILE_NAME)
         return {
             str(name): entry
             for name, entry in content.items()

@@ -18,6 +18,7 @@ from moslora_xtuner.errors import DataError, OutputError
 from moslora_xtuner.progress import Tick, bar
 
 from .. import vlmeval_imports
+from . import releases
 from .checksums import Fetched, Table, check, hashes, record
 from .registry import Benchmark
 
@@ -94,11 +95,14 @@ def fetch(
 
 def _put(url: str, handle: IO[bytes], part: Path, target: Path, md5: str | None) -> Fetched:
     found = hashes(part)
-    if md5 is not None and found.md5 != md5:
+    if md5 is not None and found.md5 != md5 and releases.known(target.stem, found.md5) is None:
+        aside = target.with_name(f"{target.name}.{found.md5[:8]}")
+        part.replace(aside)
         _drop(part)
         raise DataError(
-            f"{url} has the md5 {found.md5}, but VLMEvalKit registers {md5}: the download was deleted. Try once more; "
-            f"if the file has changed there and you trust it, put it at {target} yourself."
+            f"{url} has the md5 {found.md5}, but VLMEvalKit registers {md5}, and it is no other release that is known: "
+            f"it is kept aside as {aside}. If the file has changed there and you trust it, rename it to {target.name}; "
+            "else remove it and try once more."
         )
     os.fsync(handle.fileno())
     part.replace(target)

@@ -6,17 +6,22 @@ index  question                       A    B      image_path     answer
 
 from __future__ import annotations
 
-import base64
-import json
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.errors import DataError, UsageError
+from moslora_xtuner.atomic import parse_json
+from moslora_xtuner.errors import UsageError
 
+from .checking import images, rows
+from .checking.finding import Finding, Weight
+from .checking.look import ordered
+from .frame import frame_of
 from .prompts import is_blank, options
 from .registry import BENCHMARKS, Benchmark, Kind
+from .tsv import Tsv
 
 KINDS: dict[str, tuple[Kind, str, str | None, int]] = {
     "choice": ("mcq", "ImageMCQDataset", "gpt-4o-mini", 64),
@@ -25,8 +30,6 @@ KINDS: dict[str, tuple[Kind, str, str | None, int]] = {
     "open": ("open", "ImageVQADataset", "gpt-4-turbo", 512),
 }
 """What each kind is here: how it is asked, VLMEvalKit's class, whom VLMEvalKit would have judge, the longest answer."""
-_NAMED = 8
-"""So many faults are told one by one."""
 
 
 def read(word: str, instruct: bool = False) -> Benchmark | None:
@@ -64,100 +67,69 @@ def right_answers(cell: str) -> list[str]:
     """What is right for a short answer: the cell, or each of its JSON list. Raises ValueError."""
     if not cell.lstrip().startswith("["):
         return [cell]
-    found = json.loads(cell)
+    found = parse_json(cell)
     if not isinstance(found, list) or not found or not all(isinstance(item, str) and item.strip() for item in found):
         raise ValueError("a list of answers holds texts alone")
     return found
 
 
-def load(benchmark: Benchmark) -> Any:
-    """The table as VLMEvalKit's classes take it: `index`, pictures as base64 in `image`, answers in its spelling.
+def numbered(table: Tsv) -> Tsv:
+    """The table with a column `index`; rows are numbered from 0 where it has none."""
+    if "index" in table.columns:
+        return table
+    index = [str(number) for number in range(len(table))]
+    ragged = {row: count + 1 for row, count in table.ragged.items()}
+    cells = {"index": index, **table.cells}
+    return replace(table, columns=("index", *table.columns), cells=cells, ragged=ragged)
 
-    Raises DataError naming each row that cannot be asked or never be answered rightly.
-    """
-    import pandas
 
-    path = benchmark.table
-    assert path is not None
-    try:
-        frame = pandas.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
-    lacking = [] if "question" in frame else ["question"]
-    if not {"image", "image_path"} & set(frame):
+def check(benchmark: Benchmark, table: Tsv) -> Iterator[Finding]:
+    """Everything that is wrong with the table: rows that cannot be asked, or never be answered rightly."""
+    called = rows.names(table)
+    lacking = [] if "question" in table.columns else ["question"]
+    if not {"image", "image_path"} & set(table.columns):
         lacking.append("image_path (a file beside the table) or image (base64)")
     if lacking:
-        raise DataError(f"{path} has no column {' and no column '.join(lacking)}. It has: {', '.join(frame)}.")
-    if not len(frame):
-        raise DataError(f"{path} holds no question.")
-    if "index" not in frame:
-        frame.insert(0, "index", [str(number) for number in range(len(frame))])
-    rows: list[dict[str, Any]] = frame.to_dict("records")
-    faults: list[str] = []
-    seen: set[str] = set()
-    has_answers = "answer" in frame and not frame["answer"].isna().all()
-    pictures, answers = [], []
-    for number, row in enumerate(rows):
-        where = f"line {number + 2}" if is_blank(row["index"]) else f"index {row['index']}"
-        problems = list(_problems(row, seen))
-        picture = _tried(lambda row=row: _picture(row, path.parent), problems)  # type: ignore[misc]
-        answer = _tried(lambda row=row: _answer(benchmark.kind, row), problems) if has_answers else None  # type: ignore[misc]
-        faults += [f"{where}: {problem}" for problem in problems]
-        pictures.append(picture)
-        answers.append(answer)
-    if faults:
-        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-        raise DataError(f"{path}: {len(faults)} faults: {'; '.join(faults[:_NAMED])}{more}.")
-    frame["image"] = pictures
-    if has_answers:
-        frame["answer"] = answers
-    return frame.drop(columns="image_path", errors="ignore")
+        has = ", ".join(table.columns)
+        yield Finding(None, "", "", f"has no column {' and no column '.join(lacking)}. It has: {has}")
+        return
+    found = list(rows.indices(benchmark, table, called))
+    found += [item for item in rows.questions(table, called) if item.weight is Weight.FAULT]
+    if benchmark.kind == "mcq":  # the others' names VLMEvalKit does not sort
+        found += rows.groups(benchmark, table, called)
+    found += images.check(table, called, lambda name: _file(name, table.path.parent))
+    if _has_answers(table):
+        for place, row in enumerate(table.rows("image")):
+            try:
+                _answer(benchmark.kind, row)
+            except ValueError as fault:
+                found.append(Finding(place, called[place], "answer", str(fault)))
+    yield from ordered(rows.form(table, called), found, table)
 
 
-def _problems(row: Mapping[str, Any], seen: set[str]) -> Iterable[str]:
-    if is_blank(row["index"]):
-        yield "no index"
-    elif row["index"] in seen:
-        yield "this index stands there twice"
-    else:
-        seen.add(row["index"])
-    if is_blank(row["question"]) or not str(row["question"]).strip():
-        yield "no question"
+def frame(benchmark: Benchmark, table: Tsv) -> Any:
+    """The table, looked at, as VLMEvalKit's classes take it: pictures as base64, answers in its spelling."""
+    if "image" not in table.columns:
+        empty = [""] * len(table)
+        table = replace(table, columns=(*table.columns, "image"), cells={**table.cells, "image": empty})
+    found = frame_of(table, lambda name: _file(name, table.path.parent), words=True)
+    if _has_answers(table):
+        found["answer"] = [_answer(benchmark.kind, row) for row in table.rows("image")]
+    return found.drop(columns="image_path", errors="ignore")
 
 
-def _tried(read: Callable[[], str], problems: list[str]) -> str | None:
-    """What `read` gives, or None and one problem more."""
-    try:
-        return read()
-    except (OSError, ValueError) as fault:
-        problems.append(str(fault))
-        return None
+def _has_answers(table: Tsv) -> bool:
+    return any(table.column("answer"))
 
 
-def _picture(row: Mapping[str, Any], folder: Path) -> str:
-    """The row's picture as base64, looked at. A path stays inside the table's folder."""
-    from moslora_xtuner.data.images.opening import from_bytes
-
-    if not is_blank(row.get("image")):
-        text = "".join(str(row["image"]).split())
-        try:
-            content = base64.b64decode(text, validate=True)
-        except ValueError as fault:
-            raise ValueError(f"the image is no base64 text ({fault})") from fault
-    elif not is_blank(row.get("image_path")):
-        path = (folder / str(row["image_path"])).resolve()
-        if not path.is_relative_to(folder.resolve()):
-            raise ValueError(f"{row['image_path']} is not inside {folder}")
-        if not path.is_file():
-            raise ValueError(f"there is no picture {path}")
-        content = path.read_bytes()
-    else:
-        raise ValueError("no picture")
-    try:
-        from_bytes(content)
-    except DataError as fault:
-        raise ValueError(f"the picture cannot be read ({fault})") from fault
-    return base64.b64encode(content).decode()
+def _file(name: str, folder: Path) -> Path:
+    """The file of an `image_path`. It stays inside the table's folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name} is not inside {folder}")
+    if not path.is_file():
+        raise ValueError(f"there is no picture {path}")
+    return path
 
 
 def _answer(kind: str, row: Mapping[str, Any]) -> str:

@@ -11,17 +11,25 @@ from functools import cached_property
 from typing import Any
 
 from moslora_xtuner.data.instructions import multiple_choice, short_answer
+from moslora_xtuner.data.tokens.chat_templates import get_template
 
 from .registry import Benchmark
+
+ASKED = "alpaca_as_asked"
+"""The template of questions of the kind `label`."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt text (no image token, no template), its image file's bytes, and the longest answer."""
+    """One prompt text (no image token, no template), its image file's bytes, the longest answer, beams to follow.
+
+    Of the kind `label` the text is the whole prompt: the protocol has its own words around the question.
+    """
 
     text: str
     image: bytes | None
     max_new_tokens: int = 16
+    beams: int = 1
 
     @cached_property
     def image_key(self) -> str:
@@ -45,10 +53,12 @@ def build(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
 
     Multiple choice: (hint,) question, one option a line, and the request for a letter; yes/no and short
     answers: question and the request for a word; open questions: the question alone. A table of one's own has no
-    request unless it was asked for.
-    Source: the evaluation prompts of LLaVA-1.5 (docs/Evaluation.md there).
+    request unless it was asked for. Labels: in the Alpaca text of the authors' evaluation.
+    Source: the evaluation prompts of LLaVA-1.5 (docs/Evaluation.md there); wutaiqiang/MoSLoRA, commonsense_evaluate.py.
     """
     question = str(row["question"])
+    if benchmark.kind == "label":
+        return get_template(ASKED).instruction.format(input=question)
     if benchmark.kind == "mcq":
         hint = None if is_blank(row.get("hint")) else str(row["hint"])
         language = benchmark.language if benchmark.instruction else None

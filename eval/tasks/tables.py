@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.errors import DataError, UsageError
 
 from ..vlmeval_imports import captured, environment, import_datasets
-from . import own_table
-from .prompts import is_blank, options
+from . import label_table, own_table, tsv
+from .checking import rows
+from .checking.look import Look, look, refusal
+from .frame import frame_of
+from .pictures import locate
+from .prompts import is_blank
 from .registry import Benchmark
+from .tsv import Tsv
 
 
 def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
@@ -22,7 +27,12 @@ def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
         return benchmark.table
     if data_root is None:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
-    path = data_root / f"{benchmark.dataset}.tsv"
+    path = data_root / f"{benchmark.file_name}.tsv"
+    if not path.is_file() and benchmark.kind == "label":
+        made = "small-worlds" if benchmark.group == "small-worlds" else "commonsense DIR"
+        raise DataError(
+            f"{path} does not exist: make it with `moslora data {made} -o OUT` and name OUT/LMUData with --data-root"
+        )
     if not path.is_file():
         raise DataError(
             f"{path} does not exist. Put the TSV of {benchmark.dataset} there, or name another folder with "
@@ -31,57 +41,80 @@ def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
     return path
 
 
-def _read_tsv(path: Path) -> Any:
-    """The table as VLMEvalKit reads it, except that texts stay texts.
-
-    pandas would make 3.0 of the option 3 in a column with gaps, and the model would be asked about "3.0".
-    """
-    import pandas
-
-    texts = [*string.ascii_uppercase, "question", "answer", "hint", "category", "l2-category", "image_path"]
-    try:
-        frame = pandas.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a TSV: {error}.") from error
-    missing = [name for name in ("index", "question") if name not in frame]
-    if missing:
-        raise DataError(f"{path} has no column {', '.join(missing)}: it is no table of VLMEvalKit.")
-    if frame["index"].duplicated().any():
-        twice = frame["index"][frame["index"].duplicated()].iloc[0]
-        raise DataError(f"{path} holds the index {twice} twice.")
-    if not frame.shape[0]:
-        raise DataError(f"{path} holds no question.")
-    return frame
+def all_there(benchmarks: Sequence[Benchmark], data_root: Path | None) -> None:
+    """Raise DataError naming every table that is not there."""
+    lacking: list[tuple[Benchmark, DataError]] = []
+    for benchmark in benchmarks:
+        try:
+            tsv_path(benchmark, data_root)
+        except DataError as fault:
+            lacking.append((benchmark, fault))
+    if len(lacking) == 1:
+        raise lacking[0][1]
+    if lacking:
+        names = ", ".join(f"{item.dataset}.tsv" if item.table is None else str(item.table) for item, _ in lacking)
+        raise DataError(
+            f"{len(lacking)} tables are not there: {names}. Put them into {data_root}, or name another folder with "
+            "--data-root (or LMUData). Nothing is downloaded without being asked for (--download)."
+        )
 
 
-def build_dataset(benchmark: Benchmark, data_root: Path | None, log: Path) -> Any:
-    """`local_dataset` with VLMEvalKit's chatter in `log`."""
+def read(benchmark: Benchmark, data_root: Path | None) -> Tsv:
+    """The table as it stands. Raises DataError when it is missing or cannot be read."""
+    table = tsv.read(tsv_path(benchmark, data_root))
+    return own_table.numbered(table) if benchmark.table is not None else table
+
+
+def look_at(
+    benchmark: Benchmark, table: Tsv, data_root: Path | None, *, registered: bool = False, kit_fixes: bool = False
+) -> Look:
+    """Everything that is wrong with a table, a benchmark's or one's own."""
+    if benchmark.table is not None:
+        return Look(benchmark, table, tuple(own_table.check(benchmark, table)))
+    if benchmark.kind == "label":
+        return Look(benchmark, table, tuple(label_table.check(benchmark, table)))
+    return look(benchmark, table, data_root, registered=registered, kit_fixes=kit_fixes)
+
+
+def build_dataset(
+    benchmark: Benchmark, data_root: Path | None, log: Path, table: Tsv | None = None, *, kit_fixes: bool = False
+) -> Any:
+    """`local_dataset` with VLMEvalKit's chatter in `log`; a table of labels is none of VLMEvalKit's."""
+    if benchmark.kind == "label":
+        return label_table.read(benchmark, read(benchmark, data_root) if table is None else table)
     import_datasets(log)
     with captured(log):
-        return local_dataset(benchmark, data_root)
+        return local_dataset(benchmark, data_root, table, kit_fixes=kit_fixes)
 
 
-def local_dataset(benchmark: Benchmark, data_root: Path | None) -> Any:
+def local_dataset(
+    benchmark: Benchmark, data_root: Path | None, table: Tsv | None = None, *, kit_fixes: bool = False
+) -> Any:
     """VLMEvalKit's own dataset object for a benchmark, reading the local TSV and nothing else.
 
     A subclass that changes `load_data` alone (as VLMEvalKit's CustomMCQDataset does): prompts that need
     it, images and all scoring are VLMEvalKit's. Raises DataError for a missing or broken TSV.
+
+    Args:
+        table: what is asked, where that is not all of the file.
+        kit_fixes: whether options None and NA are offered.
     """
     import vlmeval.dataset as datasets
 
     path = tsv_path(benchmark, data_root)
+    whole = read(benchmark, data_root) if table is None else table
+    if table is None and benchmark.table is None:
+        _check_columns(benchmark, whole)
+    elif table is None and (found := look_at(benchmark, whole, data_root)).faults:
+        raise DataError(refusal([found]))
+    frame = own_table.frame(benchmark, whole) if benchmark.table else _frame(benchmark, whole, data_root, kit_fixes)
     base = getattr(datasets, benchmark.vlmeval_class)
-    frame = _read_tsv(path) if benchmark.table is None else own_table.load(benchmark)
-    own = {"load_data": lambda self, name: frame}
-    local = type(f"Local{benchmark.vlmeval_class}", (base,), own)
+    local = type(f"Local{benchmark.vlmeval_class}", (base,), {"load_data": lambda self, name: frame})
     with environment(LMUData=str(path.parent)):
         try:
             dataset = local(benchmark.vlmeval_name)
         except (AssertionError, KeyError) as error:
-            raise DataError(
-                f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}); an `image` "
-                "cell must hold base64 text or the index of a row that does."
-            ) from error
+            raise DataError(f"{path}: VLMEvalKit cannot use this table ({type(error).__name__}: {error}).") from error
         except (ValueError, SyntaxError, TypeError) as error:
             raise DataError(
                 f"{path}: a cell of `image` or `image_path` begins like a list and is none ({error})."
@@ -91,17 +124,24 @@ def local_dataset(benchmark: Benchmark, data_root: Path | None) -> Any:
     return dataset
 
 
+def _frame(benchmark: Benchmark, table: Tsv, data_root: Path | None, kit_fixes: bool) -> Any:
+    whole = rows.with_groups(benchmark, table)
+    typed = ("answer",) if benchmark.vlmeval_class == "MathVista" else ()  # 14.0 in a column of numbers equals 14
+    return frame_of(whole, lambda name: locate(name, data_root, benchmark.dataset), words=kit_fixes, typed=typed)
+
+
+def _check_columns(benchmark: Benchmark, table: Tsv) -> None:
+    """The least without which nobody can use a table. `look_at` finds all else."""
+    if not len(table):
+        raise DataError(f"{table.path} holds no question.")
+    lacking = [name for name in ("index", "question") if name not in table.columns]
+    if lacking:
+        raise DataError(f"{table.path} has no column {', '.join(lacking)}: it is no table of VLMEvalKit.")
+    twice = [item for item in rows.indices(benchmark, table, rows.names(table)) if "twice" in item.what]
+    if twice:
+        raise DataError(f"{table.path} holds the {twice[0].index} twice.")
+
+
 def has_answers(dataset: Any) -> bool:
     """Tell whether the answers are in the table, or held back."""
     return "answer" in dataset.data and not all(is_blank(value) for value in dataset.data["answer"])
-
-
-def unanswerable(benchmark: Benchmark, dataset: Any) -> int:
-    """How many questions nobody can answer rightly: the answer is missing, or names none of the options.
-
-    VLMEvalKit counts them as wrong.
-    """
-    rows = dataset.data.drop(columns=["image"], errors="ignore").to_dict("records")
-    if benchmark.kind != "mcq":
-        return sum(is_blank(row["answer"]) for row in rows)
-    return sum(str(row["answer"]) not in options(row) for row in rows)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from moslora_xtuner.errors import DataError, UsageError
 
-from ..data.tokens.tokenise import MAX_LENGTH
+from ..data.tokens.chat_templates import MAX_LENGTH
 from ..digits_base import language_model
 from .app import Out, Seed, app
 
@@ -24,11 +24,24 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Images = Annotated[Path, typer.Option(metavar="DIR", help="The folder that image paths start from.")]
-Template = Annotated[
-    str | None, typer.Option(help="llama3_chat or internlm2_chat; the tokenizer's own when not given.")
+Images = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder that image paths start from; none is needed for text.")
 ]
-MaxLength = Annotated[int, typer.Option(min=1, help="Text tokens a record may have; longer ones are cut.")]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help="llama3_chat or internlm2_chat, the tokenizer's own when not given; alpaca (the authors' for commonsense "
+        "reasoning), alpaca_as_asked (as their evaluation has it)."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Text tokens a record may have; longer ones are cut. By default {MAX_LENGTH}, with alpaca 256.",
+        show_default=False,
+    ),
+]
 MaxImages = Annotated[int, typer.Option(min=1, help="Images a record may have; LLaVA-1.5 was made for one.")]
 SkipBad = Annotated[
     str, typer.Option(metavar="N%", help="Share of the records that may be bad: they are left out, named and counted.")
@@ -55,6 +68,48 @@ def digits(
     typer.echo(f"training: {out / 'train.json'}\ntoken store: {out / 'store'}\ntest sets: {out / 'LMUData'}")
 
 
+@data.command(epilog="Example: moslora data commonsense LLM-Adapters -o data/commonsense")
+def commonsense(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="LLM-Adapters' repository, or its ft-training_set/ and dataset/ alone."),
+    ],
+    out: Out,
+    validation: Annotated[int, typer.Option(min=0, help="Records kept from training.")] = 120,
+    split_seed: Annotated[int, typer.Option(help="Of that split; the authors' is 42.")] = 42,
+    tests_only: Annotated[bool, typer.Option("--tests-only", help="Leave the 170K training questions out.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Take files that are not the published ones; the manifest says which.")
+    ] = False,
+) -> None:
+    """Check LLM-Adapters' 170K questions and eight test sets, and write them for training and evaluation."""
+    from moslora_xtuner.data.commonsense.writing import TABLES, write_commonsense
+
+    made = write_commonsense(
+        folder, out, validation=validation, seed=split_seed, tests_only=tests_only, changed=changed
+    )
+    if made["records"]:
+        typer.echo(f"training: {out / 'train.json'} ({made['records']['train']} records)")
+        typer.echo(f"validation: {out / 'validation.json'} ({made['records']['validation']} records)")
+    typer.echo(f"test sets: {out / TABLES} ({', '.join(f'{name} {n}' for name, n in made['questions'].items())})")
+    if others := [name for name, file in made["files"].items() if not file["published"]]:
+        typer.echo(f"note: not as published: {', '.join(others)}", err=True)
+
+
+@data.command("small-worlds", epilog="Example: moslora data small-worlds -o data/small-worlds --seed 0")
+def small_worlds(
+    out: Out,
+    seed: Seed = 0,
+    records: Annotated[int, typer.Option(min=8, help="Training records.")] = 8000,
+    test_questions: Annotated[int, typer.Option(min=1, help="Questions in each test set.")] = 200,
+) -> None:
+    """Write questions of made-up worlds in the forms of the eight commonsense sets; the tests' worlds are others."""
+    from moslora_xtuner.data.worlds.writing import TABLES, write_worlds
+
+    write_worlds(out, seed=seed, records=records, test_questions=test_questions)
+    typer.echo(f"training: {out / 'train.json'}\ntest sets: {out / TABLES}")
+
+
 @data.command(epilog="Example: moslora data check llava_v1_5_mix665k.json --images llava_data -o check")
 def check(
     json: Sources,
@@ -72,7 +127,7 @@ def check(
         typer.Option(metavar="LLM", help="Count tokens with the tokenizer of this folder, hub id, or `digits`."),
     ] = None,
     template: Template = None,
-    max_length: MaxLength = MAX_LENGTH,
+    max_length: MaxLength = None,
     max_images: MaxImages = 1,
     decode: Annotated[bool, typer.Option(help="Open and decode every image.")] = True,
     recheck: Annotated[bool, typer.Option(help="Also decode images that an earlier check has decoded.")] = False,
@@ -99,7 +154,8 @@ def check(
         from moslora_xtuner.data.prepare import tokenising
 
         tokens, _ = tokenising(language_model(model), template, max_length)
-    rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
+        max_length = tokens.max_length
+    rules = Rules(tuple(inputs), images, decode, max_images, max_length or MAX_LENGTH, tokens)
     with reporting(out) as told, bar("records") as tick:
         report = run(inputs, rules, workers=workers, problem=told.problem, progress=tick, recheck=recheck)
         told.write(report)
@@ -120,11 +176,15 @@ def check(
 @data.command(epilog="Example: moslora data prepare mix.json --images llava_data --model ./llama-3-8b -o store")
 def prepare(
     json: Sources,
-    images: Images,
     model: Annotated[str, typer.Option(metavar="LLM", help="Folder or hub id of the tokenizer; `digits` ships.")],
     out: Out,
+    images: Images = Path(),
     template: Template = None,
-    max_length: MaxLength = MAX_LENGTH,
+    max_length: MaxLength = None,
+    loss: Annotated[
+        Literal["answer", "all"] | None,
+        typer.Option(help="On the answers alone, or on all text; by default answer, with alpaca all."),
+    ] = None,
     max_images: MaxImages = 1,
     skip_bad: SkipBad = "0%",
     decode: Annotated[bool, typer.Option(help="Open and decode every image; without it only text is checked.")] = True,
@@ -143,6 +203,7 @@ def prepare(
             out,
             template=template,
             max_length=max_length,
+            loss=loss,
             max_images=max_images,
             skip_bad=_share(skip_bad),
             decode=decode,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from moslora_xtuner.errors import UsageError
+from moslora_xtuner.errors import DataError, UsageError
 
 from .app import app
 
@@ -27,23 +27,53 @@ class ReportFormat(str, Enum):
     html = "html"
 
 
-@app.command("eval", epilog="Example: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval")
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="Exports, runs, models' folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
+    ),
+]
+Benchmarks = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="paper, digits, commonsense, commonsense-greedy, small-worlds, names, FILE.tsv:KIND for a table of "
+        "your own (choice, yes-no, short-answer, open), with commas between; all lists what there is.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Look at the tables, name everything that is wrong, and ask nothing.")
+]
+SkipBad = Annotated[
+    int,
+    typer.Option(min=0, metavar="ROWS", help="Leave out so many rows with faults of a table; the score says which."),
+]
+KitFixes = Annotated[
+    bool, typer.Option("--kit-fixes", help="Correct known defects of VLMEvalKit; the scores name them.")
+]
+
+EXITS = (
+    "Exit status: 0: every benchmark that was asked for has its score, or, without answers, its file to hand in. "
+    "2: the command asks for what does not exist or fit. 3: VLMEvalKit or another package is missing or lacks what is "
+    "needed. 4: the output folder is not ours, or cannot be written. 5: tables are missing or have faults; nothing was "
+    "asked. 9: a model, a judge or the scoring failed; what was answered is kept. 130: Ctrl-C."
+)
+"""Of `moslora eval`."""
+
+
+@app.command(
+    "eval",
+    epilog=f"{EXITS}\n\nExample: moslora eval runs/export/moslora --data-root data/digits/LMUData -o runs/eval",
+)
 def evaluate(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL...",
-            help="Exports, runs, LLaVA folders, hub names (OWNER/NAME), or openai:[NAME@]URL of a server.",
-        ),
-    ] = None,
+    models: Models = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder.")] = None,
-    benchmarks: Annotated[
-        str,
-        typer.Option(
-            help="paper, digits, names, FILE.tsv:KIND for a table of your own (choice, yes-no, short-answer, open), "
-            "with commas between; all lists what there is."
-        ),
-    ] = "digits",
+    benchmarks: Benchmarks = "digits",
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
@@ -55,16 +85,18 @@ def evaluate(
             "to /v1, or local:FOLDER. Again for a benchmark that another one judges.",
         ),
     ] = None,
-    judge_workers: Annotated[int, typer.Option(min=1, help="Requests that the judge gets at a time.")] = 8,
-    judge_retries: Annotated[int, typer.Option(min=0, help="How often a failed request is repeated.")] = 8,
-    judge_timeout: Annotated[float, typer.Option(help="Seconds that one verdict may take.")] = 60.0,
+    judge_workers: Annotated[int, typer.Option(min=1, metavar="N", help="Requests that the judge gets at a time.")] = 8,
+    judge_retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often a failed request is repeated.")] = 8,
+    judge_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one verdict may take.")] = 60.0,
     name: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="What reports call the models, in their order.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes that answer; one a GPU by default, one without.")
+        int | None, typer.Option(min=1, metavar="N", help="Processes that answer; one a GPU by default, one without.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time in each process.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Questions answered at a time in each process.")
+    ] = 64,
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "4bit"] | None,
         typer.Option(help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
@@ -72,14 +104,19 @@ def evaluate(
     instruct: Annotated[
         bool, typer.Option("--instruct", help="Ask for a letter or a word at the end of your own tables' questions.")
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many circular groups, image pairs or questions a benchmark.")
-    ] = None,
+    limit: Limit = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not here.")] = False,
+    check: Check = False,
+    skip_bad: SkipBad = 0,
+    kit_fixes: KitFixes = False,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
+    words = [word.strip() for word in benchmarks.split(",") if word.strip()]
     if benchmarks == "all":
         typer.echo(_catalogue(data_root))
+        return
+    if check:
+        _check(words, data_root, instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
         return
     if not models or out is None:
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
@@ -89,7 +126,7 @@ def evaluate(
 
     runs = evaluate_models(
         models,
-        [word.strip() for word in benchmarks.split(",") if word.strip()],
+        words,
         data_root,
         out,
         Settings(
@@ -103,11 +140,37 @@ def evaluate(
             instruct=instruct,
             limit=limit,
             download=download,
+            skip_bad=skip_bad,
+            kit_fixes=kit_fixes,
         ),
         names=name,
     )
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
+
+
+def _check(
+    benchmarks: list[str], data_root: Path | None, *, instruct: bool, kit_fixes: bool, skip_bad: int, download: bool
+) -> None:
+    """Print every finding in the tables on a line of its own. Raises DataError where `eval` would stop."""
+    from moslora_xtuner.eval import evaluator
+    from moslora_xtuner.eval.settings import Settings
+
+    settings = Settings(instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
+    with tempfile.TemporaryDirectory(prefix="moslora-") as folder:
+        looked = evaluator.check(benchmarks, data_root, settings, log=Path(folder) / "log")
+    stops = []
+    for item in looked:
+        for line in item.look.lines():
+            typer.echo(line)
+        faults, rest = len(item.look.faults), len(item.look.findings) - len(item.look.faults)
+        name, count = item.benchmark.dataset, len(item.look.table)
+        answers = "" if item.has_answers else ", without answers: it has no score"
+        typer.echo(f"{name}: {count} rows{answers}, {faults} faults, {rest} notes")
+        if faults and not item.look.skippable(skip_bad):
+            stops.append(name)
+    if stops:
+        raise DataError(f"eval would not ask {', '.join(stops)}: the lines above name each fault")
 
 
 def _catalogue(data_root: Path | None) -> str:
@@ -131,13 +194,16 @@ def report(
     ] = None,
     format: Annotated[ReportFormat, typer.Option(help="How the table is printed.")] = ReportFormat.terminal,
     group: Annotated[
-        str | None, typer.Option(help="Only these benchmarks: paper, digits, or other. In csv the first by default.")
+        str | None,
+        typer.Option(help="Only these benchmarks: paper, digits, commonsense, other. In csv the first by default."),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Print each run's difference from this model, its 95 % interval and p."),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper/--no-paper", help="Print Table 5 of the paper beneath.")] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper/--no-paper", help="Print the paper's table (5 or 4) beneath.")
+    ] = False,
     abilities: Annotated[
         bool, typer.Option("--abilities/--no-abilities", help="Print every ability and subtask beneath.")
     ] = False,

@@ -117,8 +117,10 @@ def train(
 ) -> None:
     """Plan, then train through xtuner, and fail when it fails."""
     from moslora_xtuner.training import launch
+    from moslora_xtuner.training.processes import processes_for, require_deepspeed
 
-    count = launch.processes_for(gpus, processes)
+    count = processes_for(gpus, processes)
+    require_deepspeed(None if deepspeed == "none" else deepspeed, count)
     options = _changes(config, epochs, batch_size, data, images, cfg_options)
     if not skip_plan:
         with tempfile.TemporaryDirectory() as folder:
@@ -141,6 +143,24 @@ def train(
         overwrite=overwrite,
     )
     typer.echo(f"run: {run}")
+
+
+@app.command(epilog="Example: moslora reshard runs/moslora -o runs/moslora-1 --processes 1")
+def reshard(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training that was interrupted.")],
+    out: Out,
+    processes: Annotated[int, typer.Option(min=1, help="How many there will be, of all machines.")],
+) -> None:
+    """Write a run's newest checkpoint for another number of processes: the same global batches, cut otherwise."""
+    from moslora_xtuner.progress import quiet
+
+    with quiet():
+        from moslora_xtuner.training.reshard import reshard as cut
+
+        made = cut(run, out, processes)
+    words = " ".join(f"--cfg-options {option}" for option in made.options)
+    typer.echo(f"checkpoint: {made.path}, after {made.steps} steps")
+    typer.echo(f"go on with: the run's own command, --work-dir {out} --resume auto --processes {processes} {words}")
 
 
 def _changes(

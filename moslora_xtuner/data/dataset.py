@@ -15,8 +15,9 @@ from ..errors import ConfigError, DataError
 from .images.opening import open_image
 from .images.preprocess import ToPixels
 from .prepare_on_launch import store_of
+from .tokens.chat_templates import Loss
 from .tokens.store import open_store
-from .tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH
+from .tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 
 
 def _build(value: Any) -> Any:
@@ -34,13 +35,14 @@ class TokenStore(Dataset):
     Args:
         store: folder written by `moslora data prepare`.
         image_folder: where the records' image paths start.
-        image_processor: a Hugging Face image processor, or the config dict of one.
+        image_processor: a Hugging Face image processor, or the config dict of one; None for text alone.
         tokenizer: the model's tokenizer, or the config dict of one; must be the one the store was made with.
         template: must be the template that the store was made with.
         pad_image_to_square: pad with the processor's mean colour, as LLaVA-1.5 does.
         data_path: instead of `store`, a JSON (or JSONL, datasets folder, list of them with weights): checked and
             tokenised now, by the first process, into a store in the user's cache that later launches use again.
         max_length, max_images, skip_bad: of `prepare`, for `data_path` alone; a store has its own.
+        loss: of `prepare`, for `data_path`; a store must have been made with it, where it is given.
 
     Raises:
         ConfigError: neither `store` nor `data_path`, or `data_path` without the tokenizer's config.
@@ -58,18 +60,20 @@ class TokenStore(Dataset):
         template: str | None = None,
         pad_image_to_square: bool = True,
         data_path: str | Sequence[str] | None = None,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         max_images: int = 1,
         skip_bad: float = 0.0,
+        loss: Loss | None = None,
     ) -> None:
         self.image_root = Path(image_folder)
         if data_path is not None:
             # A store that the recipe names stands back: who says data_path means it.
-            store = str(store_of(data_path, self.image_root, tokenizer, template, max_length, max_images, skip_bad))
+            how = (tokenizer, template, max_length, max_images, skip_bad, loss)
+            store = str(store_of(data_path, self.image_root, *how))
         elif store is None:
             raise ConfigError("neither store nor data_path: give the folder that `moslora data prepare` wrote as store")
-        self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template)
-        self.to_pixels = ToPixels(_build(image_processor), pad_image_to_square)
+        self.manifest, self.table = open_store(Path(store), self.image_root, _build(tokenizer), template, loss)
+        self.to_pixels = None if image_processor is None else ToPixels(_build(image_processor), pad_image_to_square)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,8 +103,14 @@ class TokenStore(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.table.row(index)
         item = {"id": row["id"], "input_ids": row["input_ids"], "labels": row["labels"]}
+        to_pixels = self.to_pixels
+        if row["images"] and to_pixels is None:
+            raise DataError(
+                f"record {index} (id {row['id']}) has a picture, and there is no image_processor: this training is of "
+                "text alone; prepare the store without pictures"
+            )
         try:
-            pixels = [self.to_pixels(open_image(self.image_root, name)) for name in row["images"]]
+            pixels = [to_pixels(open_image(self.image_root, name)) for name in row["images"] if to_pixels]
         except DataError as fault:
             raise DataError(f"record {index} (id {row['id']}): {fault}; `moslora data check` finds all such") from fault
         if pixels:
@@ -108,8 +118,8 @@ class TokenStore(Dataset):
         return item
 
 
-def collate(instances: list[dict[str, Any]], image_tokens: int, pad_index: int = 0) -> dict[str, Any]:
-    """A right-padded batch in which each image mark stands `image_tokens` times.
+def collate(instances: list[dict[str, Any]], image_tokens: int = 1, pad_index: int = 0) -> dict[str, Any]:
+    """A right-padded batch in which each image mark stands `image_tokens` times; text alone has none.
 
     Returns:
         `data` with input_ids, labels and attention_mask of shape (batch, length), pixel_values (images, 3, H, W) of the

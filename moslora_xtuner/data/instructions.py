@@ -33,6 +33,12 @@ def marks(words: str) -> int:
     return len(_MARK.findall(words))
 
 
+def without_last_mark(words: str) -> str:
+    """The words without the last picture's mark, and without the line break behind it; there must be one."""
+    *_, last = _MARK.finditer(words)
+    return words[: last.start()] + words[last.end() :].removeprefix("\n")
+
+
 def as_word(words: str) -> str:
     """The words with every mark in them as the word itself."""
     return _MARK.sub(lambda found: f"\\{found[0]}", words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,19 @@ from ..progress import note
 from .checking.check import Progress, check
 from .checking.worker import Examined, Rules, Tokenising
 from .reading.problems import Problem
-from .reading.sources import open_sources
-from .tokens.chat_templates import fitting_template, get_template, require_special_tokens
-from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_manifest, write_rows, writing
-from .tokens.tokenise import MAX_LENGTH, Encoder
+from .reading.sources import Source, open_sources
+from .tokens.chat_templates import Loss, fitting_template, get_template, require_special_tokens
+from .tokens.store import FORMAT, KIND, MANIFEST, PROBLEMS, read_whole, table_facts, write_rows, writing
+from .tokens.tokenise import Encoder
 
 
 def tokenising(
     model: Path | str,
     template: str | None = None,
-    max_length: int = MAX_LENGTH,
+    max_length: int | None = None,
     keep: bool = False,
     obey_control: bool = False,
+    loss: Loss | None = None,
 ) -> tuple[Tokenising, dict[str, Any]]:
     """How a model's data is tokenised, and the facts that a store's manifest keeps of it.
 
@@ -45,10 +45,15 @@ def tokenising(
     tokenizer = load_tokenizer(model)
     template = template or fitting_template(tokenizer)
     require_special_tokens(tokenizer, template)
+    form = get_template(template)
+    max_length = form.max_length if max_length is None else max_length
     facts = {"tokenizer": tokenizer_hash(tokenizer), "template": template, "max_length": max_length}
     if obey_control:
         facts["control_tokens"] = "obeyed"
-    return Tokenising(Encoder(tokenizer, obey=obey_control), get_template(template), max_length, keep), facts
+    if (loss or form.loss) != "answer":
+        facts["loss"] = loss or form.loss
+    encoder = Encoder(tokenizer, obey=obey_control, plain=form.plain)
+    return Tokenising(encoder, form, max_length, keep, loss), facts
 
 
 def prepare(
@@ -58,7 +63,8 @@ def prepare(
     out: Path,
     *,
     template: str | None = None,
-    max_length: int = MAX_LENGTH,
+    max_length: int | None = None,
+    loss: Loss | None = None,
     max_images: int = 1,
     skip_bad: float = 0.0,
     decode: bool = True,
@@ -78,7 +84,8 @@ def prepare(
         model: folder or hub name of the language model, for its tokenizer.
         out: the store's folder.
         template: of the chat; by default the one whose special tokens the tokenizer has.
-        max_length: text tokens a record may have; longer ones are cut and counted.
+        max_length: text tokens a record may have, by default as the template says; longer ones are cut and counted.
+        loss: on the answers alone or on all text; by default as the template says.
         max_images: images a record may have.
         skip_bad: share of the records that may be bad and are then left out.
         decode: also decode every image.
@@ -92,31 +99,22 @@ def prepare(
         OutputError: `out` holds something else.
     """
     inputs = open_sources(sources)
-    tokens, facts = tokenising(model, template, max_length, keep=True, obey_control=obey_control)
-    settings = {
-        "format": FORMAT,
-        "sources": [
-            {"name": Path(item.name).name, "sha256": item.reader.sha256(), "weight": item.weight} for item in inputs
-        ],
-        **facts,
-        "max_images": max_images,
-    }
-    if marker(out) is not None:
-        claim(out, KIND, settings)
-        return _made_before(out, skip_bad)
+    tokens, facts = tokenising(model, template, max_length, keep=True, obey_control=obey_control, loss=loss)
+    settings = {"format": FORMAT, "sources": _named(inputs), **facts, "max_images": max_images}
+    if marker(out) is not None and claim(out, KIND, settings) and (found := _made_before(out, skip_bad)) is not None:
+        return found
     for left in sorted(out.parent.glob(f".{out.name}.partial-*")):
         note(f"note: {left} is what an interrupted run left, or another one is writing now: it can be deleted")
-    rules = Rules(tuple(inputs), images, decode, max_images, max_length, tokens)
-    with atomic_folder(out, KIND) as folder, ExitStack() as stack:
+    rules = Rules(tuple(inputs), images, decode, max_images, tokens.max_length, tokens)
+    with atomic_folder(out, KIND) as folder:
         claim(folder, KIND, settings)
-        writer = stack.enter_context(writing(folder))
-        log = stack.enter_context((folder / PROBLEMS).open("w", encoding="utf-8"))
-        written = _Written(writer)
+        with writing(folder) as writer, (folder / PROBLEMS).open("w", encoding="utf-8") as log:
+            written = _Written(writer)
 
-        def tell(problem: Problem) -> None:
-            log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
+            def tell(problem: Problem) -> None:
+                log.write(json.dumps(problem.as_json(), ensure_ascii=False) + "\n")
 
-        report = check(inputs, rules, workers=workers, each=written.add, problem=tell, progress=progress)
+            report = check(inputs, rules, workers=workers, each=written.add, problem=tell, progress=progress)
         if not report.within(skip_bad):
             raise DataError(f"{report.table()}\n{report.advice(skip_bad)}")
         if written.records == 0:
@@ -128,9 +126,15 @@ def prepare(
             "left_out": report.bad,
             "remarks": dict(report.tally.kinds(fault=False)),
             "images": "decoded" if decode else "not looked at",
+            "table": table_facts(folder),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _named(inputs: Sequence[Source]) -> list[dict[str, Any]]:
+    """What the manifest says of the inputs."""
+    return [{"name": Path(item.name).name, "sha256": item.reader.sha256(), "weight": item.weight} for item in inputs]
 
 
 SYSTEMS = 10_000
@@ -170,8 +174,13 @@ class _Written:
         return {**numbers, "system": self.system()}
 
 
-def _made_before(out: Path, skip_bad: float) -> dict[str, Any]:
-    found = read_manifest(out)
+def _made_before(out: Path, skip_bad: float) -> dict[str, Any] | None:
+    """The manifest of a store that stands there whole; None for one that is to be made again."""
+    try:
+        found, _ = read_whole(out)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        note(f"{out} is damaged ({fault}): it is made again")
+        return None
     if found["left_out"] > skip_bad * found["read"]:
         raise DataError(
             f"{out} leaves out {found['left_out']} of {found['read']} records ({out / PROBLEMS} names them): "

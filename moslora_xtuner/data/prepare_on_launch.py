@@ -19,7 +19,7 @@ from ..errors import ConfigError, DataError
 from ..paths import cache_folder
 from ..progress import note
 from .reading.sources import open_sources
-from .tokens.tokenise import MAX_LENGTH
+from .tokens.chat_templates import MAX_LENGTH, Loss, get_template
 
 PATIENCE = timedelta(hours=24)
 """How long the other processes wait for the one that prepares."""
@@ -30,9 +30,10 @@ def store_of(
     images: Path,
     tokenizer: Any,
     template: str | None,
-    max_length: int = MAX_LENGTH,
+    max_length: int | None = None,
     max_images: int = 1,
     skip_bad: float = 0.0,
+    loss: Loss | None = None,
 ) -> Path:
     """The store of a JSON: found in the cache, or made by one process of each machine while the others wait.
 
@@ -46,7 +47,11 @@ def store_of(
         raise ConfigError(
             "data_path needs the tokenizer as a dict with pretrained_model_name_or_path: its store is made with it"
         )
+    if max_length is None:
+        max_length = MAX_LENGTH if template is None else get_template(template).max_length
     facts: list[Any] = [str(model), str(images.resolve()), template, max_length, max_images]
+    if loss is not None:
+        facts.append(loss)
     weights = {source.reader.path: source.weight for source in open_sources(sources)}
     for file in [*weights, *sorted(Path(model).glob("tokenizer*"))]:
         stat = file.stat()
@@ -56,6 +61,8 @@ def store_of(
     if template is not None:
         command += ["--template", template]
     command += ["--max-length", str(max_length), "--max-images", str(max_images)]
+    if loss is not None:
+        command += ["--loss", loss]
     if skip_bad:
         command += ["--skip-bad", f"{100 * skip_bad:g}%"]
     failure = None

@@ -80,7 +80,7 @@ FAULTS: dict[Kind, str] = {
     Kind.BAD_MESSAGE: "every message has a role and a text",
     Kind.UNKNOWN_ROLE: "roles are human and gpt (or user, assistant, system and the like)",
     Kind.TURN_ORDER: "human and gpt alternate, human first, gpt last; --fix cuts what stands alone at the ends",
-    Kind.IMAGE_TOKEN: "as many <image> in the human's words as images; --fix mends one's; \\<image> is the word",
+    Kind.IMAGE_TOKEN: "as many <image> in the human's words as images; --fix sees to it; \\<image> is the word",
     Kind.EMPTY_ANSWER: "an answer has words, or a flag (loss, weight) of 0, which takes it out of the loss",
     Kind.NO_ANSWER_LEFT: "raise --max-length: cut there, the record has nothing to learn",
     Kind.IMAGE_CUT_OFF: "raise --max-length: cut there, the record has lost its image",

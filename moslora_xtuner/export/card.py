@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..training.artifacts import ADAPTERS, LLM, VISUAL_ENCODER
+from .blocks import Written
 from .form import LORA, XTUNER, ExportForm, vllm_rank
-from .llava import Written
 from .parts import Parts
 from .xtuner_form import how_to_load
 
@@ -42,13 +43,18 @@ def write_card(
     losses = read_losses(run)
     if losses:
         _draw(losses, folder / "loss.png")
-    bases = [_public(parts.llm), _public(parts.visual_encoder)]
-    of_the_hub = [base for base in (parts.llm, parts.visual_encoder) if base in bases and "/" in base]
+    named = [parts.llm] if parts.text_only else [parts.llm, parts.visual_encoder]
+    bases = [_public(base) for base in named]
+    of_the_hub = [base for base in named if base in bases and "/" in base]
     text = [
-        _metadata(of_the_hub, form.kind == LORA),
+        _metadata(of_the_hub, form.kind == LORA, parts.text_only),
         f"# {form.name}",
         _what(parts, written, bases),
-        how_to_load(parts.template) if form.kind == XTUNER else _loading(form, rank, tower_apart),
+        how_to_load(parts.template)
+        if form.kind == XTUNER
+        else _loading_text(rank)
+        if parts.text_only
+        else _loading(form, rank, tower_apart),
         _training(parts, losses),
         f"## Scores\n\n{scores}" if scores else "",
         _licence(parts),
@@ -64,20 +70,20 @@ def _public(checkpoint: str) -> str:
     return f"{path.parent.name}/{path.name}" if path.name in (LLM, VISUAL_ENCODER) else path.name
 
 
-def _metadata(bases: list[str], lora: bool) -> str:
-    lines = ["---", f"library_name: {'peft' if lora else 'transformers'}", "pipeline_tag: image-text-to-text"]
+def _metadata(bases: list[str], lora: bool, text_only: bool) -> str:
+    task = "text-generation" if text_only else "image-text-to-text"
+    lines = ["---", f"library_name: {'peft' if lora else 'transformers'}", f"pipeline_tag: {task}"]
     lines += ["base_model:", *(f"- {base}" for base in bases)] if bases else []
-    return "\n".join([*lines, "license: other", "tags:", "- llava", "- moslora", "- xtuner", "---"])
+    tags = ["- moslora", "- xtuner"] if text_only else ["- llava", "- moslora", "- xtuner"]
+    return "\n".join([*lines, "license: other", "tags:", *tags, "---"])
 
 
 def _what(parts: Parts, written: Written | None, bases: list[str]) -> str:
     if written is None:
         return f"Adapters and projector of a LLaVA of {bases[0]} and {bases[1]}: {_adapter(parts)}, by MoSLoRA-XTuner."
     kind = str(written.dtype).removeprefix("torch.")
-    said = [
-        f"A LLaVA of {bases[0]} and {bases[1]}, {written.parameters:,} weights in {kind}, tuned with "
-        f"{_adapter(parts)} by MoSLoRA-XTuner."
-    ]
+    of = bases[0] if parts.text_only else f"A LLaVA of {bases[0]} and {bases[1]}"
+    said = [f"{of}, {written.parameters:,} weights in {kind}, tuned with {_adapter(parts)} by MoSLoRA-XTuner."]
     bits = parts.record.bits.get("llm")
     if written.base == "dequantised":
         said.append(f"It was trained in {bits} bits; its base is what those layers computed with, dequantised.")
@@ -93,9 +99,41 @@ def _adapter(parts: Parts) -> str:
     for what, folder in (("language model", parts.llm_adapter), ("visual encoder", parts.visual_encoder_adapter)):
         if folder is not None:
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-            kind = f"MoSLoRA ({config.get('mixer', 'learned')} mixer)" if config["peft_type"] == "MOSLORA" else "LoRA"
-            found.append(f"{kind} of rank {config['r']}, alpha {config['lora_alpha']} on the {what}")
+            found.append(f"{method(config)} on the {what}")
     return " and ".join(found) or "no adapter"
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """A PEFT config in words: what it is, its rank, its alpha."""
+    kind = {
+        "MOSLORA": f"MoSLoRA ({config.get('mixer', 'learned')} mixer)",
+        "LORA": "DoRA" if config.get("use_dora") else "LoRA",
+        "LOHA": "LoHa",
+        "LOKR": "LoKr",
+        "ADALORA": "AdaLoRA",
+    }.get(config["peft_type"], config["peft_type"])
+    rank = f"{config['init_r']} to {config['target_r']}" if config["peft_type"] == "ADALORA" else config["r"]
+    return f"{kind} of rank {rank}, alpha {config.get('lora_alpha', config.get('alpha'))}"
+
+
+def _loading_text(rank: int | None) -> str:
+    """Of a language model alone."""
+    where, tuned = (".", "") if rank is None else ("base", 'model = PeftModel.from_pretrained(model, "adapter")\n')
+    imports = "" if rank is None else "from peft import PeftModel\n"
+    vllm = "vllm serve ."
+    if rank is not None:
+        vllm = f"vllm serve base --enable-lora --max-lora-rank {vllm_rank(rank)} --lora-modules tuned=adapter"
+    return (
+        f"## Loading it\n\nWith transformers.\n\n```python\n{imports}"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{where}")\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{where}", torch_dtype="auto")\n{tuned}'
+        'message = {"role": "user", "content": "Is water wet?"}\n'
+        'ids = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_tensors="pt")\n'
+        "made = model.generate(ids.to(model.device), max_new_tokens=32)\n"
+        "print(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))\n```\n\n"
+        f"With vLLM:\n\n```\n{vllm}\n```"
+    )
 
 
 def _loading(form: ExportForm, rank: int | None, tower_apart: bool) -> str:
@@ -168,12 +206,13 @@ def _licence(parts: Parts) -> str:
     from ..llm.families import family
 
     try:
-        kind = LICENCES.get(family(parts.llm), "its own licence") if not parts.inside else "its own licence"
+        kind = LICENCES.get(family(parts.llm), "its own licence") if not parts.exported else "its own licence"
     except ConfigError:
         kind = "its own licence"
     return (
-        f"## Licence\n\nThe weights are the base models' and follow their licences: the language model {kind}, the "
-        "visual encoder its own. What the training data allows is said by those who made it."
+        f"## Licence\n\nThe weights are the base models' and follow their licences: the language model {kind}"
+        f"{'' if parts.text_only else ', the visual encoder its own'}. What the training data allows is said by those "
+        "who made it."
     )
 
 

@@ -50,7 +50,7 @@ _JINJA = """\
 """
 
 
-def jinja(template: Template, *, bos: str, system: str = "", space: str = "") -> str:
+def jinja(template: Template, *, bos: str, system: str = "", space: str = "", eos: str = "") -> str:
     """A chat template whose text, tokenised as it is, has the ids of training (`data.tokens.tokenise`).
 
     It takes a message as text or as a list of parts. One picture of a turn stands in front of its words; several stay
@@ -63,11 +63,15 @@ def jinja(template: Template, *, bos: str, system: str = "", space: str = "") ->
         system: what the training's records carried.
         space: a word's first space where the tokenizer adds one to every text: training encodes an answer by itself,
             here it follows other words.
+        eos: text of the token that closes an answer of a template that is `plain`.
     """
     before, after = template.instruction.split("{input}")
-    # An instruction goes on to where the assistant begins, with the same token that opens the user's turn.
-    opening = before[: before.index(">") + 1]
-    cut = after.rindex(opening)
+    if template.plain:
+        cut = len(after)  # the assistant's words follow without a mark
+    else:
+        # An instruction goes on to where the assistant begins, with the same token that opens the user's turn.
+        opening = before[: before.index(">") + 1]
+        cut = after.rindex(opening)
     system_before, system_after = template.system.split("{system}")
     pieces = {
         "BOS": bos,
@@ -79,7 +83,7 @@ def jinja(template: Template, *, bos: str, system: str = "", space: str = "") ->
         "USER_AFTER": after[:cut],
         "ASSISTANT": after[cut:] + space,
         "ANSWER": after[cut:],
-        "SUFFIX": template.suffix + template.separator,
+        "SUFFIX": (eos if template.plain else template.suffix) + template.separator,
     }
     named = "".join(f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} -%}}\n" for name, text in pieces.items())
     return named + _JINJA

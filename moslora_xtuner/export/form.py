@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..atomic import read_json
 from ..data.instructions import IMAGE_TOKEN
 from ..errors import ExportError
 from ..formats import FORMAT, unreadable
 
 FILE_NAME = "moslora_export.json"
-LLAVA, LORA, XTUNER = "hf-llava", "lora", "xtuner"
-"""The kinds of an export: a merged Hugging Face LLaVA, one with a plain LoRA beside it, XTuner's own layout."""
+LLAVA, CAUSAL_LM, LORA, XTUNER = "hf-llava", "hf-causal-lm", "lora", "xtuner"
+"""The kinds of an export: a merged Hugging Face LLaVA or language model, one with a plain LoRA beside it, XTuner's own
+layout."""
 
 BASE_LLAVA, ADAPTER = "base", "adapter"
-"""In an export of the kind LORA: the LLaVA, and what tunes it."""
+"""In an export of the kind LORA: the LLaVA, or the language model, and what tunes it."""
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -33,7 +35,7 @@ class ExportForm:
     prompt = SYSTEM.format(system) (where there is one) + INSTRUCTION.format(input).
 
     Attributes:
-        kind: LLAVA, LORA or XTUNER.
+        kind: LLAVA, CAUSAL_LM, LORA or XTUNER.
         name: what reports call the model.
         system_template, instruction: XTuner's templates of a system prompt and of one turn.
         stop_words: end an answer.
@@ -65,7 +67,7 @@ class ExportForm:
         """Read the file of an export. Raises ExportError where it is missing, broken or of a newer version."""
         path = folder / FILE_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if isinstance(content["format"], str):  # before there were numbers, the kind stood there
                 content = {**content, "format": FORMAT, "kind": content["format"]}
             if (why := unreadable(content)) is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,14 @@ from torch import Tensor
 
 from ..data.instructions import IMAGE_TOKEN
 from ..data.tokens.chat_templates import get_template
-from ..llm.families import INTERNLM2
-from ..llm.internlm2_as_llama import llama_config, llama_names
 from ..training.artifacts import LLM, VISUAL_ENCODER
 from . import proof
+from .blocks import Add, Written, as_llama_config, generation_config, without_traces, write_blocks, write_rim
 from .llm import StreamedLlm
 from .parts import LANGUAGE_MODEL, Parts, number_type
 from .processor import engine_tokenizer, write_processor
 from .shards import Shards
 from .tower import Tower
-
-ROWS = 8_192
-Add = Callable[[str, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What an export came to.
-
-    Attributes:
-        dtype: the number type of its weights.
-        base: `dequantised` or `original` where the training's base was quantised; "" where it was not.
-        rounding: from what was trained to what stands on the disk.
-        parameters: how many weights there are.
-        prompts: how many records it was proved on, and whether they are the training's own.
-    """
-
-    dtype: torch.dtype
-    base: str
-    rounding: proof.Gap
-    parameters: int
-    prompts: int
-    own_prompts: bool
 
 
 def write_llava(
@@ -98,8 +73,8 @@ def write_llava(
         ]
         for way, found in seen.items()
     }
-    states = _write_blocks(llm, add, states, wanted, base, merge=adapter is None)
-    vocabulary = _write_rim(llm, add, len(tokenizer))
+    states = write_blocks(llm, add, states, dtype=wanted, base=base, merge=adapter is None, under=f"{LANGUAGE_MODEL}.")
+    vocabulary = write_rim(llm, add, len(tokenizer), f"{LANGUAGE_MODEL}.")
     shards.close()
     _write_config(folder, llm, tower.config, parts, tokenizer, vocabulary, wanted)
     images = CLIPImageProcessor.from_pretrained(parts.visual_encoder)
@@ -117,7 +92,7 @@ def write_llava(
     proof.require(gap, proof.READ_BACK, f"{folder} does not hold what was to be written")
     return Written(
         wanted,
-        base if any(parts.record.bits.values()) and not parts.inside else "",
+        base if any(parts.record.bits.values()) and not parts.exported else "",
         proof.compare(answers["trained"], on_disk),
         shards.parameters,
         len(probes),
@@ -167,83 +142,14 @@ def answers_from_disk(folder: Path, probes: list[proof.Probe], adapter: Path | N
     return proof.logits_at_answers(llm, probes, states)
 
 
-def _write_blocks(
-    llm: StreamedLlm, add: Add, states: dict[str, list[Tensor]], dtype: torch.dtype, base: str, merge: bool
-) -> dict[str, list[Tensor]]:
-    """Write the blocks; returns what comes out of the last one.
-
-    Of four models, so that a fault has a name: the `trained` one; the `intended` one, which has other weights where the
-    base is the original or its layers round as they compute (8-bit ones what goes into them, 4-bit ones in half
-    precision their weights, without a gradient otherwise than with one); that with the adapter `merged`; and
-    that as it is `written`, rounded.
-    """
-    plain = base if llm.quantisation is not None else "original"
-    exact = llm.quantisation is None or (llm.quantisation.get("load_in_4bit") and llm.dtype in (None, torch.float32))
-    same = exact and (llm.quantisation is None or base == "dequantised")
-    trained, intended, merged, written = (states[way] for way in ("trained", "intended", "merged", "written"))
-    same = same and all(a is b or torch.equal(a, b) for a, b in zip(trained, intended, strict=True))
-    for number in range(llm.layers):
-        block = llm.block(number)
-        trained = llm.run(block, trained)
-        if llm.quantisation is not None:
-            block = llm.block(number, base=plain)
-        intended = trained if same else llm.run(block, intended)
-        if merge:
-            block = llm.merged(block)
-            merged = llm.run(block, merged)
-        else:
-            written = llm.run(llm.block(number, base=plain, rounded=dtype), written)
-            block = llm.block(number, base=plain, tuned=False)
-        weights = llm.block_weights(block)
-        for weight in weights.values():
-            weight.data = weight.data.to(dtype)
-        for name, tensor in _as_llama(llm, weights).items():
-            add(f"{LANGUAGE_MODEL}.{name}", tensor)
-        if merge:
-            for weight in weights.values():
-                weight.data = weight.data.float()
-            written = llm.run(block, written)
-    found = {"trained": trained, "intended": intended, "written": written}
-    return found | ({"merged": merged} if merge else {})
-
-
-def _as_llama(llm: StreamedLlm, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return llama_names(weights, llm.config) if llm.family == INTERNLM2 else dict(weights)
-
-
-def _write_rim(llm: StreamedLlm, add: Add, tokens: int) -> int:
-    """Embedding, norm and head, with rows for the tokens that were added; returns how many rows there are."""
-    rows = 0
-    for name, weight in _as_llama(llm, llm.rim()).items():
-        if weight.ndim == 2:
-            weight = with_mean_rows(weight, tokens)
-            rows = len(weight)
-        add(f"{LANGUAGE_MODEL}.{name}", weight)
-    return rows
-
-
-@torch.no_grad()
-def with_mean_rows(weight: Tensor, rows: int) -> Tensor:
-    """A matrix with more rows, each the mean of those that it had.
-
-    A mean of logits is never above their largest, so greedy decoding cannot choose an added token.
-    """
-    have = len(weight)
-    if rows <= have:
-        return weight
-    total = sum(weight[at : at + ROWS].float().sum(0) for at in range(0, have, ROWS))
-    return torch.cat([weight, (torch.as_tensor(total) / have).to(weight.dtype).expand(rows - have, -1)])
-
-
 def _write_config(
     folder: Path, llm: StreamedLlm, vision: Any, parts: Parts, tokenizer: Any, vocabulary: int, dtype: torch.dtype
 ) -> None:
-    from transformers import GenerationConfig, LlamaConfig, LlavaConfig
+    from transformers import LlavaConfig
 
-    text = llama_config(llm.config) if llm.family == INTERNLM2 else LlamaConfig.from_dict(llm.config.to_dict())
-    text.vocab_size = vocabulary
+    text = as_llama_config(llm, vocabulary, dtype)
     text.tie_word_embeddings = False  # both are written: a release that ties them otherwise finds the same weights
-    text.torch_dtype = vision.torch_dtype = dtype
+    vision.torch_dtype = dtype
     text.architectures = vision.architectures = None
     config = LlavaConfig(
         vision_config=vision,
@@ -258,14 +164,6 @@ def _write_config(
         architectures=["LlavaForConditionalGeneration"],
     )
     for inner in (config, text, vision):
-        inner._name_or_path = ""  # a path of this machine
-        # WORK-AROUND transformers 4.48 (save_pretrained): it writes "attention was chosen", and a model that is loaded
-        # with that takes the slow eager one. Can go when config.json no longer holds it.
-        inner._attn_implementation_autoset = False
+        without_traces(inner)
     config.save_pretrained(folder)
-    stops = tokenizer.convert_tokens_to_ids(list(get_template(parts.template).stop_words))
-    GenerationConfig(
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=sorted({tokenizer.eos_token_id, *stops}),
-        bos_token_id=tokenizer.bos_token_id,
-    ).save_pretrained(folder)
+    generation_config(tokenizer, get_template(parts.template)).save_pretrained(folder)

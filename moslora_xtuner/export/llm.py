@@ -236,13 +236,18 @@ class AdapterFile:
 
     def put_on(self, model: Any, weights: dict[str, Tensor]) -> Any:
         """The model with these weights of the adapter, all of them and no others."""
-        from peft import get_peft_model, set_peft_model_state_dict
+        from peft import PeftType, get_peft_model, set_peft_model_state_dict
 
         config = copy.deepcopy(self.config)
         config.task_type, config.inference_mode, config.base_model_name_or_path = None, True, None
-        tuned = get_peft_model(model, config).eval()
+        if getattr(config, "peft_type", None) == PeftType.ADALORA and config.rank_pattern:
+            # It names what is left of each layer's ranks, and PEFT looks each of them up.
+            config.rank_pattern = {n: left for n, left in config.rank_pattern.items() if f"{PREFIX}{n}" in weights}
+        tuned: Any = get_peft_model(model, config)
         set_peft_model_state_dict(tuned, weights)
-        have = {name for name, _ in tuned.named_parameters() if "lora_" in name or "modules_to_save" in name}
+        tuned.eval()  # last: AdaLoRA makes its layers anew for the weights, and with them their dropout
+        marks = (f".{tuned.base_model.prefix}", ".modules_to_save.")
+        have = {name for name in tuned.state_dict() if any(mark in name for mark in marks)}
         if len(have) != len(weights):
             raise ExportError(
                 f"{self.folder}: {len(weights)} tensors for {len(have)} places of {next(iter(weights))} and its like"

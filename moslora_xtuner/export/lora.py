@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.config import DISK_TYPE
 from ..adapters.directory.contents import PREFIX, Layer, take_apart
 from ..adapters.directory.disk import CONFIG_FILE, WEIGHTS_FILE, read_config
 from ..adapters.directory.fold import fold_config, fold_state_dict
@@ -22,7 +23,9 @@ from .parts import LANGUAGE_MODEL, TOWER
 _BLOCK = re.compile(r"\.layers\.(\d+)\.")
 
 
-def write_lora(folder: Path, llm: Path, model: Mapping[str, Any], tower: Path | None = None) -> int:
+def write_lora(
+    folder: Path, llm: Path, model: Mapping[str, Any], tower: Path | None = None, under: str = f"{LANGUAGE_MODEL}."
+) -> int:
     """Write adapter_config.json and adapter_model.safetensors; returns the rank.
 
     The layers are named as in the LLaVA: `language_model.model.layers...`, `vision_tower.vision_model...`; both
@@ -33,11 +36,12 @@ def write_lora(folder: Path, llm: Path, model: Mapping[str, Any], tower: Path | 
         folder: to be made.
         llm, tower: the adapters' directories.
         model: the language model's config.
+        under: what the language model's layers are called under; "" where it stands alone.
 
     Raises:
         ExportError: an adapter holds what no plain LoRA has.
     """
-    layers = _layers(llm, f"{LANGUAGE_MODEL}.", model)
+    layers = _layers(llm, under, model)
     if tower is not None:
         layers |= _layers(tower, f"{TOWER}.", model)
     config = fold_config(read_config(llm))
@@ -96,8 +100,11 @@ def pattern(names: list[str]) -> str:
 
 def _layers(adapter: Path, prefix: str, model: Mapping[str, Any]) -> dict[str, tuple[Layer, float]]:
     """The folded layers by their names in the LLaVA, each with its scale."""
+    kind = json.loads((adapter / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
+    if kind not in ("LORA", DISK_TYPE):
+        raise ExportError(f"{adapter} is of the type {kind}, and no plain LoRA: use --format hf")
     config, weights = read_whole(adapter)
-    if config["peft_type"] != "LORA":
+    if kind != "LORA":
         weights = fold_state_dict(weights, config["mixer"])
     contents = take_apart(weights)
     if contents.others:

@@ -1,4 +1,4 @@
-"""Write a tuned model for others: merged as a stock Hugging Face LLaVA, or as a LLaVA with a plain LoRA beside it."""
+"""Write a tuned model for others: merged as a stock Hugging Face LLaVA or language model, or with a LoRA beside it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from typing import Any
 from ..data.tokens.chat_templates import get_template
 from ..errors import ExportError, UsageError
 from ..llm.families import read_config
+from ..llm.load import load_tokenizer
 from ..output import atomic_folder
 from ..progress import quiet
+from .blocks import Written
 from .card import write_card
-from .form import ADAPTER, BASE_LLAVA, LLAVA, LORA, XTUNER, ExportForm
-from .llava import Written, write_llava
+from .causal_lm import write_causal_lm
+from .form import ADAPTER, BASE_LLAVA, CAUSAL_LM, LLAVA, LORA, XTUNER, ExportForm
+from .llava import write_llava
 from .lora import write_lora
-from .parts import ADAPTER_CONFIG, Parts, find_parts
+from .parts import ADAPTER_CONFIG, LANGUAGE_MODEL, Parts, find_parts
+from .processor import opening
 from .xtuner_form import write_xtuner
 
 FORMATS = {"hf": LLAVA, "lora": LORA, "xtuner": XTUNER}
-"""What `--format` takes, and what kind of export it makes."""
+"""What `--format` takes, and what kind of export it makes; of a language model alone `hf` makes CAUSAL_LM."""
 BASES = ("dequantised", "original")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Tell = Callable[[str], None]
@@ -46,7 +50,8 @@ def export(
         run: a run's folder, its `adapters/`, an export of the form `lora`, a folder with `base.json`, or one PEFT
             adapter's directory.
         out: the folder to make; it appears whole or not at all.
-        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor; `lora`, the same
+        format: `hf`, the adapters merged into a LlavaForConditionalGeneration with its processor, or into a
+            LlamaForCausalLM where no picture was trained on; `lora`, the same
             without the language model's adapter (`base/`) and that as a plain LoRA of it (`adapter/`); or `xtuner`,
             adapters and projector as XTuner's own tools read them, without the bases.
         name: what the model is called in reports; the run's folder name by default.
@@ -72,16 +77,21 @@ def export(
     if (run / ADAPTER_CONFIG).is_file():
         return _fold(run, out, format)
     parts = find_parts(run)
+    if parts.text_only and (format == "xtuner" or tower_lora):
+        raise UsageError(
+            "this is a language model alone, without visual encoder and projector: its adapter is read by XTuner and "
+            "PEFT as `--format lora` writes it"
+        )
     called = name or run.resolve().name
     rank, written = None, None
     with quiet(), atomic_folder(out, kind="export") as folder:  # accelerate's import of DeepSpeed talks
         if format == "xtuner":
             write_xtuner(folder, parts)
         elif format == "hf":
-            written = write_llava(folder, parts, dtype=_number_type(dtype), base=base)
+            written = _write_whole(folder, parts, _number_type(dtype), base)
         else:
             rank, written = _write_apart(folder, parts, _number_type(dtype), base, tower_lora)
-        form = _form(parts, FORMATS[format], called)
+        form = _form(parts, CAUSAL_LM if parts.text_only and format == "hf" else FORMATS[format], called)
         form.write(folder)
         write_card(folder, form, parts, written, run, rank=rank, tower_apart=tower_lora, scores=scores)
     if written is not None:
@@ -116,20 +126,30 @@ def _fold(adapter: Path, out: Path, format: str) -> Path:
     return fold_adapter(adapter, out)
 
 
+def _write_whole(folder: Path, parts: Parts, dtype: Any, base: str, adapter: Path | None = None) -> Written:
+    if parts.text_only:
+        return write_causal_lm(folder, parts, dtype=dtype, base=base, adapter=adapter)
+    return write_llava(folder, parts, dtype=dtype, base=base, adapter=adapter)
+
+
 def _write_apart(folder: Path, parts: Parts, dtype: Any, base: str, tower: bool) -> tuple[int, Written]:
-    if parts.inside:
+    if parts.exported:
         raise UsageError("this is an export of the form lora already: export the run that it was made of")
     if parts.llm_adapter is None:
         raise ExportError("this model's language model has no adapter: there is no LoRA to write")
     if tower and parts.visual_encoder_adapter is None:
         raise UsageError("this model's visual encoder has no adapter: leave --tower-lora out")
     beside = parts.visual_encoder_adapter if tower else None
-    rank = write_lora(folder / ADAPTER, parts.llm_adapter, read_config(parts.llm), beside)
+    under = "" if parts.text_only else f"{LANGUAGE_MODEL}."
+    rank = write_lora(folder / ADAPTER, parts.llm_adapter, read_config(parts.llm), beside, under)
     (folder / BASE_LLAVA).mkdir()
-    written = write_llava(
-        folder / BASE_LLAVA, parts, dtype=dtype, base=base, adapter=folder / ADAPTER, tower_adapted=tower
-    )
-    _form(parts, LLAVA, "base").write(folder / BASE_LLAVA)
+    if tower:
+        written = write_llava(
+            folder / BASE_LLAVA, parts, dtype=dtype, base=base, adapter=folder / ADAPTER, tower_adapted=True
+        )
+    else:
+        written = _write_whole(folder / BASE_LLAVA, parts, dtype, base, folder / ADAPTER)
+    _form(parts, CAUSAL_LM if parts.text_only else LLAVA, "base").write(folder / BASE_LLAVA)
     return rank, written
 
 
@@ -142,6 +162,7 @@ def _form(parts: Parts, kind: str, name: str) -> ExportForm:
         instruction=template.instruction,
         stop_words=tuple(template.stop_words),
         system=parts.record.system,
+        bos=bool(opening(load_tokenizer(parts.llm), template)) if template.plain else True,
         pad_image_to_square=parts.pad_image_to_square,
         source=without_paths(parts.facts),
     )

@@ -31,6 +31,7 @@ class Parts:
         probes: records to prove an export on; the file may be missing.
         inside: what the language model is called inside the LLaVA that `llm` and `visual_encoder` are, as in an
             export of the form `lora`; "" where each is a checkpoint of its own.
+        exported: whether these are the pieces of an export of the form `lora`.
     """
 
     llm: str
@@ -42,6 +43,12 @@ class Parts:
     facts: Mapping[str, Any]
     probes: Path
     inside: str = ""
+    exported: bool = False
+
+    @property
+    def text_only(self) -> bool:
+        """Whether this is a language model alone, without pictures."""
+        return not self.record.visual_encoder
 
     @property
     def template(self) -> str:
@@ -64,7 +71,7 @@ class Parts:
         Raises:
             ExportError: it was, an old record does not say how, and that is needed.
         """
-        if not self.record.bits.get(part) or self.inside:
+        if not self.record.bits.get(part) or self.exported:
             return None
         if part not in self.record.quantisation:
             if not needed:
@@ -77,7 +84,7 @@ class Parts:
 
     def require_same_bases(self) -> None:
         """Stop when a base model's folder holds other weights than those that were trained on. Raises ExportError."""
-        for part, checkpoint in () if self.inside else ((LLM, self.llm), (VISUAL_ENCODER, self.visual_encoder)):
+        for part, checkpoint in () if self.exported else ((LLM, self.llm), (VISUAL_ENCODER, self.visual_encoder)):
             recorded = self.record.base.get(part)
             if recorded and (found := content_of(checkpoint)) != recorded:
                 what = " and ".join(name for name in recorded if found.get(name) != recorded[name])
@@ -105,11 +112,12 @@ def find_parts(run: Path) -> Parts:
         form = ExportForm.read(run)
         if form.kind == LORA and (run / BASE_LLAVA).is_dir():
             told = {"pad_image_to_square": form.pad_image_to_square, "system": form.system}
-            here = {LLM: str(run / BASE_LLAVA), VISUAL_ENCODER: str(run / BASE_LLAVA)}
+            sees = bool(form.source.get(VISUAL_ENCODER))
+            here = {LLM: str(run / BASE_LLAVA), VISUAL_ENCODER: str(run / BASE_LLAVA) if sees else ""}
             record = TrainingRecord.of({**form.source, **told, **here}, run / FILE_NAME)
             return Parts(
                 record.llm, record.visual_encoder, run / BASE_LLAVA, run / ADAPTER, None, record, form.source,
-                run / PROBES, LANGUAGE_MODEL,
+                run / PROBES, LANGUAGE_MODEL if sees else "", exported=True,
             )  # fmt: skip
         if form.kind == LORA:
             record = TrainingRecord.of(form.source, run / FILE_NAME)

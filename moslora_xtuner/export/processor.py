@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.instructions import IMAGE_TOKEN
 from ..data.tokens.chat_templates import Template
+from ..data.tokens.tokenise import Encoder
 from ..errors import ExportError
 from ..llm.load import load_tokenizer
 from .chat_template import jinja
@@ -15,21 +16,29 @@ from .chat_template import jinja
 PREPROCESSOR = "preprocessor_config.json"
 
 
-def engine_tokenizer(checkpoint: str, template: Template, system: str = "") -> Any:
+def opening(tokenizer: Any, template: Template) -> str:
+    """The text of what a training's records begin with: the BOS, or what the tokenizer itself puts before a text."""
+    return "".join(tokenizer.convert_ids_to_tokens(Encoder(tokenizer, plain=template.plain).bos))
+
+
+def engine_tokenizer(checkpoint: str, template: Template, system: str = "", pictures: bool = True) -> Any:
     """The checkpoint's tokenizer as engines load it: with the token of a picture, our chat template, and no BOS.
 
     The template writes the BOS. A tokenizer that added one too would give two to all who tokenise its text
-    (`processor(text=...)`, `LLM.generate`).
+    (`processor(text=...)`, `LLM.generate`). A language model alone, without `pictures`, is also asked in plain text, as
+    by evaluation harnesses: its tokenizer opens a text as the checkpoint's does.
     """
     from transformers import PreTrainedTokenizerFast
 
     source = load_tokenizer(checkpoint)
+    bos = opening(source, template)
     if not source.is_fast:
         from ..llm.internlm2_tokenizer import as_plain_fast
 
         source = as_plain_fast(source)
     backend = source.backend_tokenizer
-    backend.post_processor = _nothing_added()
+    if pictures:
+        backend.post_processor = _nothing_added()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_input_names=["input_ids", "attention_mask"],  # `generate` refuses token_type_ids
@@ -38,9 +47,10 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "") -> A
         clean_up_tokenization_spaces=False,
         **source.special_tokens_map,
     )
-    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    bos = tokenizer.bos_token or ""
-    tokenizer.chat_template = jinja(template, bos=bos, system=system, space=first_space(tokenizer))
+    if pictures:
+        tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+    space = "" if template.plain else first_space(tokenizer)
+    tokenizer.chat_template = jinja(template, bos=bos, system=system, space=space, eos=tokenizer.eos_token or "")
     return tokenizer
 
 

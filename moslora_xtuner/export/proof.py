@@ -87,6 +87,19 @@ def made_up_probes(tokenizer: Any, prompt: str, edge: int) -> list[Probe]:
     return [_unlabelled([*bos, *words]), _unlabelled([*bos, *pictured], waves)]
 
 
+def made_up_texts(tokenizer: Any, instruction: str) -> list[Probe]:
+    """The same for a model without pictures: two questions.
+
+    Args:
+        tokenizer: of the model.
+        instruction: one turn with `{input}` where the question's words stand.
+    """
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    asked = ("What is this?", "Is water wet? Answer with true or false.")
+    texts = [instruction.replace("{input}", words) for words in asked]
+    return [_unlabelled([*bos, *tokenizer.encode(text, add_special_tokens=False)]) for text in texts]
+
+
 def _unlabelled(ids: list[int], pixels: Tensor | None = None) -> Probe:
     found = torch.tensor(ids)
     return Probe(found, torch.full_like(found, IGNORE_INDEX), pixels)

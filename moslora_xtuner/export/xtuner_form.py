@@ -20,7 +20,7 @@ def write_xtuner(folder: Path, parts: Parts) -> None:
     """
     from xtuner.model.modules import ProjectorConfig, ProjectorModel
 
-    if parts.inside:
+    if parts.exported:
         raise ExportError("this is an export already: give the run that it was made of")
     for name, adapter in ((LLM_ADAPTER, parts.llm_adapter), (VISUAL_ENCODER_ADAPTER, parts.visual_encoder_adapter)):
         if adapter is not None:

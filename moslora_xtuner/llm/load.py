@@ -10,6 +10,8 @@ from ..errors import ConfigError
 from .families import INTERNLM2, LLAMA, checkpoint_file, family, require_family
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
+LARGEST_TEXT = 100 * 2**20
+"""Bytes of a checkpoint's JSON, vocabulary or template; the largest known have about 35 MiB."""
 
 
 def classes(model_type: str | None) -> tuple[Any, Any]:
@@ -83,10 +85,11 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **options: Any) ->
         **options: of `PreTrainedTokenizerBase.from_pretrained`.
 
     Raises:
-        ConfigError: there is no tokenizer, or one that cannot be loaded without remote code.
+        ConfigError: there is no tokenizer, a damaged one, or one that cannot be loaded without remote code.
     """
     checkpoint = str(pretrained_model_name_or_path)
     try:
+        _require_bounded(Path(checkpoint))
         file = checkpoint_file(checkpoint, TOKENIZER_CONFIG, options.get("local_files_only", False))
         if file is None:
             raise FileNotFoundError(f"it has no {TOKENIZER_CONFIG}")
@@ -98,6 +101,23 @@ def load_tokenizer(pretrained_model_name_or_path: str | Path, **options: Any) ->
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, **options)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as fault:
-        reason = str(fault).splitlines()[0]
+        reason = (str(fault) or type(fault).__name__).splitlines()[0]
         raise ConfigError(f"no tokenizer at {checkpoint} ({reason}): give the model's folder or hub id") from fault
+    except Exception as fault:  # tokenizers raises Exception itself, transformers what a damaged file brings about
+        raise ConfigError(
+            f"the tokenizer at {checkpoint} cannot be read ({type(fault).__name__}: {str(fault).partition(chr(10))[0]})"
+            ": download its files again"
+        ) from fault
+
+
+def _require_bounded(folder: Path) -> None:
+    """Stop before a text file is read that no tokenizer is as large as: parsed, it takes twenty times its size."""
+    for file in folder.glob("*") if folder.is_dir() else ():
+        if file.suffix in (".json", ".model", ".txt", ".jinja") and file.stat().st_size > LARGEST_TEXT:
+            raise ConfigError(
+                f"{file} has {file.stat().st_size / 2**20:.0f} MiB, more than the {LARGEST_TEXT / 2**20:.0f} that any "
+                "tokenizer or config has: it is not read"
+            )

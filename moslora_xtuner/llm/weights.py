@@ -26,24 +26,34 @@ class Weights:
 
     Args:
         checkpoint: a folder, or a hub id whose files are in the cache (or can be fetched).
+        local_files_only: fetch nothing.
 
     Raises:
-        ConfigError: there are no weights, a file of the index is missing, or one cannot be read.
+        ConfigError: there are no weights, a file of the index is missing, one cannot be read, or lacks what the index
+            says that it has.
     """
 
-    def __init__(self, checkpoint: str | Path) -> None:
+    def __init__(self, checkpoint: str | Path, local_files_only: bool = False) -> None:
         self.checkpoint = str(checkpoint)
+        self.local = local_files_only
         self._files: dict[Path, Any] = {}
         self._where: dict[str, Path] = {}
-        for file, names in self._shards():
-            for name in names if names is not None else self._open(file).keys():
-                self._where[name] = file
+        for file, promised in self._shards():
+            names = set(self._open(file).keys())
+            if lacking := sorted(set(promised or ()) - names):
+                raise ConfigError(f"{file} lacks {lacking[0]}, which the index says is in it: download it again")
+            self._where |= dict.fromkeys(names if promised is None else promised, file)
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return len(set(self._where.values()))
 
     def get(self, name: str) -> Tensor:
         """One tensor, in the number type of the file. Raises ConfigError when there is none of this name."""
@@ -96,17 +106,17 @@ class Weights:
 
     def _shards(self) -> list[tuple[Path, list[str] | None]]:
         for name in INDEXES:
-            if (index := checkpoint_file(self.checkpoint, name)) is not None:
+            if (index := checkpoint_file(self.checkpoint, name, self.local)) is not None:
                 placed: dict[str, list[str]] = {}
-                for weight, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+                for weight, file in _placed(index).items():
                     placed.setdefault(file, []).append(weight)
-                found = {file: checkpoint_file(self.checkpoint, file) for file in placed}
+                found = {file: checkpoint_file(self.checkpoint, file, self.local) for file in placed}
                 if missing := sorted(file for file, path in found.items() if path is None):
                     raise ConfigError(f"{self.checkpoint} lacks {', '.join(missing)}: download it again")
                 return [(path, placed[file]) for file, path in found.items() if path is not None]
         for name in SINGLE:
-            if (file := checkpoint_file(self.checkpoint, name)) is not None:
-                return [(file, None)]
+            if (single := checkpoint_file(self.checkpoint, name, self.local)) is not None:
+                return [(single, None)]
         raise ConfigError(f"{self.checkpoint} has no weights ({' or '.join(SINGLE)})")
 
     def _open(self, file: Path) -> Any:
@@ -120,8 +130,18 @@ class Weights:
                 # mapped as well, but its index is not to be read every time
                 self._files[file] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             except Exception as fault:  # each format has its own types of damage
-                raise ConfigError(f"{file} cannot be read ({str(fault).splitlines()[0]}): download it again") from fault
+                why = str(fault).partition("\n")[0] or type(fault).__name__
+                raise ConfigError(f"{file} cannot be read ({why}): download it again") from fault
         return self._files[file]
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """Which file each weight is in. Raises ConfigError."""
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        return {str(weight): str(file) for weight, file in content["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise ConfigError(f"{index} is no index of weights ({fault!r}): download it again") from fault
 
 
 def content_of(checkpoint: str | Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ class TrainingRecord:
     """What was trained, on what, with what. What an older record does not say is None or empty.
 
     Attributes:
-        llm, visual_encoder: the base models, as the config names them.
+        llm, visual_encoder: the base models, as the config names them; without pictures the second is "".
         template: of the conversations.
         pad_image_to_square, visual_select_layer: what becomes of a picture.
         steps, seconds, seed, processes, batch_size, max_tokens: how long, and how it was cut.

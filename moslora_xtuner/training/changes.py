@@ -63,6 +63,7 @@ def own_data(config: str, data: Sequence[str], images: Path | None) -> list[str]
     dataset = Config.fromfile(resolve_config(config), import_custom_modules=False).train_dataloader.dataset
     if "TokenStore" not in str(dataset.get("type")):
         raise ConfigError(f"{config}: --data needs a dataset of the type moslora_xtuner.data.dataset.TokenStore")
-    folder = Path(dataset.image_folder) if images is None else images
-    store = store_of(list(data), folder, dataset.get("tokenizer"), dataset.get("template"))
+    folder = Path(dataset.get("image_folder", "")) if images is None else images
+    how = (dataset.get("tokenizer"), dataset.get("template"))
+    store = store_of(list(data), folder, *how, loss=dataset.get("loss"))
     return [f"train_dataloader.dataset.store={store}", f"train_dataloader.dataset.image_folder={folder.resolve()}"]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 
-from ..errors import ConfigError
-from ..llm.weights import content_of
 from .artifacts import ADAPTERS, LLM, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
-from .checkpoints.setting import loaded_from
+from .checkpoints.setting import bases, loaded_from
 from .precision import quantised_bits
 from .probes import probes
 from .run_folder import drop_replaced
@@ -25,8 +23,9 @@ class SaveAdapters(Hook):
     """Leave what a finished run is for: the adapters and the projector, with a manifest, written as one.
 
     `WORK_DIR/adapters/` holds `llm/` and `visual_encoder/` (PEFT directories), `projector/model.safetensors`,
-    `training.json` and `probes.safetensors`, some records on which an export is proved. The folder appears only when
-    everything in it is complete, so it also proves that the run ended.
+    `training.json` and `probes.safetensors`, some records on which an export is proved; of a model without pictures
+    there is `llm/` alone. The folder appears only when everything in it is complete, so it also proves that the run
+    ended.
     """
 
     priority = "VERY_LOW"
@@ -36,11 +35,7 @@ class SaveAdapters(Hook):
         from mmengine.dist import is_main_process
 
         self.start = time.monotonic()
-        self.base: dict[str, dict[str, str]] = {}
-        if is_main_process():
-            for part in (LLM, VISUAL_ENCODER):
-                with suppress(ConfigError):  # a config that builds its parts otherwise
-                    self.base[part] = content_of(loaded_from(runner.cfg, part))
+        self.base = bases(runner.cfg) if is_main_process() else {}
 
     def after_train(self, runner: Any) -> None:
         """Write the folder, from the first process alone; under ZeRO-3 all bring their pieces."""
@@ -70,7 +65,8 @@ class SaveAdapters(Hook):
         from ..versions import installed_versions
 
         config = runner.cfg
-        parts = {LLM: model.llm, VISUAL_ENCODER: model.visual_encoder, PROJECTOR: model.projector}
+        parts = model.parts()
+        sees = VISUAL_ENCODER in parts
         return TrainingRecord(
             steps=runner.iter,
             seconds=round(time.monotonic() - self.start, 1),
@@ -79,15 +75,15 @@ class SaveAdapters(Hook):
             batch_size=config.train_dataloader.batch_size,
             max_tokens=config.train_cfg.get("max_tokens"),
             llm=loaded_from(config, LLM),
-            visual_encoder=loaded_from(config, VISUAL_ENCODER),
+            visual_encoder=loaded_from(config, VISUAL_ENCODER) if sees else "",
             template=config.train_dataloader.dataset.get("template") or config.prompt_template,
-            pad_image_to_square=config.train_dataloader.dataset.get("pad_image_to_square", True),
-            visual_select_layer=model.visual_select_layer,
+            pad_image_to_square=sees and config.train_dataloader.dataset.get("pad_image_to_square", True),
+            visual_select_layer=model.visual_select_layer if sees else 0,
             **quantisation_of(model),
             dtype={n: number_type(m, config.model.get(n)) for n, m in parts.items()},
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
-            data=data_of(runner.train_dataloader.dataset),
+            data=counts_of(runner.train_dataloader.dataset),
             settings=settings_of(config),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
@@ -95,20 +91,23 @@ class SaveAdapters(Hook):
 
 
 def write_parts(model: Any, folder: Path) -> None:
-    """Write what of a LLaVA was trained: its adapters as PEFT directories, its projector."""
+    """Write what of a model was trained: its adapters as PEFT directories, a LLaVA's projector."""
     from safetensors.torch import save_file
 
-    for name, part in ((LLM, model.llm), (VISUAL_ENCODER, model.visual_encoder)):
+    parts = model.parts()
+    for name, part in parts.items():
         if hasattr(part, "peft_config"):
             part.save_pretrained(folder / name)
+    if PROJECTOR not in parts:
+        return
     (folder / PROJECTOR).mkdir()
-    weights = {n: w.detach().cpu().contiguous() for n, w in model.projector.state_dict().items()}
+    weights = {n: w.detach().cpu().contiguous() for n, w in parts[PROJECTOR].state_dict().items()}
     save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
 
 
 def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
-    """The record's `bits` and `quantisation` of a LLaVA's parts."""
-    parts = {LLM: model.llm, VISUAL_ENCODER: model.visual_encoder, PROJECTOR: model.projector}
+    """The record's `bits` and `quantisation` of a model's parts."""
+    parts = model.parts()
     bits = {name: quantised_bits(part) for name, part in parts.items()}
     return {
         "bits": bits,
@@ -116,7 +115,7 @@ def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def data_of(dataset: Any) -> dict[str, Any]:
+def counts_of(dataset: Any) -> dict[str, Any]:
     """How many records a dataset has, and of which files a token store was made."""
     manifest = getattr(dataset, "manifest", {})
     found = {"records": len(dataset), **{name: manifest[name] for name in ("text_only", "tokens") if name in manifest}}

@@ -20,12 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, Interrupted, OutputError, SetupError, TrainingError, UsageError
+from ..errors import Interrupted, OutputError, SetupError, TrainingError
 from ..output import claim
 from ..progress import note
 from ..recipes.catalogue import resolve_config
 from .artifacts import ADAPTERS, MANIFEST
 from .checkpoints.resume import chosen
+from .endings import kills_for_memory, reason
+from .processes import default_processes
 from .run_folder import OVERWRITE, STOPPED, ask_to_stop, is_held, no_more_asked, require_free, require_new
 from .starters import parent_of
 
@@ -33,43 +35,9 @@ LOG = "train.log"
 LETTING_GO_SECONDS = 10
 """How long the kernel may take, once a process is killed, to take from it what it held: its threads end one by one."""
 _STEP = re.compile(r"Iter\(train\) \[\s*(\d+)/(\d+)\].*?loss: ([-\w.]+)")
-_ERROR = re.compile(r"^(?:\[rank\d+\]: ?)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: .+)$")
-
-_CHAIN = re.compile(r"^(?:\[rank\d+\]: ?)?(?:The above exception was the direct cause|During handling of the above)")
-_OWN = "moslora_xtuner.errors."
-_KILLED = re.compile(r"Signal \d+ \((SIGKILL|SIGBUS|SIGSEGV)\) received by PID")
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps in all, loss)."""
-
-
-def default_processes() -> int:
-    """One process a GPU; without a GPU two, or one on a single core."""
-    import torch
-
-    return torch.cuda.device_count() or min(2, os.cpu_count() or 1)
-
-
-def processes_for(gpus: int | None, processes: int | None) -> int:
-    """How many processes to start: one for each GPU asked for, or as many as said on a machine without any.
-
-    Raises:
-        ConfigError: fewer GPUs are here than asked for.
-        UsageError: both were given.
-    """
-    import torch
-
-    here = torch.cuda.device_count()
-    if gpus is None:
-        return processes or default_processes()
-    if processes is not None:
-        raise UsageError("give --gpus or --processes: it is one process a GPU")
-    if gpus > here:
-        raise ConfigError(
-            f"{gpus} GPUs are asked for, this machine has {here}: ask for fewer"
-            + ("" if here else ", or leave --gpus out to train on the CPU")
-        )
-    return gpus
 
 
 def train(
@@ -150,7 +118,7 @@ def _environment(processes: int, extra: Mapping[str, str]) -> dict[str, str]:
 
 def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, str], progress: Progress) -> Path:
     last: deque[str] = deque(maxlen=400)
-    before = _written(folder)
+    before, kills = _written(folder), kills_for_memory()
     no_more_asked(folder)
     with _Log(folder / LOG) as log:
         log.write(f"$ NPROC_PER_NODE={processes} {' '.join(command)}\n")
@@ -181,7 +149,8 @@ def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, s
         left = next((line.strip() for line in reversed(last) if STOPPED in line), "before its first whole step")
         raise Interrupted(f"{left.removeprefix(STOPPED)}: --resume auto goes on from there", stopping.signal)
     if status != 0 or _written(folder) in (None, before):
-        raise TrainingError(f"training ended without its adapters: {_reason(last, status)}; the log is {log.path}")
+        why = reason(last, status, starved=kills_for_memory() > kills)
+        raise TrainingError(f"training ended without its adapters: {why}; the log is {log.path}")
     return folder
 
 
@@ -234,7 +203,7 @@ class _Stopping:
 
     def _asked(self, number: int, frame: object) -> None:
         if self.signal is not None:
-            raise SystemExit(128 + number)
+            raise Interrupted("ended at once: --resume auto goes on from the newest checkpoint", number)
         self.signal = number
         with suppress(OSError):  # a closed terminal
             note("stopping after this step; once more ends it at once")
@@ -268,24 +237,3 @@ def _below(process: int) -> list[int]:
         found += below
         todo += below
     return found
-
-
-def _reason(lines: Sequence[str], status: int) -> str:
-    # Ranks that lost their peer fail too, later and with less to say: the first error is the cause. Of a chain of
-    # exceptions the last says it best, and an error of this package better than any other.
-    errors: list[str] = []
-    for line in lines:
-        if _CHAIN.search(line) and errors:
-            errors.pop()
-        elif found := _ERROR.match(line.strip()):
-            errors.append(found[1])
-    for error in errors:
-        if error.startswith(_OWN):
-            return error.removeprefix(_OWN)
-    # What the others then say of their connection is no cause.
-    for line in lines:
-        if found := _KILLED.search(line):
-            return f"a process was ended by {found[1]}: the machine ran out of memory, or somebody ended it"
-    if errors:
-        return errors[0]
-    return f"exit status {status} and no error in its last lines" if status else "no error in its last lines"

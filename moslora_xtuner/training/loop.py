@@ -7,18 +7,23 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
+from mmengine.dist import get_rank
 from xtuner.engine.runner import TrainLoop as XTunerLoop
 
+from ..data.tokens.store import Table, require_tokens
 from ..errors import ConfigError, TrainingError
 from ..progress import note
+from .adalora import require_budget
 from .checkpoints.random_states import from_own_generator
 from .finite import BadLoss, told
 from .loader import no_needless_pause, without_workers
 from .micro_batches import LOSS_DIVISOR as LOSS_DIVISOR
 from .micro_batches import accumulation, budgeted, in_steps, require_global_mean, set_divisors, train_step
 from .micro_batches import supervised_tokens as supervised_tokens
+from .out_of_memory import is_out_of_memory
+from .out_of_memory import told as out_of_memory
 from .resume import batches_from, can_skip
-from .schedule import WarmUpCosineLR
+from .schedule import WarmUp
 from .unwrap import unwrapped
 from .watch import Watchdog
 
@@ -86,11 +91,13 @@ class TrainLoop(XTunerLoop):
     def run(self) -> Any:
         """Train to the end; the schedule learns before what a step is."""
         for scheduler in self.runner.param_schedulers or []:
-            if isinstance(scheduler, WarmUpCosineLR):
+            if isinstance(scheduler, WarmUp):
                 scheduler.set_accumulation(self.accumulation)
+        require_budget(self.runner)
         self._back_to_a_whole_step()
         self._skip_what_is_done()
         self._model = unwrapped(self.runner.model)
+        _require_known_tokens(self._model, self.dataloader.dataset)
         self._model.bad_batches = self.bad_batches
         try:
             with no_needless_pause(self.dataloader):
@@ -108,6 +115,10 @@ class TrainLoop(XTunerLoop):
             if not fault.here:  # another process says where it was
                 raise SystemExit(TrainingError.exit_code) from fault
             raise told(fault, data_batch, self._iter + 1, Path(self.runner.work_dir)) from fault
+        except (MemoryError, OSError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            raise out_of_memory(fault, data_batch, self._iter + 1, get_rank()) from fault
         if (skipped := getattr(self._model, "skipped", None)) is not None:
             self._model.skipped = None
             if skipped.here:
@@ -151,6 +162,19 @@ class TrainLoop(XTunerLoop):
             self.dataloader_iterator = None  # ends its workers before others begin
             remaining = self._for_loss(batches_from(self.dataloader, done), done)
             self.dataloader_iterator = chain(repeat(None, done), remaining)
+
+
+def _require_known_tokens(model: Any, dataset: Any) -> None:
+    """Stop all processes where a token store has what the model has no embedding for: on a GPU nothing would name it.
+
+    Raises:
+        DataError: names the record.
+    """
+    table = getattr(dataset, "table", None)
+    if not isinstance(table, Table):
+        return
+    embeddings = model.llm.get_input_embeddings()
+    require_tokens(table, int(embeddings.num_embeddings))
 
 
 def with_divisors(batches: Iterator[Any], accumulation: int, total: int, done: int = 0) -> Iterator[Any]:

@@ -29,6 +29,22 @@ def require_targets(config: Any, name: str) -> Any:
     return config
 
 
+def require_quantisable(config: Any, name: str, bits: int | None) -> Any:
+    """The adapter's config, if its method can sit on layers of so many bits.
+
+    Raises:
+        ConfigError: LoHa, LoKr and the like multiply the base's weight by itself, which packed weights do not allow.
+    """
+    from peft import LoraConfig
+
+    if bits is not None and not isinstance(config, LoraConfig):
+        raise ConfigError(
+            f"{name}: {type(config).__name__} cannot sit on layers of {bits} bits (PEFT's LoRA, DoRA, AdaLoRA and "
+            "MoSLoRA can): take quantization_config out, or take one of those"
+        )
+    return config
+
+
 def require_fitting_rank(model: Any, name: str) -> None:
     """Stop when an adapter has more ranks than its layer has rows or columns: the rest could add nothing.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.atomic import atomic_lines
-from moslora_xtuner.eval.judges.base import AnyJudge
+from moslora_xtuner.eval.judges.base import AnyJudge, Ask, Reply, VerdictLog
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.results.manifest import DatasetRecord, Made, Manifest
 from moslora_xtuner.eval.scoring.samples import answer_records
@@ -27,9 +27,11 @@ UNREADABLE = 0.02
 class MadeUpJudge(AnyJudge):
     """Grades MM-Vet by the mark at an answer's end; extracts nothing from what MathVista cannot read itself."""
 
-    def _ask(self, text: str, temperature: float, max_tokens: int | None) -> str:
+    identity, address = "made up", "the made-up judge"
+
+    def _ask(self, text: str, ask: Ask) -> Reply:
         mark = re.search(r"\[(right|wrong)\] \|\s*$", text)
-        return "" if mark is None else {"right": "1.0", "wrong": "0.0"}[mark[1]]
+        return Reply("" if mark is None else {"right": "1.0", "wrong": "0.0"}[mark[1]])
 
 
 def make_run(
@@ -54,7 +56,7 @@ def make_run(
         facts: of the model, for its manifest.
         made: with what it was asked, as the manifest says it.
     """
-    log, judge = folder / "vlmevalkit.log", MadeUpJudge("made up", folder / "verdicts.jsonl", workers=4)
+    log, judge = folder / "vlmevalkit.log", MadeUpJudge(VerdictLog(folder / "verdicts.jsonl"), workers=4)
     entries: dict[str, Any] = {}
     records: dict[str, DatasetRecord] = {}
     for benchmark in resolve(["paper"]):

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from moslora_xtuner.errors import MoSLoRAError, SetupError
 from moslora_xtuner.eval.tasks.registry import resolve
-from moslora_xtuner.training.plan.checkpoints import check_weights, local_config
+from moslora_xtuner.eval.tasks.standing_in import asked_for
+from moslora_xtuner.llm.weights import Weights
+from moslora_xtuner.training.plan.checkpoints import local_config
 
 LLMS = {
     "llama3": (
@@ -36,7 +38,7 @@ def model(variable: str, source: str) -> Iterator[str]:
     where = os.environ[variable]
     try:
         local_config(where)
-        check_weights(where)
+        Weights(where, local_files_only=True)
     except MoSLoRAError as fault:
         yield f"{variable}={where}: {fault} (source: {source})"
 
@@ -74,7 +76,8 @@ def tables(names: str) -> Iterator[str]:
     if "--download" in os.environ.get("MOSLORA_EVAL_OPTIONS", "").split():
         return
     root = Path(os.environ["LMUData"])  # noqa: SIM112 (VLMEvalKit's name)
-    chosen = resolve([name.strip() for name in names.split(",") if name.strip()])
+    words = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = resolve(asked_for(words, root, download=False))
     missing = [item.dataset for item in chosen if not (root / f"{item.dataset}.tsv").is_file()]
     if missing:
         yield f"LMUData={root} lacks {', '.join(f'{name}.tsv' for name in missing)}: get {TABLES}, and set LMUData"

@@ -8,15 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
+from typer.testing import CliRunner
 
+from moslora_xtuner.cli import app
 from moslora_xtuner.errors import DataError, EvaluationError, OutputError, UsageError
 from moslora_xtuner.eval import evaluator
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.models.llava import LlavaAnswerer
+from moslora_xtuner.eval.report import score_table
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.results.manifest import Manifest
 from moslora_xtuner.eval.settings import Settings
+from moslora_xtuner.output import MARKER
 
 NAMES = ["DigitsMME", "DigitsTextVQA"]
 
@@ -152,12 +157,89 @@ def test_bad_requests_stop_before_any_work(export: Path, data_root: Path, tmp_pa
     assert not out.exists()
 
 
+def spoilt(data_root: Path, folder: Path) -> Path:
+    """The digits' MME and TextVQA with faults: three rows of one, a note of the other."""
+    folder.mkdir()
+    table = pandas.read_csv(data_root / "DigitsMME.tsv", sep="\t", dtype=str)
+    table.loc[1, "question"] = " "
+    table.loc[4, "image"] = "no picture"
+    table.loc[9, "answer"] = "no"
+    table.to_csv(folder / "DigitsMME.tsv", sep="\t", index=False)
+    table = pandas.read_csv(data_root / "DigitsTextVQA.tsv", sep="\t", dtype=str)
+    table.loc[0, "answer"] = "7"
+    table.to_csv(folder / "DigitsTextVQA.tsv", sep="\t", index=False)
+    return folder
+
+
+def test_faults_stop_before_a_question_is_asked_and_may_be_left_out(
+    export: Path, data_root: Path, tmp_path: Path, asked: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, out = spoilt(data_root, tmp_path / "lmu"), tmp_path / "runs"
+    with pytest.raises(DataError) as fault:
+        evaluate([export], NAMES, root, out, Settings(skip_bad=1, quiet=True))
+    said = str(fault.value)
+    for words in ("DigitsMME.tsv: 2 faults", "index 1, question: no question", "index 4, image: 'no picture'"):
+        assert words in said
+    assert "--skip-bad 2" in said
+    assert asked == []
+    assert not (out / "tiny" / "predictions").exists()
+    evaluate([export], NAMES, root, out, Settings(skip_bad=2))
+    entry = outcome(out / "tiny")["DigitsMME"]
+    assert entry["left_out"]["indices"] == ["0", "1", "4", "5"]  # the other question on each picture goes with it
+    assert entry["left_out"]["because"][0] == "index 1, question: no question"
+    assert (entry["questions"], entry["units"], entry["unanswerable"]) == (8, 4, 1)
+    assert outcome(out / "tiny")["DigitsTextVQA"]["unanswerable"] == 1
+    assert "DigitsMME: 4 rows are not asked: index 1, question: no question;" in capfd.readouterr().err
+    notes = score_table.build([scores.read(out / "tiny")], "digits").notes
+    assert any(line.startswith("Digits-MME: 4 rows of the table were not asked (index 1, ") for line in notes)
+
+
+def test_looking_asks_nothing_and_names_each_row(data_root: Path, tmp_path: Path) -> None:
+    root = spoilt(data_root, tmp_path / "lmu")
+    words = ["eval", "--check", "--benchmarks", ",".join(NAMES), "--data-root", str(root)]
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, DataError)
+    assert "eval would not ask DigitsMME" in str(found.exception)
+    lines = found.stdout.splitlines()
+    assert "DigitsMME: fault: index 1, question: no question" in lines
+    assert any(line.startswith("DigitsMME: never right: index 9, answer: 'no' is neither Yes nor No") for line in lines)
+    assert any(line.startswith("DigitsTextVQA: never right: index 0, answer: '7' is no list") for line in lines)
+    assert "DigitsMME: 12 rows, 2 faults, 1 notes" in lines
+    again = CliRunner().invoke(app, [*words, "--skip-bad", "2"])
+    assert again.exit_code == 0
+
+
+def test_tables_that_are_missing_are_all_named(export: Path, data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 tables are not there: MME\.tsv, AI2D_TEST\.tsv"):
+        evaluate([export], ["MME", "AI2D_TEST", "DigitsMME"], data_root, tmp_path / "runs")
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(export: Path, data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no evaluation run"):
+    with pytest.raises(OutputError, match="not made by moslora"):
         evaluate([export], NAMES, data_root, tmp_path)
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.txt"]
+    for name in ("scores.json", "manifest.json", "predictions", "vlmevalkit.log"):  # of ours by their names alone
+        (tmp_path / name / "tiny").mkdir(parents=True)
+        (tmp_path / name / "tiny" / name).write_text('{"model": "theirs"}')
+        with pytest.raises(OutputError, match="not made by moslora"):
+            evaluate([export], NAMES, data_root, tmp_path / name)
+        assert [path.name for path in (tmp_path / name / "tiny").iterdir()] == [name]
+
+
+def test_a_run_that_was_made_before_folders_had_marks_goes_on(
+    first: Path, export: Path, data_root: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    folder = copy(first, tmp_path)
+    (folder / MARKER).unlink()
+    evaluate([export], NAMES, data_root, tmp_path, Settings(quiet=True))
+    (folder / MARKER).unlink()
+    for name in ("manifest.json", "scores.json"):  # as if it had been killed before its first manifest
+        (folder / name).unlink()
+    evaluate([export], NAMES, data_root, tmp_path, Settings(quiet=True))
+    assert asked == []
+    assert (folder / MARKER).is_file()
 
 
 def test_the_terminal_shows_progress_and_not_vlmevalkit(

@@ -20,13 +20,16 @@ from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
 from pandas.testing import assert_frame_equal
 
+from moslora_xtuner.errors import SetupError
+from moslora_xtuner.eval.judges.asking import Asking
+from moslora_xtuner.eval.judges.base import VerdictLog
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.scoring.patches import judged_by, scratch_table
 from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
 from moslora_xtuner.eval.tasks.registry import BENCHMARKS, EXACT, GROUPS
 from moslora_xtuner.eval.tasks.tables import build_dataset
-from moslora_xtuner.eval.vlmeval_imports import captured, environment
+from moslora_xtuner.eval.vlmeval_imports import captured, environment, import_datasets
 
 NINE = GROUPS["paper"]
 SEED = 5
@@ -39,7 +42,9 @@ def scored_here(name: str, root: Path, work: Path, said: Said, server: Server | 
     benchmark, log = BENCHMARKS[name], work / "log"
     dataset = build_dataset(benchmark, root, log)
     asked = ask_all(benchmark, dataset, root, None)
-    judge = None if server is None else Judge("m", work / "here.jsonl", url=server.url, timeout=5, retries=1)
+    judge = (
+        None if server is None else Judge("m", VerdictLog(work / "here.jsonl"), url=server.url, timeout=5, retries=1)
+    )
     answers = [said[str(item.index)] for item in asked]
     place = Place(work / "here", "stub", root, log)
     return score(Task(benchmark, dataset, asked), answers, place, judge="m" if judge else EXACT, verdicts=judge)
@@ -75,7 +80,9 @@ def scored_there(
             return said[text["value"].removeprefix(f"{dataset} ")]
 
     patch.setitem(supported_VLM, "stub", partial(Stub))
-    judge = None if server is None else Judge("m", work / "there.jsonl", url=server.url, timeout=5, retries=1)
+    judge = (
+        None if server is None else Judge("m", VerdictLog(work / "there.jsonl"), url=server.url, timeout=5, retries=1)
+    )
     words = ["run.py", "--data", name, "--model", "stub", "--judge", "m" if judge else EXACT]
     patch.setattr(sys, "argv", words)
     options = run.get_judge_kwargs(name, dataset.TYPE, run.parse_args())
@@ -85,7 +92,7 @@ def scored_there(
         scratch_table(),
         captured(log),
         environment(**settings),
-        judged_by(judge),
+        judged_by(judge and Asking(judge)),
     ):
         infer_data_job("stub", work_dir=str(work / "there"), model_name="stub", dataset=dataset, api_nproc=1)
         dataset.evaluate(str(work / "there" / f"stub_{name}.xlsx"), **options)
@@ -109,6 +116,17 @@ def server(answers: Callable[[str], Any]) -> Iterator[Server]:
     with serving() as running:
         running.says = says(answer for name in NINE for answer in answers(name).values())
         yield running
+
+
+def test_a_vlmevalkit_that_lacks_what_is_relied_on_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    datasets = import_datasets(tmp_path / "log")
+    from vlmeval.dataset.utils import yorn
+
+    monkeypatch.delattr(yorn, "MME_rating")
+    monkeypatch.delattr(datasets, "MMVet")
+    said = r"lacks what is relied on here: vlmeval\.dataset\.MMVet, vlmeval\.dataset\.utils\.yorn\.MME_rating\. Install"
+    with pytest.raises(SetupError, match=said):
+        import_datasets(tmp_path / "log")
 
 
 def read(path: Path) -> Any:

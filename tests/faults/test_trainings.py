@@ -2,69 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bench.faults.processes import named, ranks
+from bench.faults.training import Training, losses, weights
 from places import python_path
-from ranks import named, ranks
 from safetensors.torch import load_file, save_file
 
-from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST
+from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
 from moslora_xtuner.training.checkpoints.mark import newest
 from moslora_xtuner.training.run_folder import is_held
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("MOSLORA_KILLS", "1"))
 """Random moments at which a launcher, torchrun or a rank is killed outright; 50 take about 20 minutes."""
-OPTIONS = (
-    "train_dataloader.batch_size=2",
-    "train_dataloader.sampler.per_device_batch_size=2",
-    "optim_wrapper.accumulative_counts=2",
-    "train_cfg.max_epochs=3",
-    "default_hooks.logger.interval=1",
-    "log_processor.window_size=1",
-    "default_hooks.checkpoint.interval=3",
-    "default_hooks.checkpoint.max_keep_ckpts=2",
-    "model.llm_lora.lora_dropout=0.1",
-    "model.visual_encoder_lora.lora_dropout=0.1",
-)
 STEPS = 36
 Start = Callable[..., "Training"]
-
-
-class Training:
-    """`moslora train` in a process of its own."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], *words: str, options: tuple[str, ...] = ()) -> None:
-        self.folder = folder
-        command = [sys.executable, "-m", "moslora_xtuner", "train", "digits_moslora", "--processes", "2", "--skip-plan"]
-        command += ["--work-dir", str(folder), *words]
-        command += [word for option in (*OPTIONS, *options) for word in ("--cfg-options", option)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
-        )
-
-    def until(self, done: Callable[[], Any], seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < deadline
-            assert self.process.poll() is None, self.end()
-            time.sleep(0.02)
-
-    def end(self) -> tuple[int, str]:
-        """Its exit status, and what it said."""
-        said, _ = self.process.communicate(timeout=240)
-        return self.process.returncode, said
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +36,6 @@ def start(tiny_base: Path, tiny_data: Path) -> Start:
         return Training(folder, variables | {"PYTHONPATH": "" if cold else python_path()}, *words, options=options)
 
     return begin
-
-
-def losses(folder: Path) -> dict[int, float]:
-    """The loss of each iteration, of all starts of a run; where one was done again, the last."""
-    found: dict[int, float] = {}
-    for file in sorted(folder.glob("*/vis_data/scalars.json"), key=lambda file: file.stat().st_mtime):
-        for line in file.read_text().splitlines():
-            if line.endswith("}") and "loss" in (row := json.loads(line)):
-                found[row["step"]] = row["loss"]
-    return found
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / ADAPTERS / LLM / "adapter_model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")

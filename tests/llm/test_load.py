@@ -57,3 +57,30 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="names no model_type"):
         family(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"version": "1.0"}', '{"model": {"type": "BPE", "vocab": {}, "merges": ["a b"]}}', "cut"],
+)
+def test_a_damaged_tokenizer_is_refused_in_words(llama3: Path, tmp_path: Path, content: str) -> None:
+    for file in llama3.glob("*token*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    load_tokenizer(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text[: len(text) // 2] if content == "cut" else content, encoding="utf-8")
+    with pytest.raises(ConfigError, match="tokenizer at"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_file_without_end_is_not_read(llama3: Path, tmp_path: Path) -> None:
+    for file in llama3.glob("*token*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        with (tmp_path / name).open("ab") as file:
+            before = file.tell()
+            file.truncate(200 * 2**20)  # a hole: it takes no room
+        with pytest.raises(ConfigError, match=f"{name} has 200 MiB, more than the 100"):
+            load_tokenizer(tmp_path)
+        (tmp_path / name).open("ab").truncate(before)

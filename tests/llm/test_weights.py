@@ -79,11 +79,9 @@ def test_what_is_missing_or_broken_is_named(llama3: Path, tmp_path: Path) -> Non
         Weights(tmp_path)
     LlamaForCausalLM.from_pretrained(llama3).save_pretrained(tmp_path, max_shard_size="200KB")
     second = sorted(tmp_path.glob("model-*.safetensors"))[1]
-    whole = second.read_bytes()
-    second.write_bytes(whole[:100])
-    name = next(name for name, file in Weights(tmp_path)._where.items() if file == second)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        Weights(tmp_path).get(name)
+    second.write_bytes(second.read_bytes()[:100])
+    with pytest.raises(ConfigError, match=f"{second.name} cannot be read"):
+        Weights(tmp_path)
     second.unlink()
     with pytest.raises(ConfigError, match=f"lacks {second.name}"):
         Weights(tmp_path)

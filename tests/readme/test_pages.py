@@ -19,6 +19,7 @@ from places import ROOT
         "document_recipes.py",
         "document_steps.py",
         "document_workarounds.py",
+        "faults.py",
         "real_size.py",
     ],
 )

@@ -20,6 +20,16 @@ ELSEWHERE = {Kind.BROKEN_JSON, Kind.REPEATED_KEY, Kind.CONTROL_TOKEN}
 def test_every_kind_has_an_example() -> None:
     assert document_data.RECORDS.keys() | document_data.FILES.keys() == FAULTS.keys() | REMARKS.keys()
     assert not document_data.RECORDS.keys() & document_data.FILES.keys()
+    assert FAULTS.keys() | REMARKS.keys() == set(Kind)
+    assert not FAULTS.keys() & REMARKS.keys()
+
+
+def test_the_page_lists_every_kind_as_the_script_writes_it() -> None:
+    page = (document_data.DOCS / "data.md").read_text(encoding="utf-8")
+    assert document_data.kinds() in page
+    for kind in Kind:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {kind} | ")]
+        assert document_data.example(kind) in row
 
 
 @pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind not in ELSEWHERE])

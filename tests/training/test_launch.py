@@ -12,30 +12,6 @@ from moslora_xtuner.training import launch
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
 
 
-def test_the_first_error_is_the_reason() -> None:
-    lines = [
-        "INFO: all good\n",
-        "[rank0]: Traceback (most recent call last):\n",
-        "[rank0]: moslora_xtuner.errors.DataError: no token store in x: make one\n",
-        "[rank1]: RuntimeError: Connection closed by peer\n",
-        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n",
-    ]
-    assert launch._reason(lines, 0) == "DataError: no token store in x: make one"
-    chain = [
-        "FileNotFoundError: store.json\n",
-        "\n",
-        "The above exception was the direct cause of the following exception:\n",
-        "ValueError: no store\n",
-        "RuntimeError: later\n",
-    ]
-    assert launch._reason(chain, 0) == "ValueError: no store"
-    assert launch._reason(["KeyError: 'a'\n"], 1) == "KeyError: 'a'"
-    killed = ["[rank0]: RuntimeError: Connection reset\n", "  traceback : Signal 9 (SIGKILL) received by PID 7\n"]
-    assert launch._reason(killed, 1).startswith("a process was ended by SIGKILL: the machine ran out of memory")
-    assert launch._reason(["fine\n"], 9) == "exit status 9 and no error in its last lines"
-    assert launch._reason([], 0) == "no error in its last lines"
-
-
 def run(tmp_path: Path, script: str, steps: list[tuple[int, int, float]] | None = None) -> Path:
     """Run a Python script in the place of xtuner."""
     seen = steps if steps is not None else []

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.faults.processes import ranks
 from places import CONFIGS
-from ranks import ranks
 
 from moslora_xtuner.errors import TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST

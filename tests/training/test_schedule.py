@@ -9,7 +9,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from moslora_xtuner.errors import ConfigError
-from moslora_xtuner.training.schedule import WarmUpCosineLR
+from moslora_xtuner.training.schedule import WarmUpCosineLR, WarmUpLinearLR
 
 
 def rates(steps: int, ratio: float, peak: float = 0.1) -> list[float]:
@@ -69,3 +69,43 @@ def test_a_step_may_be_cut_short_at_the_end() -> None:
     )  # fmt: skip
     scheduler.set_accumulation(4)
     assert scheduler.steps == 3
+
+
+def linear_rates(steps: int, warmup: int, accumulation: int = 1) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = WarmUpLinearLR(OptimWrapper(optimizer), warmup_steps=warmup, end=steps * accumulation, by_epoch=False)
+    scheduler.set_accumulation(accumulation)
+    found = []
+    for _ in range(steps * accumulation):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found[::accumulation]
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_line_is_that_of_transformers_but_for_its_first_step(accumulation: int) -> None:
+    """Its warm-up is one step behind, since it has a rate of 0 in the first one."""
+    from transformers import get_linear_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=5, num_training_steps=20)
+    wanted = []
+    for _ in range(20):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    found = linear_rates(20, 5, accumulation)
+    assert found[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    assert found[5:] == pytest.approx(wanted[5:])
+    assert found[:4] == pytest.approx(wanted[1:5])
+
+
+def test_a_run_shorter_than_its_warm_up_ends_in_it() -> None:
+    assert linear_rates(3, 100) == pytest.approx([0.001, 0.002, 0.003])
+
+
+@pytest.mark.parametrize("warmup", [0, -1, 2.5])
+def test_a_warm_up_that_is_no_number_of_steps_is_refused(warmup: int) -> None:
+    with pytest.raises(ConfigError, match="warmup_steps"):
+        linear_rates(10, warmup)

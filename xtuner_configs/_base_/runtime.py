@@ -17,6 +17,7 @@ custom_hooks = [
     dict(type="moslora_xtuner.training.watch.Watchdog", minutes=10),
     dict(type="moslora_xtuner.training.finite.SoundWeights"),
     dict(type="moslora_xtuner.training.finite.Learning", steps=50),
+    dict(type="moslora_xtuner.training.adalora.AdaLoraBudget"),  # does nothing where there is no AdaLoRA
     dict(type="moslora_xtuner.training.hooks.SaveAdapters"),
     dict(type="moslora_xtuner.training.stopping.StopWhenAsked"),
 ]

@@ -14,6 +14,7 @@ from ..images.seen import LedgerWriter
 from ..problem_kinds import FAULTS, Kind
 from ..reading.problems import Problem, Tally
 from ..reading.sources import Chunk, Source
+from ..reading.sources.packed import packed
 from .worker import Examined, Examiner, Rules
 
 CHUNK = 500
@@ -107,6 +108,9 @@ def check(
     Raises:
         DataError: a source cannot be read at all, or the image folder is not there though records name images.
     """
+    if rules.decode and rules.images.is_file():
+        what = packed(rules.images)
+        raise DataError(f"{rules.images} is {what[0] if what else 'a file'}, not the folder of the images: unpack it")
     rules = replace(rules, sources=tuple(sources)).remembering()
     # A broken ledger is begun anew by its writer, so readers come after it.
     writer = LedgerWriter(rules.ledger) if rules.ledger is not None else None

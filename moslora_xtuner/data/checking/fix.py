@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import posixpath
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -13,12 +11,10 @@ from typing import Any
 
 from ...atomic import atomic_file
 from ...errors import OutputError, UsageError
-from ..images.opening import sibling
-from ..instructions import IMAGE_TOKEN
-from ..reading.messages import ROLES, role_and_text
 from ..reading.sources import Broken, Source
 from .check import CHUNK, Progress
-from .worker import Examiner, Rules
+from .mending import Change, mend
+from .worker import Examiner, Rules, too_deep
 
 
 @dataclass
@@ -70,7 +66,7 @@ def mend_all(source: Source, rules: Rules, out: Path, progress: Progress | None 
                 if not entry.lost:
                     made.kinds["comma or bracket mended"] += 1
                     continue
-                raw, done = mend(entry.raw, entry.position, rules.images)
+                raw, text, done = _mended(entry.raw, entry.position, rules.images)
                 record, problems = examiner.judge(replace(entry, raw=raw), source.name)
                 if record is None:
                     made.left_out += 1
@@ -79,111 +75,26 @@ def mend_all(source: Source, rules: Rules, out: Path, progress: Progress | None 
                     _log(log, "left out", (fault.as_json() for fault in faults))
                     continue
                 copy.write(("\n" if lines else ",\n") if made.records else ("" if lines else "\n"))
-                copy.write(json.dumps(raw, ensure_ascii=False))
+                copy.write(text)
                 made.records += 1
                 made.changed += bool(done)
-                made.kinds.update(done)
+                made.kinds.update(change.kind for change in done)
                 at = {"record": record.id, "position": entry.position, "byte": entry.byte, "source": source.name}
-                _log(log, "changed", ({"kind": kind, "detail": "", **at} for kind in done))
+                _log(log, "changed", ({**change._asdict(), **at} for change in done))
             if progress is not None:
                 progress(made.records + made.left_out, made.records + made.left_out)
         copy.write("\n" if lines else "\n]\n")
     return made
 
 
-def mend(raw: Any, position: int, images: Path) -> tuple[Any, list[str]]:
-    """A copy of one record with everything mended that can be, and what was done to it."""
-    if isinstance(raw, Broken) or not isinstance(raw, dict):
-        return raw, []
-    done: list[str] = []
-    made = _whole_characters(raw)
-    if made != raw:
-        done.append("lone surrogates replaced")
-    if made.get("id") is None:
-        made = {"id": f"record-{position}", **{key: value for key, value in made.items() if key != "id"}}
-        done.append("id given")
-    if "image" in made and made["image"] is None:
-        del made["image"]
-        done.append("image: null removed")
-    if isinstance(made.get("image"), str):
-        path, how = _path(made["image"], images)
-        made["image"] = path
-        done += how
-    key = "conversations" if "conversations" in made else "messages"
-    if isinstance(made.get(key), list):
-        made[key], how = _messages(made[key], isinstance(made.get("image"), str))
-        done += how
-    return made, done
-
-
-def _path(path: str, images: Path) -> tuple[str, list[str]]:
-    done = []
-    root = os.path.realpath(images)
-    plain = path.replace("\\", "/")
-    if posixpath.isabs(plain):
-        # Only what lies in the folder can be said relative to it.
-        plain = os.path.relpath(plain, root) if os.path.normpath(plain).startswith(root + os.sep) else plain
-    plain = posixpath.normpath(plain) if ".." in plain.split("/") else plain
-    if plain != path and not plain.startswith("../") and not posixpath.isabs(plain):
-        done.append("path made relative")
-        path = plain
-    if not posixpath.isabs(path) and ".." not in path.split("/") and "\0" not in path:
-        there = os.path.isfile(os.path.join(root, path))
-        if not there and (other := sibling(images, path)):
-            done.append("image found under another name")
-            path = other
-    return path, done
-
-
-def _messages(messages: list[Any], image: bool) -> tuple[list[Any], list[str]]:
-    done = []
-    made = list(messages)
-    start = int(bool(made) and _role(made[0]) == "system")
-    while len(made) - start > 2 and _role(made[start]) == "gpt":
-        del made[start]
-        done.append("answer without a question cut off")
-    while len(made) - start > 2 and _role(made[-1]) == "human":
-        del made[-1]
-        done.append("question without an answer cut off")
-    human = [place for place, message in enumerate(made) if _role(message) == "human" and _text(message) is not None]
-    marks = sum(str(_text(made[place])).count(IMAGE_TOKEN) for place in human)
-    if image and human and marks == 0:
-        made[human[0]] = _say(made[human[0]], f"{IMAGE_TOKEN}\n{_text(made[human[0]])}")
-        done.append("<image> put in front")
-    elif image and marks > 1:
-        left = 1
-        for place in human:
-            head, *tail = str(_text(made[place])).split(IMAGE_TOKEN)
-            if tail:
-                made[place] = _say(made[place], head + IMAGE_TOKEN * left + "".join(tail))
-                left = 0
-        done.append("<image> kept once")
-    return made, done
-
-
-def _role(message: Any) -> str | None:
-    role = role_and_text(message)[0]
-    return ROLES.get(role.lower()) if isinstance(role, str) else None
-
-
-def _text(message: Any) -> str | None:
-    text = role_and_text(message)[1]
-    return text if isinstance(text, str) else None
-
-
-def _say(message: dict[str, Any], text: str) -> dict[str, Any]:
-    return {**message, ("value" if "value" in message else "content"): text}
-
-
-def _whole_characters(value: Any) -> Any:
-    """The same with U+FFFD where half of a character stood."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_whole_characters(part) for part in value]
-    if isinstance(value, dict):
-        return {_whole_characters(key): _whole_characters(part) for key, part in value.items()}
-    return value
+def _mended(raw: Any, position: int, images: Path) -> tuple[Any, str, list[Change]]:
+    """One record after mending, as it is written, and what was done to it."""
+    try:
+        made, done = mend(raw, position, images)
+        # A table may hold what JSON has no word for, such as a date.
+        return made, "" if isinstance(made, Broken) else json.dumps(made, ensure_ascii=False, default=str), done
+    except RecursionError:
+        return too_deep(raw), "", []
 
 
 def _log(log: Any, done: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 from ..images.check import examine
 from ..images.seen import Ledger, Row, ledger_file
 from ..problem_kinds import FAULTS, Kind
-from ..reading.pictures import KEYS
 from ..reading.problems import Problem
-from ..reading.records import Record, read_record, record_name
+from ..reading.records import Record, picture_places, read_record, record_name
 from ..reading.sources import Broken, Chunk, Entry, Source
-from ..tokens.chat_templates import Template
+from ..tokens.chat_templates import Loss, Template
 from ..tokens.schema import Rows, encode_rows
 from ..tokens.tokenise import IGNORE_INDEX, IMAGE_TOKEN_INDEX, MAX_LENGTH, Encoder, Tokens, has_control, tokenise
 
@@ -31,12 +30,14 @@ class Tokenising:
         template: the chat template.
         max_length: tokens a record may have, its image's mark counting as one.
         keep: whether the rows are wanted, or only what they would be.
+        loss: where it is; the template's own when not given.
     """
 
     encoder: Encoder
     template: Template
     max_length: int
     keep: bool
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,14 @@ class Examined:
     systems: Counter[str] = field(default_factory=Counter)
 
 
+def too_deep(raw: Any) -> Broken:
+    """What stands for a record that Python can read but not walk through."""
+    return Broken(Kind.BROKEN_JSON, "nested too deeply", record_name(raw))
+
+
 def first_folder(raw: dict[str, Any]) -> str:
-    """The first folder of a record's image as it is written; '.' for none, '' without an image."""
-    image = next((value for key, value in raw.items() if key.lower() in KEYS), None)
-    if isinstance(image, list) and image:
-        image = image[0]
-    if isinstance(image, dict):
-        image = image.get("path")
+    """The first folder of a record's first image as it is written; '.' for none, '' without an image."""
+    image = next((place.value for place in picture_places(raw)), None)
     if not isinstance(image, str):
         return ""
     return image.split("/")[0] if "/" in image.strip("/") else "."
@@ -150,9 +152,12 @@ class Examiner:
         at = entry.byte if entry.error_at is None else entry.error_at
         if isinstance(entry.raw, Broken):
             return None, [Problem(entry.raw.kind, entry.raw.record, entry.position, entry.raw.detail, at, source)]
-        record, problems = read_record(
-            entry.raw, entry.position, byte=at, source=source, max_images=self.rules.max_images
-        )
+        try:
+            record, problems = read_record(
+                entry.raw, entry.position, byte=at, source=source, max_images=self.rules.max_images
+            )
+        except RecursionError:
+            return self.judge(replace(entry, raw=too_deep(entry.raw)), source)
         if record is None:
             return None, problems
         if self.rules.decode:
@@ -174,7 +179,7 @@ class Examiner:
             return sound
         kept: list[tuple[Entry, Record, Tokens, bool]] = []
         for (entry, record), (ids, labels) in zip(
-            sound, tokenise([record for _, record in sound], how.encoder, how.template), strict=True
+            sound, tokenise([record for _, record in sound], how.encoder, how.template, how.loss), strict=True
         ):
             if has_control(record, how.encoder):
                 self._say(made, Kind.CONTROL_TOKEN, entry, record, source, "in its words, encoded as text")

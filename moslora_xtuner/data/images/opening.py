@@ -30,8 +30,11 @@ SUFFIXES = {
     "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
     "AVIF": {".avif"},
 }
+_EXTENSIONS = sorted({suffix for group in SUFFIXES.values() for suffix in group})
 LONGEST_SIDE = 32_768
 """Pixels of a picture's side at most: padded to a square it would be as large as its longer side squared."""
+MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Pillow's own limit, here: other packages move Pillow's (VLMEvalKit to 1e9 on its import, 3 GB for one picture)."""
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, MemoryError, OverflowError)
 """What Pillow's readers raise on broken bytes, beside their own types."""
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -123,9 +126,10 @@ def open_image(root: Path, name: str) -> Image.Image:
         raise undecodable(name, fault) from fault
 
 
-def from_bytes(content: bytes) -> Image.Image:
+def from_bytes(content: bytes, *, draft: bool = False) -> Image.Image:
     """A picture file's content, as `as_rgb` shows it.
 
+    `draft`: of a JPEG all bytes are read and fewer pixels are made, for those who only ask whether it can be read.
     Raises DataError when it is none of FORMATS, broken, or has too many pixels or more than 8 bits.
     """
     try:
@@ -134,6 +138,8 @@ def from_bytes(content: bytes) -> Image.Image:
             raise DataError(f"not a picture that can be read ({_too_long(image)})")
         if _is_deep(image):
             raise DataError(f"not a picture that can be read (it has pixels of mode {image.mode}: save it with 8 bits)")
+        if draft and image.format == "JPEG":
+            image.draft(image.mode, (1, 1))
         return as_rgb(image)
     except BOMB as fault:
         raise DataError(f"not a picture that can be read (it would fill the memory: {_reason(fault)})") from fault
@@ -169,7 +175,12 @@ def checked(source: str | BytesIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(source, formats=_formats())
+        image = Image.open(source, formats=_formats())
+    if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError(
+            f"Image size ({image.width * image.height} pixels) exceeds limit of {MOST_PIXELS} pixels"
+        )
+    return image
 
 
 def _too_long(image: Image.Image) -> str:
@@ -224,43 +235,45 @@ def sibling(root: Path, name: str) -> str | None:
     """Where a missing picture lies under a name that differs in its extension, in case or in Unicode form alone.
 
     OCR-VQA's are named .jpg in the mix, whatever they are; other systems take `A.JPG` for `a.jpg`, and write an accent
-    as a character of its own. None where there is none, or more than one.
+    as a character of its own. None where there is none, or more than one that fits as well.
     """
-    return _other_extension(root, name) or _other_form(root, name)
-
-
-def _other_form(root: Path, name: str) -> str | None:
     here, found = str(root), []
-    for part in name.split("/"):
+    *folders, last = name.split("/")
+    for part in folders:
         if not os.path.lexists(os.path.join(here, part)):
-            fitting = [other for other in _names(here) if _form(other) == _form(part)]
+            fitting = [other for other in _alike(here, part) if _form(other) == _form(part)]
             if len(fitting) != 1:
                 return None
             (part,) = fitting
         found.append(part)
         here = os.path.join(here, part)
-    return "/".join(found) if os.path.isfile(here) else None
+    stem = os.path.splitext(last)[0]
+    fitting = [stem + suffix for suffix in _EXTENSIONS if os.path.isfile(os.path.join(here, stem + suffix))]
+    fitting = [last] if last in fitting else fitting
+    if last and not fitting:  # a folder is not listed where another extension alone is enough
+        near = [other for other in _alike(here, last) if os.path.isfile(os.path.join(here, other))]
+        same = [other for other in near if _form(other) == _form(last)]
+        fitting = same or [other for other in near if os.path.splitext(other)[1].lower() in _EXTENSIONS]
+    return "/".join([*found, fitting[0]]) if len(fitting) == 1 else None
 
 
 def _form(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-@lru_cache(maxsize=64)
-def _names(folder: str) -> tuple[str, ...]:
+def _alike(folder: str, name: str) -> list[str]:
+    """What a folder holds under this name, whatever the extension, case or Unicode form."""
+    return _by_form(folder).get(_form(os.path.splitext(name)[0]), [])
+
+
+@lru_cache(maxsize=8)
+def _by_form(folder: str) -> dict[str, list[str]]:
     """What a folder holds, kept: a folder of the mix holds 100,000 pictures, and many may be missing."""
-    try:
-        return tuple(os.listdir(folder))
-    except OSError:
-        return ()
-
-
-def _other_extension(root: Path, name: str) -> str | None:
-    stem, suffix = os.path.splitext(name)
-    if not os.path.isdir(os.path.join(root, os.path.dirname(name))):
-        return None
-    known = sorted({s for group in SUFFIXES.values() for s in group} - {suffix})
-    return next((stem + other for other in known if os.path.isfile(os.path.join(root, stem + other))), None)
+    found: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError):
+        for name in os.listdir(folder):
+            found.setdefault(_form(os.path.splitext(name)[0]), []).append(name)
+    return found
 
 
 def _reason(fault: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..instructions import IMAGE_TOKEN, as_word
 from ..problem_kinds import Kind
-from .pictures import path_of, unread
+from .pictures import Place, blank, path_of, place_in, unread
 from .problems import Complain, shown
 
 ROLES = {
@@ -24,8 +24,11 @@ ROLES = {
 """Role names of LLaVA, of ShareGPT's exports and of chat APIs, by what they are here."""
 _LOSS = ("loss", "weight", "train")
 """What XTuner, OpenAI and axolotl call the flag that an answer is learnt."""
-_USED = frozenset({"from", "value", "role", "content", *_LOSS})
+_ROLE, _WORDS = ("from", "role"), ("value", "content")
+"""Under which a message's role and words stand, where the first is not null."""
 _TEXT, _PICTURE = ("text", "input_text"), ("image", "image_url", "input_image")
+_IN_PART = ("image", "image_url", "path", "url")
+"""Under which a part names its picture; without one it takes the record's next, whose number may be its `index`."""
 
 
 @dataclass
@@ -37,12 +40,14 @@ class Conversation:
         turns: pairs of the human's and the assistant's words; none where anything is wrong.
         silent: places of the turns whose answer has no loss.
         paths: of pictures that stand in the messages themselves.
+        waiting: how many parts take a picture of the record's own.
     """
 
     system: str = ""
     turns: list[tuple[str, str]] = field(default_factory=list)
     silent: set[int] = field(default_factory=set)
     paths: list[str] = field(default_factory=list)
+    waiting: int = 0
 
 
 class _Wrong(Exception):
@@ -91,8 +96,59 @@ def role_and_text(message: Any) -> tuple[Any, Any]:
     """Who says what in one message, as it is written."""
     if not isinstance(message, dict):
         return None, None
-    role = message["from"] if "from" in message else message.get("role")
-    return role, message["value"] if "value" in message else message.get("content")
+    return message.get(_key(message, _ROLE)), message.get(text_key(message))
+
+
+def text_key(message: dict[str, Any]) -> str:
+    """Under which key the words of a message stand."""
+    return _key(message, _WORDS)
+
+
+def what_is(role: Any) -> str | None:
+    """What a message's role is here: human, gpt or system; None for a word that is no role."""
+    return ROLES.get(role.lower()) if isinstance(role, str) else None
+
+
+def picture_parts(message: Any) -> list[dict[str, Any]]:
+    """The parts of a human's message that are pictures."""
+    role, said = role_and_text(message)
+    if what_is(role) != "human" or not isinstance(said, list):
+        return []
+    return [part for part in said if isinstance(part, dict) and part.get("type") in _PICTURE]
+
+
+def place_of(part: dict[str, Any]) -> Place | None:
+    """Where a part names its picture; None for one that takes the record's next."""
+    name = _key(part, _IN_PART)
+    return None if part.get(name) is None else place_in(part, name)
+
+
+def words_of(part: Any) -> str | None:
+    """What a part says; None for one that is no text."""
+    text = part.get("text") if isinstance(part, dict) and part.get("type") in _TEXT else part
+    return text if isinstance(text, str) else None
+
+
+def other_fields(message: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What a message brings beside its role, its words and its flags."""
+    return _others(message, {_key(message, _ROLE), text_key(message), *_LOSS})
+
+
+def other_part_fields(part: Any) -> list[tuple[str, Any]]:
+    """What a part, a text or a picture, brings beside itself."""
+    if not isinstance(part, dict):
+        return []
+    if part.get("type") in _TEXT:
+        return _others(part, {"type", "text"})
+    return _others(part, {"type", "index" if place_of(part) is None else _key(part, _IN_PART)})
+
+
+def _others(fields: dict[str, Any], used: set[str]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in fields.items() if key not in used and not blank(value)]
+
+
+def _key(message: dict[str, Any], names: tuple[str, ...]) -> str:
+    return next((name for name in names if message.get(name) is not None), names[0])
 
 
 def _message(
@@ -100,20 +156,16 @@ def _message(
 ) -> tuple[str, str, str, bool | None]:
     """Who, what that is here, the words, and whether a flag says that they are learnt."""
     given, value = role_and_text(message)
-    role = ROLES.get(given.lower()) if isinstance(given, str) else None
+    role = what_is(given)
     if isinstance(value, list):
-        value = _joined(value, place, role, made, complain)
+        value = _joined(value, place, role, made, complain, pictured)
     if not isinstance(value, str):
         complain(Kind.BAD_MESSAGE, f"message {place} has no text")
         raise _Wrong
     if role is None:
         complain(Kind.UNKNOWN_ROLE, f"message {place} is from {shown(given)}")
         raise _Wrong
-    unread(
-        ((f"message {place}: {key}", item) for key, item in message.items() if key not in _USED),
-        complain,
-        pictured=pictured,
-    )
+    unread(other_fields(message), complain, pictured=pictured, where=f"message {place}: ")
     return given, role, value, _flag(message, place, role, complain)
 
 
@@ -133,30 +185,40 @@ def _flag(message: dict[str, Any], place: int, role: str, complain: Complain) ->
     return learnt
 
 
-def _joined(parts: list[Any], place: int, role: str | None, made: Conversation, complain: Complain) -> str | None:
+def _joined(
+    parts: list[Any], place: int, role: str | None, made: Conversation, complain: Complain, pictured: bool
+) -> str | None:
     """The words of a message in parts, with a mark where each picture stands; None where a part cannot be read."""
     pieces: list[tuple[bool, str]] = []
     for part in parts:
         kind = "text" if isinstance(part, str) else part.get("type") if isinstance(part, dict) else None
         if kind in _TEXT:
-            text = part if isinstance(part, str) else part.get("text")
-            if not isinstance(text, str):
+            text = words_of(part)
+            if text is None:
                 return None
+            if pieces and not pieces[-1][0]:
+                text = pieces.pop()[1] + text
             pieces.append((False, text))
         elif kind in _PICTURE and role == "human":
             pieces.append((True, IMAGE_TOKEN))
-            _place(part, made, complain)
+            _take(part, place, made, complain)
         else:
             what = f"message {place} has a part of the type {shown(kind)}"
             complain(Kind.BAD_MESSAGE if kind is None else Kind.UNREAD_MEDIA, what)
             raise _Wrong
+        others, named = other_part_fields(part), pictured or kind in _PICTURE
+        unread(others, complain, pictured=named, where=f"message {place}: ", inner=True)
     return "".join(_lined(pieces))
 
 
-def _place(part: dict[str, Any], made: Conversation, complain: Complain) -> None:
-    """Note the picture that a part names; a part without one takes the record's next."""
-    named = next((part[key] for key in ("image", "image_url", "path", "url") if part.get(key) is not None), None)
+def _take(part: dict[str, Any], place: int, made: Conversation, complain: Complain) -> None:
+    """Note the picture that a part names, or that it takes the record's next."""
+    named = place_of(part)
     if named is None:
+        turn, made.waiting = made.waiting, made.waiting + 1
+        if part.get("index") not in (None, turn):
+            complain(Kind.BAD_IMAGE, f"message {place} takes picture {shown(part['index'])} where {turn} is the next")
+            raise _Wrong
         return
     path = path_of(named, complain)
     if path is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..problem_kinds import Kind
@@ -14,17 +15,69 @@ KEYS = frozenset({"image", "images", "image_path", "image_paths"})
 _SOUND = re.compile(r"video|movie|audio|sound|speech|voice|music|media", re.I)
 _PICTURE = re.compile(r"image|img|pict|photo|pixel|frames?$", re.I)
 _FILE = re.compile(
-    r"\S+\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic|jp2|mp4|m4v|avi|mov|mkv|webm|mp3|wav|flac|ogg|m4a|aac)",
+    r"\S+\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic|jp2|mp4|m4v|avi|mov|mkv|webm|mp3|wav|flac|ogg|m4a|aac)([?#]\S*)?",
     re.I,
 )
 _INLINE = re.compile(r"data:(image|video|audio)/|/9j/4|iVBORw0KGgo|R0lGODlh|UklGR")
 """A data address, or how base64 of a JPEG, PNG, GIF, WEBP or WAV begins."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:(//|(image|video|audio)/)", re.I)
+_PART = re.compile(r"(?:input_)?(image|video|audio)(?:_url)?")
+"""What a part of a message says of its type."""
+_IN_STRUCT = ("path", "image", "url")
+"""Under which a struct names its picture."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one picture is named: `holder[key]`.
+
+    Attributes:
+        holder: the record, a list or a struct in it.
+        key: of the holder.
+        struct: whether the holder is a struct that says nothing but which picture it is.
+    """
+
+    holder: Any
+    key: Any
+    struct: bool = False
+
+    @property
+    def value(self) -> Any:
+        """What stands there: a path, where the record is sound."""
+        return self.holder[self.key]
+
+    def put(self, path: str) -> None:
+        """Write another path there."""
+        self.holder[self.key] = path
+
+
+def place_in(holder: Any, key: Any) -> Place:
+    """Where the path itself stands: at the key, or in a struct there that brings no bytes."""
+    value = holder[key]
+    if isinstance(value, dict) and value.get("bytes") is None:
+        name = next((name for name in _IN_STRUCT if value.get(name) is not None), None)
+        if name is not None:
+            return Place(value, name, struct=True)
+    return Place(holder, key)
+
+
+def own_places(raw: dict[str, Any]) -> Iterator[Place]:
+    """Every place where a record names a picture outside of its messages, in order."""
+    for key in own_keys(raw):
+        if isinstance(raw[key], list):
+            yield from (place_in(raw[key], number) for number in range(len(raw[key])))
+        else:
+            yield place_in(raw, key)
+
+
+def own_keys(raw: dict[str, Any]) -> list[str]:
+    """Under which of its keys a record's pictures stand; more than one is a fault."""
+    return [key for key in raw if key.lower() in KEYS]
 
 
 def images_of(raw: dict[str, Any], complain: Complain, most: int) -> tuple[str, ...] | None:
     """The paths of a record's pictures; None when they cannot be told, which is then complained of."""
-    found = [key for key in raw if key.lower() in KEYS]
+    found = own_keys(raw)
     if not found:
         return ()
     if len(found) > 1:
@@ -35,13 +88,12 @@ def images_of(raw: dict[str, Any], complain: Complain, most: int) -> tuple[str, 
     if value is None:
         complain(Kind.IMAGE_IS_NULL, f"the {key} is null")
         return None
-    several = isinstance(value, list)
-    if several and not value and key.lower() in ("images", "image_paths"):
+    if value == [] and key.lower() in ("images", "image_paths"):
         return ()  # how a table's row says that it has none
-    if several and not value:
+    if value == []:
         complain(Kind.BAD_IMAGE, f"the {key} is [], not a path")
         return None
-    paths = [path_of(item, complain) for item in (value if several else [value])]
+    paths = [path_of(place, complain) for place in own_places(raw)]
     if any(path is None for path in paths):
         return None
     return checked([path for path in paths if path is not None], complain, most)
@@ -57,19 +109,26 @@ def checked(paths: list[str], complain: Complain, most: int) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def path_of(value: Any, complain: Complain) -> str | None:
-    """One picture as a path: a text, or a struct with `path`; None, complained of, for all else."""
-    if isinstance(value, dict) and value.get("bytes") is None:
-        value = next((value[key] for key in ("path", "image", "url") if value.get(key) is not None), value)
+def path_of(place: Place, complain: Complain) -> str | None:
+    """One picture as a path; None, complained of, for all else."""
+    value = place.value
+    if place.struct:
+        others = ((name, item) for name, item in place.holder.items() if name != place.key)
+        unread(others, complain, pictured=True, where="beside a picture: ", inner=True)
     if isinstance(value, dict) and value.get("bytes") is not None:
         complain(Kind.BAD_IMAGE, "the picture's bytes stand in the record: write them to a file, and its path here")
     elif not isinstance(value, str):
         complain(Kind.BAD_IMAGE, f"the image is {shown(value)}, not a path")
-    elif _ADDRESS.match(value) or _INLINE.match(value):
+    elif not is_path(value):
         complain(Kind.BAD_IMAGE, f"the image is {shown(value)}, not a path: write it to a file in the image folder")
     else:
         return value
     return None
+
+
+def is_path(value: Any) -> bool:
+    """Whether this is the path of a file, and no address and no picture written out."""
+    return isinstance(value, str) and not _ADDRESS.match(value) and not _INLINE.match(value)
 
 
 def inside(path: str) -> bool:
@@ -78,26 +137,51 @@ def inside(path: str) -> bool:
     return bool(path) and path[0] != "/" and ".." not in path.split("/") and "\\" not in path and "\0" not in path
 
 
-def unread(fields: Iterator[tuple[str, Any]], complain: Complain, *, pictured: bool) -> None:
+def unread(
+    fields: Iterable[tuple[str, Any]], complain: Complain, *, pictured: bool, where: str = "", inner: bool = False
+) -> None:
     """Complain of what nobody reads: a remark, or a fault where a picture or a sound would be lost.
 
     Args:
         fields: names and values that nothing uses.
         complain: takes the problem.
         pictured: whether the record has pictures that are used; then the name alone makes no further one.
+        where: stands before the names.
+        inner: whether they are fields of a part, in which `type` says what it is.
     """
     for name, value in fields:
-        if value is None or value in ("", [], {}):
+        if not blank(value):
+            media = _is_media(name, value, pictured, inner)
+            complain(Kind.UNREAD_MEDIA if media else Kind.UNUSED_FIELD, f"{shown(where + name)} is {shown(value)}")
+
+
+def blank(value: Any) -> bool:
+    """Whether a field says nothing: null, or empty."""
+    return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def _is_media(name: str, value: Any, pictured: bool, inner: bool) -> bool:
+    """Whether a field, or anything in it at any depth, is or names a picture or a sound."""
+    todo = [(name, value, inner)]
+    while todo:  # no recursion: a record may be nested as deeply as Python can read it
+        name, value, inner = todo.pop()
+        if blank(value) or isinstance(value, bool | int | float):
             continue
-        named = bool(_SOUND.search(name)) or (bool(_PICTURE.search(name)) and not pictured)
-        media = _is_media(value) or (named and not isinstance(value, bool | int | float))
-        complain(Kind.UNREAD_MEDIA if media else Kind.UNUSED_FIELD, f"{shown(name)} is {shown(value)}")
+        if _says_media(name, value, pictured, inner):
+            return True
+        if isinstance(value, dict):
+            todo += ((key, item, True) for key, item in value.items())
+        elif isinstance(value, list):
+            todo += ((name, item, inner) for item in value)
+    return False
 
 
-def _is_media(value: Any, depth: int = 3) -> bool:
-    if isinstance(value, str):
-        # No text of a person: a path has no blanks, and the whole of it is looked at.
-        return bool(_INLINE.match(value)) or (len(value) < 1000 and bool(_FILE.fullmatch(value)))
-    if isinstance(value, dict):
-        return value.get("bytes") is not None or (depth > 0 and any(_is_media(v, depth - 1) for v in value.values()))
-    return isinstance(value, list) and depth > 0 and any(_is_media(item, depth - 1) for item in value[:20])
+def _says_media(name: str, value: Any, pictured: bool, inner: bool) -> bool:
+    if name == "bytes" or _SOUND.search(name) or (not pictured and _PICTURE.search(name)):
+        return True
+    if not isinstance(value, str):
+        return isinstance(value, bytes | bytearray)
+    if inner and name == "type" and (part := _PART.fullmatch(value)):
+        return not pictured or part[1] != "image"
+    # No text of a person: a path has no blanks, and the whole of it is looked at.
+    return bool(_INLINE.match(value)) or (len(value) < 1000 and bool(_FILE.fullmatch(value)))

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..instructions import IMAGE_TOKEN, marks
 from ..problem_kinds import Kind
-from .messages import read_messages
-from .pictures import KEYS, checked, images_of, unread
+from .messages import picture_parts, place_of, read_messages
+from .pictures import Place, checked, images_of, own_keys, own_places, unread
 from .problems import Problem
 
-_USED = frozenset({"id", "conversations", "messages", "system"})
+_MESSAGES = ("conversations", "messages")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def read_record(
     if raw.get("id") is None:
         complain(Kind.MISSING_ID, "it has no id")
     images = images_of(raw, complain, max_images)
-    messages = raw["conversations"] if "conversations" in raw else raw.get("messages")
-    said = read_messages(messages, complain, pictured=bool(images))
+    said = read_messages(raw.get(messages_key(raw)), complain, pictured=bool(images))
     if images is not None and said.paths:
         if images:
             complain(Kind.BAD_IMAGE, "pictures stand in the record and in its messages: one place is enough")
@@ -68,8 +67,8 @@ def read_record(
         system = raw["system"]
     elif raw.get("system") not in (None, ""):
         complain(Kind.BAD_MESSAGE, f"the system prompt is a {type(raw['system']).__name__}, not a text")
-    used = _USED - {"messages"} if "conversations" in raw else _USED
-    others = ((key, value) for key, value in raw.items() if key not in used and key.lower() not in KEYS)
+    used = {"id", "system", messages_key(raw), *own_keys(raw)}
+    others = [(key, value) for key, value in raw.items() if key not in used or (key == "id" and not _is_name(value))]
     unread(others, complain, pictured=bool(images))
     count = sum(marks(human) for human, _ in said.turns)
     if images is not None and said.turns and count != len(images):
@@ -80,6 +79,23 @@ def read_record(
     if images is None or any(problem.fault for problem in problems):
         return None, problems
     return Record(name, images, tuple(said.turns), system, frozenset(said.silent)), problems
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def messages_key(raw: dict[str, Any]) -> str:
+    """Under which key a record's messages stand."""
+    return next((key for key in _MESSAGES if raw.get(key) is not None), _MESSAGES[0])
+
+
+def picture_places(raw: dict[str, Any]) -> list[Place]:
+    """Every place of a record where the path of a picture stands: its own, and then those in its messages' parts."""
+    messages = raw.get(messages_key(raw))
+    parts = [part for message in messages for part in picture_parts(message)] if isinstance(messages, list) else []
+    named = [place for part in parts if (place := place_of(part)) is not None]
+    return [*own_places(raw), *named]
 
 
 def record_name(raw: Any) -> str:

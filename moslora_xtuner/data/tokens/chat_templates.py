@@ -1,16 +1,24 @@
 """Chat templates: how a conversation becomes text, and where the loss is.
 
-The strings are facts about the models and equal those of `xtuner.utils.PROMPT_TEMPLATE` (a test compares them);
-they stand here so that data can be prepared and models evaluated without importing XTuner.
+The strings of chats are facts about the models and equal those of `xtuner.utils.PROMPT_TEMPLATE` (a test compares
+them); they stand here so that data can be prepared and models evaluated without importing XTuner. Those of `alpaca`
+are the authors' for commonsense reasoning (wutaiqiang/MoSLoRA, commonsense_reasoning/finetune.py and
+commonsense_evaluate.py), white space included.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import DataError, UsageError
+
+MAX_LENGTH = 2048 - 576
+"""Text tokens of a record, beside the 576 of its image (the authors' configs)."""
+
+Loss = Literal["answer", "all"]
+"""Where the loss is: on the assistant's words and what closes them, or on every token of text."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,10 @@ class Template:
         system: around a system prompt.
         separator: between two turns, without a loss.
         stop_words: at which generation ends.
+        plain: made for models of any kind: a turn and its answer are encoded as one text, what opens it is what the
+            tokenizer itself puts there, and the tokenizer's end-of-text token closes it.
+        loss: where it is unless something else is asked for.
+        max_length: tokens that a record may have unless something else is asked for.
     """
 
     instruction: str
@@ -30,6 +42,28 @@ class Template:
     system: str
     separator: str = ""
     stop_words: tuple[str, ...] = ()
+    plain: bool = False
+    loss: Loss = "answer"
+    max_length: int = MAX_LENGTH
+
+
+_INDENT = 16 * " "
+"""Before each line of the authors' Alpaca text but an instruction's own further lines: their source's indentation."""
+_TASK = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+
+
+def _alpaca(preamble_ends: str, between: str) -> Template:
+    """Alpaca's text without an input; the two arguments are where the authors' training and evaluation differ."""
+    lines = (
+        f"{_TASK}{preamble_ends}",
+        "",
+        f"{_INDENT}### Instruction:",
+        f"{_INDENT}{{input}}",
+        between,
+        f"{_INDENT}### Response:",
+        _INDENT,
+    )
+    return Template("\n".join(lines), "", "{system}\n\n", plain=True, loss="all", max_length=256)
 
 
 TEMPLATES = {
@@ -49,7 +83,11 @@ TEMPLATES = {
         separator="\n",
         stop_words=("<|im_end|>",),
     ),
+    "alpaca": _alpaca(2 * " ", _INDENT),
+    "alpaca_as_asked": _alpaca(" ", ""),
 }
+"""By name. `alpaca` is what the authors train on, `alpaca_as_asked` what they ask with: training on the second, too,
+makes both tokenise alike, which the authors' do not."""
 
 
 def get_template(name: str) -> Template:
@@ -79,7 +117,7 @@ def missing_tokens(tokenizer: Any, name: str) -> list[str]:
 
 
 def require_special_tokens(tokenizer: Any, name: str) -> None:
-    """Stop when a tokenizer splits what the template needs as one token.
+    """Stop when a tokenizer splits what the template needs as one token, or cannot end a text that has to end.
 
     Raises:
         DataError: names the tokens; a base model's tokenizer, or another family's, lacks them.
@@ -90,15 +128,20 @@ def require_special_tokens(tokenizer: Any, name: str) -> None:
             f"{_where(tokenizer)} has no token {' or '.join(missing)}, which the template {name} needs: give the "
             "instruct or chat model of the template's family"
         )
+    if get_template(name).plain and tokenizer.eos_token_id is None:
+        raise DataError(
+            f"{_where(tokenizer)} names no end-of-text token (eos_token), which closes every answer of the template "
+            f"{name}: set it in tokenizer_config.json"
+        )
 
 
 def fitting_template(tokenizer: Any) -> str:
-    """The template whose special tokens the tokenizer has.
+    """The chat template whose special tokens the tokenizer has; a plain one, which needs none, is named or not taken.
 
     Raises:
         DataError: it has those of none, or of more than one.
     """
-    fitting = [name for name in TEMPLATES if not missing_tokens(tokenizer, name)]
+    fitting = [name for name in TEMPLATES if not TEMPLATES[name].plain and not missing_tokens(tokenizer, name)]
     if len(fitting) != 1:
         said = f"those of {' and '.join(fitting)}" if fitting else "the special tokens of no known chat template"
         raise DataError(f"{_where(tokenizer)} has {said}: name one ({', '.join(TEMPLATES)})")

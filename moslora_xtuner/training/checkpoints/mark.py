@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...atomic import atomic_json, atomic_write, bring_to_disk, remove
 from ...errors import TrainingError
 from ...formats import FORMAT, unreadable
 from ...hashing import sha256
@@ -73,6 +74,27 @@ def contents(folder: Path, *parts: Path) -> dict[str, tuple[str, int]]:
             if file.is_file() and file.name != MARK:
                 found[file.relative_to(folder).as_posix()] = (sha256(file), file.stat().st_size)
     return found
+
+
+def complete(partial: Path, beside: Path, final: Path, mark: Callable[[], Mark]) -> None:
+    """Name a checkpoint that has been written beside its place, and mark it as complete last.
+
+    Args:
+        partial: what DeepSpeed or mmengine wrote.
+        beside: what will be its folder `iter_N.state`.
+        final: its name, `iter_N.pth`.
+        mark: asked once both have their names.
+    """
+    folder, state = final.parent, state_of(final)
+    for path in (final, state):  # of an earlier start that was interrupted between the two
+        remove(path)
+    bring_to_disk(partial, whole=True)
+    bring_to_disk(beside, whole=True)
+    beside.rename(state)  # first: a checkpoint beside a state without its mark is none yet
+    partial.rename(final)
+    bring_to_disk(folder)
+    atomic_json(state / MARK, mark().as_json())
+    atomic_write(folder / LAST, final.name)
 
 
 def step_of(checkpoint: Path) -> int | None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from ...atomic import PARTIAL, atomic_json, atomic_write, bring_to_disk, remove
+from ...atomic import PARTIAL, remove
 from ...errors import ConfigError, OutputError
-from ...llm.weights import content_of
 from ...progress import note
-from ..artifacts import LLM, VISUAL_ENCODER
 from ..finite import require_finite
 from ..unwrap import unwrapped
 from . import random_states
-from .mark import LAST, MARK, Mark, checkpoints, contents, state_of
-from .setting import loaded_from, require_same, setting_of
+from .mark import MARK, Mark, checkpoints, complete, contents, state_of
+from .setting import require_same, setting_of
 
 
 class Checkpoints(Hook):
@@ -52,8 +48,9 @@ class Checkpoints(Hook):
 
     def before_loading(self, runner: Any, resumed: Path | None) -> None:
         """Compare a run that is to be resumed with how it began, before anything of it is loaded (resume.py)."""
-        self.setting = setting_of(runner.cfg, get_world_size(), _accumulation(runner))
-        self.setting |= dict(_bases(runner.cfg))
+        found = [setting_of(runner.cfg, get_world_size(), _accumulation(runner)) if is_main_process() else {}]
+        broadcast_object_list(found)  # it reads files: one process does
+        self.setting = found[0]
         self.resumed = resumed
         if resumed is not None and (state_of(resumed) / MARK).is_file():
             require_same(Mark.read(state_of(resumed) / MARK).setting, self.setting, resumed)
@@ -64,6 +61,8 @@ class Checkpoints(Hook):
         if self.resumed is None:
             return
         file = state_of(self.resumed) / f"random_{get_rank()}.pt"
+        for hook in _with_state(runner):
+            hook.read_state(state_of(self.resumed))
         if file.is_file():
             random_states.restore(file)
         elif is_main_process():
@@ -84,7 +83,7 @@ class Checkpoints(Hook):
         require_finite(unwrapped(runner.model), f"after iteration {done}")
         final = folder / f"iter_{done}.pth"
         partial = folder / f"{PARTIAL}{final.name}"
-        state, beside = state_of(final), folder / f"{PARTIAL}{state_of(final).name}"
+        beside = folder / f"{PARTIAL}{state_of(final).name}"
         if is_main_process():
             for left in folder.glob(f"{PARTIAL}*"):
                 remove(left)
@@ -92,12 +91,14 @@ class Checkpoints(Hook):
         barrier()
         try:
             random_states.write(beside / f"random_{get_rank()}.pt")
+            for hook in _with_state(runner) if is_main_process() else ():
+                hook.write_state(beside)
             runner.save_checkpoint(
                 str(folder), partial.name, None, save_optimizer=True, save_param_scheduler=True, by_epoch=False
             )
             barrier()
             if is_main_process():
-                self._finish(partial, final, beside, state, done)
+                self._finish(partial, beside, final, done)
         except OSError as fault:
             raise OutputError(
                 f"{final} cannot be written ({fault.strerror or fault}): the one before it is kept"
@@ -105,24 +106,22 @@ class Checkpoints(Hook):
         barrier()
         self.saved = done
 
-    def _finish(self, partial: Path, final: Path, beside: Path, state: Path, done: int) -> None:
+    def _finish(self, partial: Path, beside: Path, final: Path, done: int) -> None:
         """Name it, mark it as complete, and only then let go of an older one."""
-        for path in (final, state):  # of an earlier start that was interrupted between the two
-            remove(path)
-        bring_to_disk(partial, whole=True)
-        bring_to_disk(beside, whole=True)
-        beside.rename(state)  # first: a checkpoint beside a state without its mark is none yet
-        partial.rename(final)
-        folder = final.parent
-        bring_to_disk(folder)
-        mark = Mark(done, get_world_size(), contents(folder, final, state), self.setting)
-        atomic_json(state / MARK, mark.as_json())
-        atomic_write(folder / LAST, final.name)
+        folder, state = final.parent, state_of(final)
+        complete(
+            partial, beside, final, lambda: Mark(done, get_world_size(), contents(folder, final, state), self.setting)
+        )
         if self.keep > 0:
             older = [path for path in checkpoints(folder) if path != final and (state_of(path) / MARK).is_file()]
             for path in older[self.keep - 1 :]:
                 remove(state_of(path))  # first: without its mark nobody takes what is left for a checkpoint
                 remove(path)
+
+
+def _with_state(runner: Any) -> list[Any]:
+    """The hooks that a resumed run needs something of: `write_state(folder)` and `read_state(folder)`."""
+    return [hook for hook in runner.hooks if getattr(hook, "keeps_state", False)]
 
 
 def _accumulation(runner: Any) -> int:
@@ -133,10 +132,3 @@ def within_a_step(runner: Any) -> bool:
     """Whether the iteration that has just ended leaves a step of the optimiser open; a run's last one never does."""
     done = runner.iter + 1
     return bool(done % _accumulation(runner)) and done < runner.max_iters
-
-
-def _bases(config: Any) -> Iterator[tuple[str, Any]]:
-    """What the base models are, by their content."""
-    for part in (LLM, VISUAL_ENCODER):
-        with suppress(ConfigError, OSError, KeyError, AttributeError):
-            yield f"base.{part}", content_of(loaded_from(config, part))

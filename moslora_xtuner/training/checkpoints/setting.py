@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...data.images.content import pictures_sha256
+from ...data.tokens.store import TABLE, Table
 from ...errors import ConfigError
+from ...hashing import kept_sha256
+from ...llm.weights import content_of
+from ..artifacts import LLM, VISUAL_ENCODER
 
 _MODEL = ("llm_lora", "visual_encoder_lora", "freeze_llm", "freeze_visual_encoder", "visual_select_layer")
 _LOOP = ("max_epochs", "max_iters", "max_tokens", "loss_mean")
@@ -38,9 +45,10 @@ def setting_of(config: Any, processes: int, accumulation: int) -> dict[str, Any]
         settings = config.model.get(part)
         if isinstance(settings, Mapping):
             found |= _flat(f"model.{part}.quantization_config", settings.get("quantization_config"))
+    found |= {f"base.{part}": content for part, content in bases(config).items()}
     dataset = loader.dataset
     found |= {
-        "data": data_of(dataset),
+        **content_of_data(dataset),
         **{f"train_dataloader.dataset.{name}": dataset.get(name) for name in ("template", "pad_image_to_square")},
         **_flat("train_dataloader.sampler", loader.get("sampler")),
     }
@@ -54,16 +62,33 @@ def loaded_from(config: Any, part: str) -> str:
     return str(path or config[f"{part}_path"])
 
 
-def data_of(dataset: Any) -> str:
-    """A token store by its records' content; a dataset of another kind by its config."""
-    store = dataset.get("store")
-    if store is not None and (Path(str(store)) / "store.json").is_file():
-        from ...hashing import kept_sha256
+def bases(config: Any) -> dict[str, dict[str, str]]:
+    """What the base models are, by their content; without a part that a config builds otherwise."""
+    found = {}
+    for part in (LLM, VISUAL_ENCODER):
+        with suppress(ConfigError, OSError, KeyError, AttributeError):
+            found[part] = _content(loaded_from(config, part))
+    return found
 
-        table = Path(str(store)) / "records.arrow"
-        return f"records {kept_sha256(table)}" if table.is_file() else "a store without its table"
-    shown = {key: value for key, value in dataset.items() if key in ("type", "data_path", "max_length", "max_images")}
-    return json.dumps(shown, default=str, sort_keys=True)
+
+_content = lru_cache(content_of)
+
+
+def content_of_data(dataset: Any) -> dict[str, str]:
+    """A token store by the content of its records and of their pictures; a dataset of another kind by its config."""
+    store = dataset.get("store")
+    if store is None or dataset.get("data_path") is not None or not (Path(str(store)) / "store.json").is_file():
+        shown = {
+            key: value for key, value in dataset.items() if key in ("type", "data_path", "max_length", "max_images")
+        }
+        return {"data": json.dumps(shown, default=str, sort_keys=True)}
+    table = Path(str(store)) / TABLE
+    if not table.is_file():
+        return {"data": "a store without its table"}
+    found = {"data": f"records {kept_sha256(table)}"}
+    with suppress(OSError, ValueError):  # a damaged table: opening the store says so
+        found["pictures"] = pictures_sha256(Path(str(dataset.get("image_folder", ""))), Table(table).pictures())
+    return found
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
@@ -79,7 +104,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and not (name == "pictures" and name not in before)  # of earlier releases
     ]
 
 
@@ -87,11 +112,16 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: 
     """Stop a run that would go on otherwise than it began. Raises ConfigError, naming every value."""
     changed = differences(before, now)
     if changed:
+        cut = ", let `moslora reshard` cut it for as many processes" if _processes(before, now) else ""
         raise ConfigError(
-            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Repeat those to go on; or begin a "
-            "new run from its weights, with a fresh optimiser: another --work-dir, and --cfg-options "
+            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Repeat those to go on{cut}, or begin "
+            "a new run from its weights, with a fresh optimiser: another --work-dir, and --cfg-options "
             f"load_from={checkpoint}"
         )
+
+
+def _processes(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return bool(before.get("processes") != now.get("processes"))
 
 
 def _shown(value: Any) -> str:

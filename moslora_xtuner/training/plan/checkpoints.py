@@ -18,25 +18,6 @@ from ...llm.weights import INDEXES, SINGLE
 LOADERS = {"load_llama": LLAMA, "load_internlm2": INTERNLM2}
 
 
-def check_weights(checkpoint: str) -> str:
-    """Where the weights are, after seeing that all files are there.
-
-    Raises:
-        ConfigError: a file is missing.
-    """
-    for name in INDEXES:
-        if (index := checkpoint_file(checkpoint, name, local_files_only=True)) is not None:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            missing = [shard for shard in shards if not (index.parent / shard).is_file()]
-            if missing:
-                raise ConfigError(f"{checkpoint} lacks {', '.join(missing)}: download it again")
-            return f"{len(shards)} files"
-    for name in SINGLE:
-        if checkpoint_file(checkpoint, name, local_files_only=True) is not None:
-            return name
-    raise ConfigError(f"{checkpoint} has no weights ({' or '.join(SINGLE)})")
-
-
 def stored_dtype(checkpoint: str) -> str | None:
     """The number type of the first weight of a checkpoint in safetensors (`bfloat16`, ...); else None.
 
@@ -172,15 +153,21 @@ def check_tokenizer(settings: dict[str, Any], template: str) -> Any:
     return tokenizer
 
 
-def check_store(dataset: dict[str, Any], image_tokens: int, tokenizer: Any, template: str) -> Store:
-    """The store's size, after a look at its manifest.
+def check_store(
+    dataset: dict[str, Any], image_tokens: int, tokenizer: Any, template: str, vocabulary: int | None = None
+) -> Store:
+    """The store's size, after a look at its manifest, its bytes and its tokens.
 
     Raises:
-        DataError: it is missing, or made with another tokenizer or template, or its images are.
+        DataError: it is missing, damaged, or made with another tokenizer or template, or its images are missing; a
+            record has a token that the model has not.
     """
-    from ...data.tokens.store import open_store
+    from ...data.tokens.store import open_store, require_tokens
 
-    _, table = open_store(Path(dataset["store"]), Path(dataset["image_folder"]), tokenizer, template)
+    images = Path(dataset.get("image_folder", ""))
+    _, table = open_store(Path(dataset["store"]), images, tokenizer, template, dataset.get("loss"))
+    if vocabulary is not None:
+        require_tokens(table, vocabulary)
     pictures = table.column("image_count")
     text = table.column("length")
     lengths = text + pictures * (image_tokens - 1)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
-from ..schedule import LEAST_WARMUP, warmup_steps
+from ..schedule import warmup_steps
 from . import budget, checkpoints
 from .memory import GIB, Batch, Memory, estimate
 from .outcome import Plan, Step
@@ -27,15 +27,17 @@ def schedule(plan: Plan, step: Step) -> None:
     setting, config = plan.setting, plan.setting.config
     batch, accumulation, n = setting.batch_size, setting.accumulation, setting.processes
     steps = optimiser_steps(plan)
-    warmup = warmup_steps(config["param_scheduler"].get("warmup_ratio", 0), steps)
+    scheduler = config["param_scheduler"]
+    warmup = scheduler.get("warmup_steps") or warmup_steps(scheduler.get("warmup_ratio", 0), steps)
     if setting.max_tokens is None:
         step.says(f"{batch} a micro-batch x {accumulation} x {n} processes = {batch * accumulation * n} records a step")
     else:
         step.says(f"{batch * accumulation} x {n} processes = {batch * accumulation * n} records a step")
         budget.schedule(plan, step)
     step.says(f"{steps:,} steps, {warmup} of them warm-up; rate {config['optim_wrapper']['optimizer']['lr']:g}")
-    if steps <= LEAST_WARMUP:
-        step.wrong(f"{steps} steps: warm-up alone takes {LEAST_WARMUP}; lower the batch or give more records")
+    if steps <= warmup:
+        fewer = ", or lower param_scheduler.warmup_steps" if "warmup_steps" in scheduler else ""
+        step.wrong(f"{steps} steps: warm-up alone takes {warmup}; lower the batch or give more records{fewer}")
     group = config["train_dataloader"]["sampler"].get("per_device_batch_size")
     if setting.max_tokens is None and group is not None and group != batch * accumulation:
         step.says(
@@ -64,8 +66,7 @@ def memory(plan: Plan, step: Step) -> None:
         step.says("not estimated: it depends on the models and the token store")
         return
     setting = plan.setting
-    encoder = checkpoints.visual_config(setting.config["model"]["visual_encoder"]["pretrained_model_name_or_path"])
-    patches, edge = (encoder.image_size // encoder.patch_size) ** 2, encoder.image_size
+    patches, edge = _pictures(plan)
     if setting.max_tokens is None:
         images = setting.batch_size * plan.store.most_images
         batch, filled = Batch(setting.batch_size, plan.store.longest, images, patches, edge), str(setting.batch_size)
@@ -102,6 +103,15 @@ def memory(plan: Plan, step: Step) -> None:
         step.wrong(f"a GPU has {room:g} GiB: {less}, or take a recipe in 4 bits")
     else:
         step.says(f"a GPU has {room:g} GiB")
+
+
+def _pictures(plan: Plan) -> tuple[int, int]:
+    """Patches of a picture, and its edge in pixels."""
+    if plan.setting.text_only:
+        return 0, 0
+    settings = plan.setting.config["model"]["visual_encoder"]
+    encoder = checkpoints.visual_config(settings["pretrained_model_name_or_path"])
+    return (encoder.image_size // encoder.patch_size) ** 2, encoder.image_size
 
 
 def fewest_blocks(at: Callable[[int], Memory], layers: int, room: float) -> int:
@@ -169,7 +179,7 @@ def time(plan: Plan, step: Step, tflops: float) -> None:
         return
     setting, store = plan.setting, plan.store
     share = optimiser_steps(plan) * setting.batch_size * setting.accumulation * setting.processes / store.records
-    positions = (setting.config["train_dataloader"]["collate_fn"]["image_tokens"] + 1) * store.images
+    positions = (setting.image_tokens + 1) * store.images
     ways = setting.ways(0, plan.checkpointed_blocks)
     passes = 2 + ways.checkpointed(plan.llm.layers) / plan.llm.layers
     seen = (3 if ways.checkpointing else 2) if plan.visual.trainable else 1  # frozen, it is only looked through

@@ -80,15 +80,63 @@ def contradictions(config: dict[str, Any]) -> list[str]:
     problems = []
     for name, places in SAME.items():
         for place in places:
-            found: Any = config
-            for key in place.split("."):
-                found = found.get(key) if isinstance(found, dict) else None
+            found = _at(config, place)
             if found is not None and name in config and found != config[name]:
                 problems.append(
                     f"{name} is {config[name]!r} and {place} {found!r}: give --cfg-options for both, or set what the "
                     "recipe's head names (an environment variable), which changes all of them"
                 )
     return problems
+
+
+NEEDED = (
+    "model.type",
+    "model.llm.pretrained_model_name_or_path",
+    "prompt_template",
+    "train_cfg",
+    "optim_wrapper.optimizer.lr",
+    "param_scheduler",
+    "train_dataloader.batch_size",
+    "train_dataloader.sampler",
+    "train_dataloader.collate_fn",
+    "train_dataloader.dataset.type",
+    "default_hooks.checkpoint",
+)
+"""What every recipe here has and a plan looks at."""
+NEEDED_WITH_PICTURES = (
+    "model.visual_encoder.pretrained_model_name_or_path",
+    "train_dataloader.collate_fn.image_tokens",
+    "train_dataloader.dataset.image_folder",
+)
+
+
+def missing_keys(config: dict[str, Any]) -> list[str]:
+    """What a config of XTuner's own, or a cut-down copy of a recipe, lacks for a training here; in words."""
+    model = config.get("model")
+    model = model if isinstance(model, dict) else {}
+    sees = "LLaVA" in str(model.get("type")) or "visual_encoder" in model
+    needed = NEEDED + (NEEDED_WITH_PICTURES if sees else ())
+    lacking = [name for name in needed if _at(config, name) is None]
+    problems = []
+    if lacking:
+        problems.append(f"it lacks {', '.join(lacking)}: `moslora config NAME` prints a recipe that has them")
+    elif not isinstance(config["param_scheduler"], dict):
+        problems.append("param_scheduler is a list: one schedule is read here (moslora_xtuner.training.schedule)")
+    hooks = config.get("custom_hooks") or ()
+    if not any("SaveAdapters" in str(hook.get("type")) for hook in hooks if isinstance(hook, dict)):
+        problems.append(
+            "custom_hooks has no moslora_xtuner.training.hooks.SaveAdapters: a training would end without its adapters"
+        )
+    if "moslora_xtuner.plugin" not in ((config.get("custom_imports") or {}).get("imports") or ()):
+        problems.append("custom_imports has no moslora_xtuner.plugin, which every training here begins with")
+    return problems
+
+
+def _at(config: dict[str, Any], name: str) -> Any:
+    found: Any = config
+    for key in name.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def unknown_keys(config: dict[str, Any]) -> list[str]:

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ...llm.whole import require_whole
 from ...versions import installed_versions, version_problems
 from ..precision import QUANTISED_ZERO3
-from ..targets import require_fitting_rank, require_targets, useful_layers
+from ..processes import SEVERAL_ON_CPU
+from ..targets import require_fitting_rank, require_quantisable, require_targets, useful_layers
 from . import checkpoints, costs
-from .keys import changed_variables, contradictions, unknown_keys
+from .keys import changed_variables, contradictions, missing_keys, unknown_keys
 from .outcome import Plan, Step
 from .setting import Setting, visible_gpus
-from .shapes import Part, part
+from .shapes import NOTHING, Part, part
 
 
 def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
@@ -22,7 +24,10 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
     _step(plan, "versions", _versions)
     if plan.problems:
         return plan  # the other steps would fail in the packages' own words
-    for title, look in (
+    if lacking := missing_keys(setting.config):
+        plan.steps.append(Step("config keys", problems=lacking))
+        return plan  # there is nothing that the others could look at
+    steps: tuple[tuple[str, Callable[[Plan, Step], None]], ...] = (
         ("config keys", _keys),
         ("GPUs and DeepSpeed", _machine),
         ("language model", _language_model),
@@ -33,8 +38,12 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
         ("memory of a GPU", costs.memory),
         ("host and disk", costs.host),
         ("time", lambda plan, step: costs.time(plan, step, tflops)),
-    ):
-        _step(plan, title, look)
+    )
+    if setting.text_only:
+        plan.visual = NOTHING
+    for title, look in steps:
+        if not (setting.text_only and title in ("visual encoder", "projector")):
+            _step(plan, title, look)
     return plan
 
 
@@ -76,7 +85,7 @@ def _machine(plan: Plan, step: Step) -> None:
     if stage == 3 and setting.quantised:
         step.wrong(QUANTISED_ZERO3)
     if not stage and setting.processes > 1 and not setting.on_gpu:
-        step.wrong("several processes without DeepSpeed need GPUs (mmengine): take --deepspeed zero2")
+        step.wrong(SEVERAL_ON_CPU)
 
 
 def _language_model(plan: Plan, step: Step) -> None:
@@ -94,11 +103,12 @@ def _language_model(plan: Plan, step: Step) -> None:
         return
     with torch.device("meta"):
         model = classes(INTERNLM2 if config.model_type == INTERNLM2 else LLAMA)[1](config)
-    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+    if files := step.attempt(lambda: require_whole(checkpoint, model, local_files_only=True)):
         bits = ", 4 bits" if plan.setting.quantised else ""
         weights = _count(sum(p.numel() for p in model.parameters()))
-        step.says(f"{checkpoint}: {weights} weights{bits} in {where}; template {template}")
+        step.says(f"{checkpoint}: {weights} weights{bits} in {_files(files)}; template {template}")
     plan.llm = _adapted(plan, step, model, "llm_lora", None)
+    plan.vocabulary = config.vocab_size
     plan.positions = getattr(config, "max_position_embeddings", None)
     if config.tie_word_embeddings and (rim := [a.name for a in plan.llm.adapted if a.block < 0]):
         step.wrong(
@@ -119,9 +129,9 @@ def _visual_encoder(plan: Plan, step: Step) -> None:
     with torch.device("meta"):
         encoder = CLIPVisionModel(config)
     patches = (config.image_size // config.patch_size) ** 2
-    if where := step.attempt(lambda: checkpoints.check_weights(checkpoint)):
+    if files := step.attempt(lambda: require_whole(checkpoint, encoder, local_files_only=True)):
         weights = _count(sum(p.numel() for p in encoder.parameters()))
-        step.says(f"{checkpoint}: {weights} weights in {where}, {patches} features")
+        step.says(f"{checkpoint}: {weights} weights in {_files(files)}, {patches} features")
     layers = useful_layers(model.get("visual_select_layer", -2), config.num_hidden_layers)
     plan.visual = _adapted(plan, step, encoder, "visual_encoder_lora", layers)
     places = plan.setting.config["train_dataloader"]["collate_fn"]["image_tokens"]
@@ -143,7 +153,8 @@ def _adapted(plan: Plan, step: Step, model: Any, name: str, layers: list[int] | 
 
     def tune() -> Part:
         kind: Any = get_object_from_string(settings["type"])
-        config = require_targets(kind(**fields), name)
+        bits = 4 if name == "llm_lora" and plan.setting.quantised else None
+        config = require_quantisable(require_targets(kind(**fields), name), name, bits)
         if layers is not None and config.layers_to_transform is None:
             config.layers_to_transform = layers
         tuned = part(model, config)
@@ -174,7 +185,7 @@ def _projector(plan: Plan, step: Step) -> None:
 def _store(plan: Plan, step: Step) -> None:
     config = plan.setting.config
     dataset = config["train_dataloader"]["dataset"]
-    places = config["train_dataloader"]["collate_fn"]["image_tokens"]
+    places = plan.setting.image_tokens
     if not str(dataset.get("type")).endswith("TokenStore"):
         step.says(
             f"not looked at: the dataset is {dataset.get('type')}, not moslora_xtuner.data.dataset.TokenStore, which "
@@ -189,14 +200,23 @@ def _store(plan: Plan, step: Step) -> None:
     if dataset.get("store") is None:
         step.wrong("train_dataloader.dataset has neither store nor data_path")
         return
-    plan.store = store = checkpoints.check_store(dataset, places, plan.tokenizer, config["prompt_template"])
+    plan.store = store = checkpoints.check_store(
+        dataset, places, plan.tokenizer, config["prompt_template"], plan.vocabulary
+    )
+    seen = "" if plan.setting.text_only else " with the pictures' places"
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
-    step.says(f"{store.tokens:,} tokens with the pictures' places, at most {store.longest:,} in a record")
+    step.says(f"{store.tokens:,} tokens{seen}, at most {store.longest:,} in a record")
+    if plan.setting.text_only and store.with_images:
+        step.wrong(f"{store.with_images:,} records have pictures, which a text model cannot see: prepare without them")
     if plan.positions is not None and store.longest > plan.positions:
         step.wrong(
             f"the longest record has {store.longest:,} tokens with its pictures' places, the model takes "
             f"{plan.positions:,}: prepare with a smaller --max-length"
         )
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count > 1)}"
 
 
 def _count(weights: int) -> str:

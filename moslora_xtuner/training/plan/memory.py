@@ -101,6 +101,7 @@ class Memory:
     visual_block: float
     dequantised: float
     update: float
+    deltas: float = 0
 
     @property
     def static(self) -> float:
@@ -114,7 +115,7 @@ class Memory:
         Backward frees the kept blocks before it computes a checkpointed one again, and both before the visual encoder.
         """
         working = max(self.kept_blocks + max(self.head, self.dequantised), self.block + self.dequantised)
-        working = self.kept_visual + max(working, self.visual_block)
+        working = self.kept_visual + max(working + self.deltas, self.visual_block)
         return self.static + self.buckets + max(self.gradients + self.checkpoints + working, self.update)
 
     def rows(self) -> list[tuple[str, float]]:
@@ -149,6 +150,9 @@ def estimate(
                       of C logits C (4 [+ 2 c]), and 2 c H for each place with a label
         update        in float32 the gradients 4 P_t / N (with DeepSpeed) and AdamW's temporaries, as much (8 on a CPU)
         dequantised   the largest layer's weights, c in x out, in 4 bits only
+        deltas        of methods that make a matrix of the base weight's size in each forward (LoHa, LoKr; DoRA for
+                      its norm, which keeps none): c in x out of each layer of the kept blocks, or of one where all
+                      are computed again, and four of the largest while it is made and its gradient is
     """
     c, n = precision.compute, shard.processes
     trained = llm.trainable + visual.trainable + projector
@@ -180,7 +184,15 @@ def estimate(
         visual_block=positions * _block(visual, precision, ways, states=6, wide=3),
         dequantised=c * max((a.inputs * a.outputs for a in llm.adapted), default=0) if precision.four_bits else 0,
         update=((4 if shard.stage else 0) + (4 if precision.mask == 1 else 8)) * trained / n,
+        deltas=_deltas(llm, c, max(1, llm.layers - again)),
     )
+
+
+def _deltas(llm: Part, c: int, blocks: int) -> float:
+    """Bytes of whole matrices that adapters make: see `Adapted.dense`."""
+    sizes = [layer.inputs * layer.outputs for layer in llm.widest if layer.dense]
+    kept = [layer.inputs * layer.outputs for layer in llm.widest if layer.dense and layer.keeps]
+    return c * (blocks * sum(kept) + 4 * max(sizes, default=0))
 
 
 def _head(llm: Part, tokens: float, c: int, supervised: float | None) -> float:

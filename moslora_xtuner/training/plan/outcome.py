@@ -38,7 +38,9 @@ class Step:
             return look()
         except (MoSLoRAError, ValueError, TypeError, OSError) as fault:
             self.wrong(fault)
-            return None
+        except (KeyError, AttributeError) as fault:
+            self.wrong(f"the config is not in the form of the recipes here ({fault!r}): see `moslora config NAME`")
+        return None
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Plan:
     tokenizer: Any = None
     projector: int = 0
     positions: int | None = None
+    vocabulary: int | None = None
     store: Store | None = None
     memory: Memory | None = None
     checkpointed_blocks: int | None = None

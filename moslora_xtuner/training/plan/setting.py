@@ -13,6 +13,7 @@ from ...errors import ConfigError
 from ...recipes.catalogue import resolve_config
 from ..checkpointing import BY_PLAN
 from ..deepspeed import deepspeed_file
+from ..processes import default_processes
 from .memory import Precision, Sharding, Ways
 
 DEFAULT_BUCKET = 500_000_000
@@ -89,7 +90,12 @@ class Setting:
     @property
     def image_tokens(self) -> int:
         """Places of a picture."""
-        return int(self.config["train_dataloader"]["collate_fn"]["image_tokens"])
+        return int(self.config["train_dataloader"]["collate_fn"].get("image_tokens", 1))
+
+    @property
+    def text_only(self) -> bool:
+        """Whether the model is a language model alone (MosLoraCausalLM)."""
+        return "visual_encoder" not in self.config["model"]
 
     @property
     def seed(self) -> int:
@@ -165,7 +171,7 @@ def read_setting(
         name=file.stem,
         config=content.to_dict(),
         options=tuple(options),
-        processes=gpus or processes or max(1, visible_gpus()),
+        processes=gpus or processes or (default_processes() if gpu_memory is None else max(1, visible_gpus())),
         gpus=gpus,
         gpu_memory=gpu_memory,
         deepspeed=deepspeed,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 
 _BLOCK = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -14,7 +15,11 @@ _BLOCK = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Adapted:
-    """One adapted linear layer: its name, block, sizes and rank."""
+    """One adapted linear layer: its name, block, sizes and rank.
+
+    `dense` says that each forward makes a whole matrix of the base weight's size: LoHa, LoKr, and DoRA for its norm;
+    `keeps` that it is kept for backward.
+    """
 
     name: str
     block: int
@@ -23,6 +28,8 @@ class Adapted:
     rank: int
     mixed: bool
     dropout: bool
+    dense: bool = False
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ class Part:
     def widest(self) -> tuple[Adapted, ...]:
         """The adapted layers of one block; all blocks that have any have the same."""
         return tuple(layer for layer in self.adapted if layer.block == self.adapted[0].block) if self.adapted else ()
+
+
+NOTHING = Part(0, 0, 0, 0, 0, 0, 0, ())
+"""The visual encoder of a model that has none."""
 
 
 def part(model: Any, adapters: Any = None) -> Part:
@@ -84,24 +95,32 @@ def part(model: Any, adapters: Any = None) -> Part:
     )
 
 
-def _adapted(model: nn.Module) -> list[Adapted]:
+def _adapted(model: PeftModel) -> list[Adapted]:
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.lycoris_utils import LycorisLayer
 
     from ...adapters import has_mixer
 
     found = []
     for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer) and isinstance(layer, nn.Module):
+        if isinstance(layer, LoraLayer | LycorisLayer) and isinstance(layer, nn.Module):
             block = _BLOCK.search(name)
+            base: Any = layer.get_base_layer()
             found.append(
                 Adapted(
                     name=name.removeprefix("base_model.model."),
                     block=int(block[1]) if block else -1,
-                    inputs=int(layer.in_features or 0),
-                    outputs=int(layer.out_features or 0),
+                    inputs=int(base.in_features),
+                    outputs=int(base.out_features),
                     rank=layer.r["default"],
                     mixed=has_mixer(layer),
-                    dropout=not isinstance(layer.lora_dropout["default"], nn.Identity),
+                    dropout=isinstance(layer, LoraLayer) and not isinstance(layer.lora_dropout["default"], nn.Identity),
+                    dense=isinstance(layer, LycorisLayer) or _is_dora(layer),
+                    keeps=isinstance(layer, LycorisLayer),
                 )
             )
     return found
+
+
+def _is_dora(layer: Any) -> bool:
+    return len(getattr(layer, "lora_magnitude_vector", ())) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,13 @@ def test_a_missing_image_folder_is_one_error(write_json: WriteJson, tmp_path: Pa
     with pytest.raises(DataError, match=r"image folder .* does not exist, but 1 records"):
         check_all(source, tmp_path / "none")
     assert check_all(write_json([sound("t")]), tmp_path / "none")[0].bad == 0
+
+
+def test_an_archive_is_no_image_folder(write_json: WriteJson, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("a.png", b"")
+    with pytest.raises(DataError, match=r"images\.zip is a zip file, not the folder of the images: unpack it"):
+        check_all(write_json([sound("a", "a.png")]), tmp_path / "images.zip")
 
 
 def test_processes_find_the_same_as_one(tmp_path: Path, image_root: Path) -> None:

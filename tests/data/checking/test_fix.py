@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moslora_xtuner.data.checking.check import check
-from moslora_xtuner.data.checking.fix import Mended, mend, mend_all
+from moslora_xtuner.data.checking.fix import Mended, mend_all
+from moslora_xtuner.data.checking.mending import mend
 from moslora_xtuner.data.checking.worker import Rules
 from moslora_xtuner.data.images import check as image_check
+from moslora_xtuner.data.reading.problems import shown
 from moslora_xtuner.data.reading.sources import open_sources
 from moslora_xtuner.errors import OutputError, UsageError
 
@@ -61,7 +63,7 @@ def test_the_copy_is_sound_and_whole_or_says_what_it_lacks(name: str, suffix: st
         (
             {**sound("r", "a.png"), "conversations": talk("x <image> y <image>", "A", "<image>R", "B")},
             {**sound("r", "a.png"), "conversations": talk("x <image> y ", "A", "R", "B")},
-            ["<image> kept once"],
+            ["surplus <image> taken out"],
         ),
         (
             {"id": "r", "conversations": [{"from": "gpt", "value": "Hi"}, *talk("Q", "A", "R")]},
@@ -81,13 +83,15 @@ def test_the_copy_is_sound_and_whole_or_says_what_it_lacks(name: str, suffix: st
 )
 def test_by_hand(raw: Any, wanted: Any, done: list[str], image_root: Path) -> None:
     before = json.dumps(raw)
-    assert mend(raw, 7, image_root) == (wanted, done)
+    made, changes = mend(raw, 7, image_root)
+    assert (made, [change.kind for change in changes]) == (wanted, done)
     assert json.dumps(raw) == before
 
 
 def test_an_absolute_path_into_the_folder_becomes_relative(image_root: Path) -> None:
     raw = sound("r", str(image_root / "deep" / "b.png"))
-    assert mend(raw, 0, image_root) == (sound("r", "deep/b.png"), ["path made relative"])
+    detail = f"{shown(raw['image'])} is now 'deep/b.png'"
+    assert mend(raw, 0, image_root) == (sound("r", "deep/b.png"), [("path made relative", detail)])
     outside = sound("r", str(image_root.parent / "images2" / "b.png"))
     assert mend(outside, 0, image_root) == (outside, [])
 

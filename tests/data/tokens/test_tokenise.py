@@ -144,7 +144,7 @@ def test_an_encoder_travels_and_a_slow_tokenizer_will_do(llama3_tokenizer: Any) 
     assert Encoder(Slow())(texts) == [[97, 32, 98], [], [97, 32, 98], [233]]
 
 
-@pytest.mark.parametrize("name", sorted(TEMPLATES))
+@pytest.mark.parametrize("name", ["internlm2_chat", "llama3_chat"])
 def test_templates_equal_xtuners(name: str) -> None:
     from xtuner.utils import PROMPT_TEMPLATE
 
@@ -158,7 +158,7 @@ def test_templates_equal_xtuners(name: str) -> None:
 
 
 def test_an_unknown_template_lists_those_that_exist() -> None:
-    with pytest.raises(UsageError, match="internlm2_chat, llama3_chat"):
+    with pytest.raises(UsageError, match="alpaca, alpaca_as_asked, internlm2_chat, llama3_chat"):
         get_template("vicuna")
 
 

@@ -45,6 +45,7 @@ def test_a_sign_of_equality_elsewhere_names_no_benchmark(word: str) -> None:
         (["MME=a", "MME=b"], "MME has another judge already"),
         (["MME="], "give a model's name"),
         (["a@b"], "give a model's name"),
+        (["deepseek"], "DeepSeek-V3 in VLMEvalKit, which OpenAI does not serve"),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: list[str], said: str) -> None:
@@ -69,10 +70,12 @@ def test_all_that_needs_a_judge_is_named_with_one_to_take() -> None:
     Judging.read([]).check([BENCHMARKS["DigitsMME"], BENCHMARKS["TextVQA_VAL"]])
 
 
-def test_a_judge_for_each_address_that_is_needed(tmp_path: Path) -> None:
+def test_a_judge_for_each_address_that_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
     words = ["gpt-4o-mini", "MMVet=gpt-4-turbo", "MathVista_MINI=gpt-4-turbo", "TextVQA_VAL=nobody"]
     made = Settings(judge=words).judges(PAPER, tmp_path / "verdicts.jsonl")
     assert set(made) == {MINI, TURBO}  # TextVQA has no use for one
-    assert {judge.identity for judge in made.values()} == {"gpt-4o-mini", "gpt-4-turbo"}
+    # The models that VLMEvalKit's names stand for.
+    assert {judge.identity for judge in made.values()} == {"gpt-4o-mini-2024-07-18", "gpt-4-1106-preview"}
     assert Settings(judge=words).judges([BENCHMARKS["TextVQA_VAL"]], tmp_path / "v") == {}
     assert Settings().judges(PAPER, tmp_path / "v") == {}

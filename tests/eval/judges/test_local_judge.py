@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from moslora_xtuner.errors import EvaluationError, UsageError
+from moslora_xtuner.eval.judges.base import Ask, JudgeAway, Refused, VerdictLog
 from moslora_xtuner.eval.judges.local_judge import LocalJudge
-from moslora_xtuner.eval.judges.openai_judge import JudgeAddress, JudgeAway
+from moslora_xtuner.eval.judges.openai_judge import JudgeAddress
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<end>{% endfor %}"
@@ -61,28 +62,29 @@ def by_hand(folder: Path, text: str, new: int) -> str:
 
 
 def test_the_verdict_is_the_models_own_greedy_answer(folder: Path, tmp_path: Path) -> None:
-    mine = LocalJudge(folder, tmp_path / "v.jsonl", new_tokens=12, device="cpu")
+    mine = LocalJudge(folder, VerdictLog(tmp_path / "v.jsonl"), new_tokens=12, device="cpu")
     texts = ["Is it red?", "是吗？", "yes or no"]
     expected = [by_hand(folder, text, 12) for text in texts]
     assert all(expected)
     assert len(set(expected)) == 3
-    assert [mine.generate(text) for text in texts] == expected
-    assert mine.generate(texts[0], max_tokens=3) == by_hand(folder, texts[0], 3)
-    assert mine.generate(texts[0], max_tokens=3) != expected[0]
-    assert mine.generate(texts[0], max_tokens=1000) == expected[0]  # new_tokens is the limit
-    # Greedy at any temperature: the same verdict, not computed again.
-    assert mine.generate([{"type": "text", "value": texts[1]}], temperature=0.5) == expected[1]
+    assert [mine.reply(text, Ask()).text for text in texts] == expected
+    short = mine.reply(texts[0], Ask(max_tokens=3))
+    assert (short.text, short.cut) == (by_hand(folder, texts[0], 3), True)
+    assert short.text != expected[0]
+    assert mine.reply(texts[0], Ask(max_tokens=1000)).text == expected[0]  # new_tokens is the limit
+    # Greedy at any temperature, and each time: the same reply, not computed again.
+    assert mine.reply(texts[1], Ask(temperature=0.5, attempt=2)).text == expected[1]
     assert mine.asked == 4
-    assert mine.working()
+    assert not mine.repeats
 
 
 def test_threads_ask_once_and_a_second_start_asks_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"question {n % 4}" for n in range(24)]
-    mine = LocalJudge(folder, tmp_path / "v.jsonl", new_tokens=6, device="cpu")
+    mine = LocalJudge(folder, VerdictLog(tmp_path / "v.jsonl"), new_tokens=6, device="cpu")
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(mine.generate, texts))
+        found = [reply.text for reply in pool.map(lambda text: mine.reply(text, Ask()), texts)]
     assert mine.asked == 4
     assert found[:4] == [by_hand(folder, text, 6) for text in texts[:4]]
     mine.close()
@@ -92,32 +94,32 @@ def test_threads_ask_once_and_a_second_start_asks_nothing(
 
     moved = shutil.copytree(folder, tmp_path / "elsewhere")
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", no_model)
-    again = LocalJudge(moved, tmp_path / "v.jsonl", new_tokens=6, device="cpu")
-    assert [again.generate(text) for text in texts] == found
+    again = LocalJudge(moved, VerdictLog(tmp_path / "v.jsonl"), new_tokens=6, device="cpu")
+    assert [again.reply(text, Ask()).text for text in texts] == found
     assert again.asked == 0
 
 
 def test_other_weights_are_another_judge(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "v.jsonl"
-    LocalJudge(folder, file, new_tokens=6, device="cpu").generate("x")
-    other = LocalJudge(make_judge(tmp_path / "tiny-judge", seed=1), file, new_tokens=6, device="cpu")
-    assert other.generate("x") == by_hand(tmp_path / "tiny-judge", "x", 6)
+    LocalJudge(folder, VerdictLog(file), new_tokens=6, device="cpu").reply("x", Ask())
+    other = LocalJudge(make_judge(tmp_path / "tiny-judge", seed=1), VerdictLog(file), new_tokens=6, device="cpu")
+    assert other.reply("x", Ask()).text == by_hand(tmp_path / "tiny-judge", "x", 6)
     assert (other.asked, len(other.verdicts)) == (1, 2)
 
 
 def test_a_question_longer_than_the_context(tmp_path: Path) -> None:
     made = make_judge(tmp_path / "short", context=20)
-    mine = LocalJudge(made, tmp_path / "v.jsonl", device="cpu")
-    assert mine.generate("x" * 12) == by_hand(made, "x" * 12, 5)  # with three special tokens 15 of the 20
-    with pytest.raises(JudgeAway, match=r"reads 20 tokens at most, a question to it has 33"):
-        mine.generate("x" * 30)
+    mine = LocalJudge(made, VerdictLog(tmp_path / "v.jsonl"), device="cpu")
+    assert mine.reply("x" * 12, Ask()).text == by_hand(made, "x" * 12, 5)  # with three special tokens 15 of the 20
+    with pytest.raises(Refused, match=r"reads 20 tokens at most, a question to it has 33"):
+        mine.reply("x" * 30, Ask())
     assert len(mine.verdicts) == 1
 
 
 def test_folders_that_are_no_judge(folder: Path, export: Path, tmp_path: Path) -> None:
     def refused(at: Path, words: str) -> None:
         with pytest.raises(EvaluationError, match=words):
-            LocalJudge(at, tmp_path / "v.jsonl")
+            LocalJudge(at, VerdictLog(tmp_path / "v.jsonl"))
 
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "missing", r"missing is no folder of a model")
@@ -133,7 +135,7 @@ def test_folders_that_are_no_judge(folder: Path, export: Path, tmp_path: Path) -
     weights = torn / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(JudgeAway, match="torn cannot be loaded"):
-        LocalJudge(torn, tmp_path / "v.jsonl", device="cpu").generate("x")
+        LocalJudge(torn, VerdictLog(tmp_path / "v.jsonl"), device="cpu").reply("x", Ask())
 
 
 def test_its_address(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from report_runs import EVIL, Page, make_run
 
-from moslora_xtuner.errors import DataError, UsageError
+from moslora_xtuner.errors import DataError, OutputError, UsageError
 from moslora_xtuner.eval.report import loss_curves
 from moslora_xtuner.eval.report.page import TEMPLATES, write_report
 from moslora_xtuner.eval.report.paper_table5 import TABLE5
 from moslora_xtuner.eval.tasks.registry import MME_COGNITION, MME_PERCEPTION
+from moslora_xtuner.output import MARKER
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_the_page_holds_everything(runs: list[Path], tmp_path: Path) -> None:
     )
     assert path == out / "report.html"
     radars = {"radar.png", "radar.svg", "radar_absolute.png", "radar_absolute.svg"}
-    assert {item.name for item in out.iterdir()} == {
+    assert {item.name for item in out.iterdir()} - {MARKER} == {
         "report.html",
         "scores.csv",
         "scores.md",
@@ -173,6 +174,22 @@ def test_curves(tmp_path: Path) -> None:
         loss_curves.read("x", path)
     with pytest.raises(DataError, match="does not exist"):
         loss_curves.read("x", tmp_path / "none")
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, "LoRA", 3)]
+    for name in ("scores.csv", "report.html", "scores.md", "notes.txt"):
+        out = tmp_path / f"with {name}"
+        out.mkdir()
+        (out / name).write_text("mine")
+        with pytest.raises(OutputError, match="not made by moslora"):
+            write_report(runs, out)
+        assert {path.name: path.read_text() for path in out.iterdir()} == {name: "mine"}
+    with pytest.raises(OutputError, match="not made by moslora"):
+        write_report(runs, runs[0])  # of another kind, or without a mark
+    page = write_report(runs, tmp_path / "own")
+    (tmp_path / "own" / MARKER).unlink()  # as an earlier version left it
+    assert write_report(runs, tmp_path / "own") == page
 
 
 def luminance(colour: str) -> float:

@@ -48,6 +48,26 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
         PredictionLog(tmp_path / "p.jsonl")
 
 
+def test_a_question_is_answered_once(tmp_path: Path) -> None:
+    """A batch is asked as a whole: what was there already stays, and does not stand there twice."""
+    log = PredictionLog(tmp_path / "p.jsonl")
+    log.add([(1, "k", "A")])
+    log.add([(1, "k", "another"), (2, "k", "B")])
+    log.close()
+    lines = (tmp_path / "p.jsonl").read_text()
+    assert lines.count("\n") == 2
+    assert PredictionLog(tmp_path / "p.jsonl").get(1, "k") == "A"
+    (tmp_path / "p.jsonl").write_text(lines + lines)  # twice the same says nothing else
+    assert PredictionLog(tmp_path / "p.jsonl").get(2, "k") == "B"
+    for fault, said in (
+        (lines.replace("A", "C"), "answered a second time"),
+        ('{"index": 3, "key": "k"}\n', "KeyError"),
+    ):
+        (tmp_path / "p.jsonl").write_text(lines + fault)
+        with pytest.raises(OutputError, match=f"line 3 .*{said}"):
+            PredictionLog(tmp_path / "p.jsonl")
+
+
 def test_answers_are_on_disk_before_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moslora_xtuner.errors import DataError
-from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.results import bootstrap, changed_answers, scores
 from moslora_xtuner.eval.results.manifest import Manifest
 
 GOOD = {
@@ -106,3 +106,16 @@ def test_a_mean_over_parts_and_wholes_is_withheld(tmp_path: Path) -> None:
     found = scores.mean(scores.Run("m", tmp_path, entries), list(entries))
     assert found.value is None
     assert "MME" in found.reason
+
+
+def test_json_that_is_nested_too_deep_is_broken_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deep"):
+        scores.read(tmp_path)
+    for name in ("outcomes", "answers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "MME.jsonl").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deep"):
+        bootstrap.load(tmp_path, "MME", {"scale": 2800.0})
+    with pytest.raises(DataError, match="nested too deep"):
+        changed_answers.read(tmp_path, "MME")

@@ -15,6 +15,7 @@ from hand_scores import answer_all, hand_scores, read_table, says, shown
 from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
 
+from moslora_xtuner.eval.judges.base import VerdictLog
 from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.results.scores import Run
 from moslora_xtuner.eval.scoring.score import Place, Scored, score
@@ -58,12 +59,16 @@ def server(tables: Any) -> Iterator[Server]:
         yield running
 
 
-def ours(tables: Tables, name: str, work: Path, server: Server | None) -> Scored:
+def ours(tables: Tables, name: str, work: Path, server: Server | None, limit: int | None = None) -> Scored:
     """What the project makes of the answers; exact matching where there is no server."""
     benchmark = BENCHMARKS[name]
     dataset = tables.dataset(name)
-    asked = ask_all(benchmark, dataset, tables.folder, None)
-    judge = None if server is None else Judge("m", work / "verdicts.jsonl", url=server.url, timeout=5, retries=1)
+    asked = ask_all(benchmark, dataset, tables.folder, limit)
+    judge = (
+        None
+        if server is None
+        else Judge("m", VerdictLog(work / "verdicts.jsonl"), url=server.url, timeout=5, retries=1)
+    )
     said = [tables.answers[name][str(item.index)].text for item in asked]
     place = Place(work / "vlmeval", "stub", tables.folder, work / "log")
     return score(Task(benchmark, dataset, asked), said, place, judge=EXACT if judge is None else "m", verdicts=judge)
@@ -99,6 +104,16 @@ def test_every_score_is_the_one_worked_out_by_hand(
         entry["of_100"] = Run("stub", tmp_path, {name: found.entry}).normalised(name)
     assert flat({part: entry[part] for part in hand}) == pytest.approx(flat(hand), rel=1e-9)
     assert entry["questions"] == len(tables(seed).rows[name])
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_a_limit_of_one_gives_a_score(name: str, tables: Any, server: Server, tmp_path: Path) -> None:
+    """MM-Vet has no question of five of its six capabilities then, MME one of its 14 subtasks."""
+    judged = BENCHMARKS[name].needs_judge
+    found = ours(tables(0), name, tmp_path, server if judged else None, limit=1)
+    assert found.entry["units"] == 1
+    assert 0 <= found.entry["overall"] <= found.entry["scale"]
+    assert found.entry["scale"] == (200 if name == "MME" else 100)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -13,7 +13,8 @@ from judge_server import Server, serving
 from make_benchmarks_like import make_benchmarks
 
 from moslora_xtuner.eval.evaluator import evaluate
-from moslora_xtuner.eval.judges.openai_judge import Judge, JudgeAway
+from moslora_xtuner.eval.judges.base import JudgeAway, VerdictLog
+from moslora_xtuner.eval.judges.openai_judge import Judge
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.scoring.score import Place, Scored, score
 from moslora_xtuner.eval.settings import Settings
@@ -43,7 +44,7 @@ def rows_of(name: str, made: Path, log: Path) -> list[dict[str, Any]]:
 def judged(name: str, made: Path, folder: Path, server: Server, answers: list[str], **options: Any) -> Scored:
     benchmark, log = BENCHMARKS[name], folder / "log"
     dataset = tables.build_dataset(benchmark, made, log)
-    judge = Judge("m", folder / "verdicts.jsonl", url=server.url, timeout=2, **{"retries": 2, **options})
+    judge = Judge("m", VerdictLog(folder / "verdicts.jsonl"), url=server.url, timeout=2, **{"retries": 2, **options})
     task = Task(benchmark, dataset, ask_all(benchmark, dataset, made, None))
     return score(task, answers, Place(folder / "vlmeval", "x", made, log), judge="m", verdicts=judge)
 

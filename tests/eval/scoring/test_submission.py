@@ -58,7 +58,10 @@ def test_answers_that_are_missing_or_no_option_are_counted(
     write_tsv(tmp_path / f"{DEV}.tsv", rows)
     (run,) = evaluate([export], [DEV], tmp_path, tmp_path / "runs")
     assert scores.read(run).benchmarks[DEV]["unanswerable"] == 2
-    assert "2 questions whose answer is missing or no option count as wrong" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"{DEV}: 2 questions to which no answer can be right count as wrong" in said
+    assert f"{DEV}: index 1, answer: 'Q' is none of A, B: no answer is ever right" in said
+    assert f"{DEV}: index 2000002, answer: no answer: no answer is ever right" in said
 
 
 def test_dev_sets_of_test_sets() -> None:

@@ -176,7 +176,7 @@ def test_a_part_of_another_address_or_without_notes_is_not_used(server: Server, 
 def test_another_file_than_registered(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"md5 {md5(FILE)}, but VLMEvalKit registers {md5(OTHER)}"):
         get(server, tmp_path / "a.tsv", OTHER)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"a.tsv.{md5(FILE)[:8]}"]  # kept aside, for people to look at
 
 
 @pytest.mark.parametrize(("fault", "words"), [("404", "answered 404"), ("403", "answered 403"), ("page", "a web page")])
@@ -239,7 +239,7 @@ def test_who_waits_for_a_download_that_fails_tries_it_too(server: Server, tmp_pa
             with pytest.raises(DataError, match="but VLMEvalKit registers"):
                 one.result(30)
     assert server.ranges == [None, None]
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [f"a.tsv.{md5(FILE)[:8]}"]
 
 
 def test_a_killed_process_is_gone_on_with(server: Server, tmp_path: Path) -> None:

@@ -67,20 +67,24 @@ def test_answers_are_read_as_people_write_them(folder: Path) -> None:
 
 
 FAULTS = [
-    ("choice", {"answer": "C"}, "index 7: the answer 'C' is none of A, B"),
-    ("choice", {"answer": None}, "index 7: no answer"),
+    ("choice", {"answer": "C"}, "index 7, answer: the answer 'C' is none of A, B"),
+    ("choice", {"answer": None}, "index 7, answer: no answer"),
     ("choice", {"B": None}, "options stand in columns A, B, ... without a gap, two at least; here ['A']"),
     ("choice", {"B": None, "C": "green"}, "here ['A', 'C']"),
-    ("choice", {"question": " "}, "index 7: no question"),
-    ("choice", {"index": "1"}, "index 1: this index stands there twice"),
-    ("choice", {"index": None}, "line 3: no index"),
-    ("choice", {"image_path": None}, "index 7: no picture"),
+    ("choice", {"question": " "}, "index 7, question: no question"),
+    ("choice", {"index": "1"}, "index 1, index: this index stands there twice"),
+    ("choice", {"index": None}, "line 3, index: no index"),
+    ("choice", {"image_path": None}, "index 7, image: no picture"),
     ("choice", {"image_path": "cups/2.png"}, "there is no picture"),
     ("choice", {"image_path": "../secret.png"}, "../secret.png is not inside"),
     ("choice", {"image_path": "/etc/hostname"}, "/etc/hostname is not inside"),
-    ("choice", {"image_path": "text.png"}, "the picture cannot be read"),
-    ("choice", {"image": "no, base64!"}, "the image is no base64 text"),
-    ("choice", {"image": base64.b64encode(png(1)[:200]).decode()}, "the picture cannot be read"),
+    ("choice", {"image_path": "text.png"}, "not a picture that can be read"),
+    (
+        "choice",
+        {"image": "no, base64!"},
+        "image: 'no, base64!' is neither a picture nor the index of a row that holds one",
+    ),
+    ("choice", {"image": base64.b64encode(png(1)[:200]).decode()}, "not a picture that can be read"),
     ("yes-no", {"answer": "maybe"}, "the answer 'maybe' is neither Yes nor No"),
     ("short-answer", {"answer": "['red']"}, "the answer \"['red']\" is no JSON list of texts"),
     ("short-answer", {"answer": "[]"}, "is no JSON list of texts"),
@@ -103,7 +107,8 @@ def test_what_cannot_be_asked_or_answered_is_named_before_anything_is(
 
 def test_all_faults_are_counted_and_the_first_ones_told(folder: Path) -> None:
     write_tsv(folder / "cups.tsv", [{**CHOICE, "index": number, "answer": "X"} for number in range(20)])
-    with pytest.raises(DataError, match=r"20 faults: index 0: .*; index 7: [^;]*; and 12 more"):
+    named = "20 faults: index 0, 1, 2, 3, 4, 5, 6, 7 and 12 more, answer: the answer 'X' is none of A, B"
+    with pytest.raises(DataError, match=named):
         asked(folder / "cups.tsv", "choice")
 
 

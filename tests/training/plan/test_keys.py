@@ -9,9 +9,20 @@ from mmengine.config import Config
 from places import CONFIGS
 
 from moslora_xtuner.errors import ConfigError
-from moslora_xtuner.training.plan.keys import changed_variables, unknown_keys
+from moslora_xtuner.training.plan.keys import (
+    NEEDED,
+    NEEDED_WITH_PICTURES,
+    changed_variables,
+    missing_keys,
+    unknown_keys,
+)  # fmt: skip
 
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+
+XTUNERS_OWN = {
+    "llava_llama3_8b_instruct_full_clip_vit_large_p14_336_lora_e1_gpu8_finetune": ["image_tokens"],
+    "llama3_8b_instruct_qlora_alpaca_e3": ["param_scheduler is a list"],
+}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -65,3 +76,38 @@ def test_a_type_that_does_not_exist() -> None:
     config["train_cfg"]["type"] = "moslora_xtuner.training.loop.Loop"
     with pytest.raises(ConfigError, match=r"train_cfg\.type is 'moslora_xtuner\.training\.loop\.Loop'"):
         unknown_keys(config)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_shipped_recipes_lack_nothing(name: str) -> None:
+    assert missing_keys(load(name)) == []
+
+
+@pytest.mark.parametrize("name", sorted(XTUNERS_OWN))
+def test_a_config_of_xtuners_own_is_told_what_it_lacks(name: str) -> None:
+    from xtuner.configs import cfgs_name_path
+
+    config = Config.fromfile(cfgs_name_path[name], import_custom_modules=False).to_dict()
+    problems = missing_keys(config)
+    assert any("SaveAdapters: a training would end without its adapters" in problem for problem in problems)
+    assert any("moslora_xtuner.plugin" in problem for problem in problems)
+    for lacking in XTUNERS_OWN[name]:
+        assert any(lacking in problem for problem in problems)
+
+
+@pytest.mark.parametrize("key", [*NEEDED, *NEEDED_WITH_PICTURES])
+def test_a_copy_that_lost_a_key_is_told_which(key: str) -> None:
+    config = load("llava_llama3_moslora")
+    *path, last = key.split(".")
+    inner = config
+    for step in path:
+        inner = inner[step]
+    del inner[last]
+    (problem,) = missing_keys(config)
+    assert problem.startswith(f"it lacks {key}")
+    assert problem.endswith(": `moslora config NAME` prints a recipe that has them")
+
+
+def test_what_is_no_config_of_a_training_at_all() -> None:
+    for config in ({}, {"model": None}, {"model": []}, {"model": {"type": 3}, "custom_hooks": [None, {}]}):
+        assert missing_keys(config)[0].startswith("it lacks ")

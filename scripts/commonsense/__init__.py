@@ -1,0 +1,1 @@
+"""Parts of the scripts about commonsense reasoning (docs/commonsense.md)."""

@@ -1,0 +1,1 @@
+"""The small language model that the study of commonsense methods tunes."""

@@ -1,0 +1,166 @@
+"""Make the base: the digits' language model, which can read lettered options, with words of the small worlds."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from moslora_xtuner.digits_base import language_model
+
+from .texts import Text, dense, drill, form, question, told
+
+SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
+READ = 0.02
+"""Weight of a token that is only read, beside one that is learnt."""
+
+
+def make_tokenizer(seed: int) -> Any:
+    """A byte-level BPE in which the worlds' words are single tokens."""
+    rng = Random(seed)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [make(rng) for make in (dense, told, drill, question, form) for _ in range(2000)]
+    tokenizer.train_from_iterator(["".join(piece for piece, _ in text.pieces) for text in texts], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
+    )
+
+
+def start(tokenizer: Any) -> Any:
+    """The digits' language model under another tokenizer: tokens of the same text keep their weights."""
+    model = LlamaForCausalLM.from_pretrained(language_model("digits"), torch_dtype=torch.float32)
+    old = AutoTokenizer.from_pretrained(language_model("digits")).get_vocab()
+    places = {number: old[text] for text, number in tokenizer.get_vocab().items() if text in old}
+    for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
+        before = matrix.weight.data
+        after = torch.randn(len(tokenizer), before.shape[1]) * before.std()
+        for new, place in places.items():
+            after[new] = before[place]
+        matrix.weight = torch.nn.Parameter(after)
+    model.get_input_embeddings().num_embeddings = model.get_output_embeddings().out_features = len(tokenizer)
+    model.config.vocab_size = len(tokenizer)
+    for name, word in (("bos", SPECIAL[0]), ("eos", SPECIAL[1]), ("pad", SPECIAL[2])):
+        number = tokenizer.convert_tokens_to_ids(word)
+        setattr(model.config, f"{name}_token_id", number)
+        setattr(model.generation_config, f"{name}_token_id", number)
+    return model
+
+
+def rows(tokenizer: Any, texts: Sequence[Text]) -> list[tuple[list[int], list[float]]]:
+    """Ids and the weight of each in the loss."""
+    flat = [piece for text in texts for piece, _ in text.pieces]
+    encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+    made = []
+    for text in texts:
+        ids, weights = [tokenizer.bos_token_id], [0.0]
+        for _, learnt in text.pieces:
+            piece = next(encoded)
+            ids += piece
+            weights += [1.0 if learnt else READ] * len(piece)
+        made.append(([*ids, tokenizer.eos_token_id], [*weights, READ]))
+    return made
+
+
+def padded(batch: Sequence[tuple[list[int], list[float]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and weights, (rows, longest)."""
+    width = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch])
+    return ids, torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in batch])
+
+
+Make = Callable[[Random], Text]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Texts by how often each is drawn, taught for so many steps at most, or until `mastered` is."""
+
+    shares: dict[Make, float]
+    steps: int
+    mastered: tuple[Make, float] | None = None
+
+
+CURRICULUM = (
+    Stage({dense: 0.6, told: 0.4}, 1500, (dense, 0.97)),
+    Stage({dense: 0.1, told: 0.3, drill: 0.6}, 1500, (drill, 0.93)),
+    Stage({drill: 0.3, question: 0.6, form: 0.1}, 1500, (question, 0.85)),
+    Stage({drill: 0.1, question: 0.7, form: 0.2}, 600),
+)
+"""From the densest form to that of questions: sentences at once are not learnt in a thousand steps."""
+
+
+def batches(tokenizer: Any, rng: Random, stage: Stage, tokens: int) -> Iterator[tuple[Make, tuple[Any, Any]]]:
+    """Batches without end, each of one kind of text and of at most so many tokens."""
+    waiting: dict[Make, list[tuple[list[int], list[float]]]] = {}
+    while True:
+        (make,) = rng.choices(list(stage.shares), list(stage.shares.values()))
+        if len(waiting.get(make, [])) < 100:
+            waiting[make] = waiting.get(make, []) + rows(tokenizer, [make(rng) for _ in range(200)])
+        count = max(1, tokens // max(len(ids) for ids, _ in waiting[make]))
+        yield make, padded(waiting[make][:count], tokenizer.pad_token_id)
+        waiting[make] = waiting[make][count:]
+
+
+def build(out: Path, *, rate: float, tokens: int, seed: int, tell: Callable[[str], None]) -> None:
+    """Take the base through its curriculum and save model and tokenizer to a folder."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(seed)
+    model = start(tokenizer)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    rng = Random(seed)
+    for number, stage in enumerate(CURRICULUM):
+        teach(
+            model,
+            optimiser,
+            batches(tokenizer, rng, stage, tokens),
+            stage,
+            rate,
+            lambda text, n=number: tell(f"stage {n}, {text}"),
+        )
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+
+def teach(
+    model: Any, optimiser: Any, source: Iterator[Any], stage: Stage, rate: float, tell: Callable[[str], None]
+) -> None:
+    """One stage; its rate rises over 30 steps and, in the last, falls to nothing."""
+    right: dict[str, deque[float]] = {}
+    begun = time.perf_counter()
+    for step in range(stage.steps):
+        make, (ids, weights) = next(source)
+        falling = 1.0 if stage.mastered else 1 - step / stage.steps
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 30) * falling
+        logits = model(input_ids=ids).logits[:, :-1]
+        target, weight = ids[:, 1:], weights[:, 1:]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none")
+        ((losses * weight).sum() / weight.sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        hit = (logits.argmax(-1) == target)[weight == 1.0].float().mean().item()
+        right.setdefault(make.__name__, deque(maxlen=20)).append(hit)
+        if step % 50 == 49:
+            shares = ", ".join(f"{name} {sum(found) / len(found):.2f}" for name, found in right.items())
+            tell(f"step {step + 1}: {time.perf_counter() - begun:.0f} s, right {shares}")
+            if stage.mastered is not None:
+                found = right[stage.mastered[0].__name__]
+                if sum(found) / len(found) >= stage.mastered[1]:
+                    return

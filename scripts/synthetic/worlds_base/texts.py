@@ -1,0 +1,86 @@
+"""What the base learns: to find what a text has told, and which letter stands before it; in words that nobody tunes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from moslora_xtuner.data.tokens.chat_templates import get_template
+from moslora_xtuner.data.worlds.cases import KINDS as CASES
+from moslora_xtuner.data.worlds.cases import NAMES, PLACES, STUFFS, THINGS
+from moslora_xtuner.data.worlds.forms import FORMS, draw
+
+SO = " so it is"
+"""Stands before every answer of the base's own texts."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in pieces: what is only read, and what is learnt."""
+
+    pieces: tuple[tuple[str, bool], ...]
+
+
+VALUES = (NAMES, PLACES, STUFFS, THINGS, tuple("0123456789"))
+
+
+def dense(rng: Random) -> Text:
+    """Lettered words, then one of them and its letter again and again, with nothing between."""
+    words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
+    pieces = [(" ".join(f"{letter}. {word}" for letter, word in zip("ABCD", words, strict=False)), False)]
+    for _ in range(12):
+        at = rng.randrange(len(words))
+        pieces += [(f" {words[at]}", False), (f" {'ABCD'[at]}", True)]
+    return Text(tuple(pieces))
+
+
+def told(rng: Random) -> Text:
+    """Facts of two words, then one and the other again and again."""
+    keys, values = rng.sample(rng.choice((NAMES, THINGS)), 4), rng.sample(rng.choice((PLACES, STUFFS)), 4)
+    pieces = [(" ".join(f"{key} is {value}." for key, value in zip(keys, values, strict=True)), False)]
+    for _ in range(10):
+        at = rng.randrange(4)
+        pieces += [(f" {keys[at]} is", False), (f" {values[at]}", True), (".", False)]
+    return Text(tuple(pieces))
+
+
+def drill(rng: Random) -> Text:
+    """Four facts, asked in turn: in words, as letters of words, and as letters."""
+    if rng.random() < 0.5:
+        keys, values = rng.sample(NAMES, 4), rng.sample(PLACES, 4)
+        told, asks = "{} is in the {}.", "in which place is {}?"
+    else:
+        keys, values = [f"the {thing}" for thing in rng.sample(THINGS, 4)], rng.sample(STUFFS, 4)
+        told, asks = "{} is {}.", "what is {} made of?"
+    of = dict(zip(keys, values, strict=True))
+    letters = dict(zip(rng.sample(values, 4), "ABCD", strict=True))
+    facts = " ".join(told.format(key, of[key]) for key in rng.sample(keys, 4))
+    pieces = [(facts, False)]
+    for key in rng.sample(keys, 4):
+        pieces += [(f" {asks.format(key)}{SO}", False), (f" {of[key]}", True)]
+    pieces.append((" " + " ".join(f"{letter}. {value}" for value, letter in letters.items()), False))
+    for value in rng.sample(values, 4):
+        pieces += [(f" which is {value}?{SO}", False), (f" {letters[value]}", True)]
+    for key in rng.sample(keys, 4):
+        pieces += [(f" {asks.format(key)}{SO}", False), (f" {letters[of[key]]}", True)]
+    return Text(tuple(pieces))
+
+
+def question(rng: Random) -> Text:
+    """A world of any kind, asked for a letter, or for the answer itself."""
+    case = rng.choice(list(CASES.values()))(rng, "base")
+    if rng.random() < 0.3:
+        return Text(((f"{case.story} {case.question}{SO}", False), (f" {case.right}", True)))
+    options = [case.right, *case.wrong[: rng.randint(1, 3)]]
+    rng.shuffle(options)
+    listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
+    asked = f"{case.story} {case.question} {listed}{SO}"
+    return Text(((asked, False), (f" {'ABCD'[options.index(case.right)]}", True)))
+
+
+def form(rng: Random) -> Text:
+    """A question in the form of a set with a label that is drawn: how one answers there, but not what."""
+    sample = draw(rng.choice(list(FORMS)), rng, test=False)
+    label = rng.choice(sample.instruction.rsplit("Answer format: ", 1)[1].split("/"))
+    prompt = get_template("alpaca_as_asked").instruction.format(input=sample.instruction)
+    return Text(((prompt, False), (f"the correct answer is {label}", True)))

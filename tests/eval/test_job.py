@@ -1,0 +1,181 @@
+"""Faults of a model's server, of files, of a disk: each costs itself, is named, and the next run goes on."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import Server, serving
+from small_tables import png64, write_tsv
+
+from moslora_xtuner.errors import DiskFull, EvaluationError, UsageError
+from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.report.page import table, write_report
+from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.settings import Settings
+
+MME, VQA, MCQ = "DigitsMME", "DigitsTextVQA", "DigitsMMBench_EN"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as ever, but sooner."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+
+
+def test_a_question_that_the_server_will_not_answer_costs_itself(
+    server: Server, data_root: Path, tmp_path: Path, capfd: Any
+) -> None:
+    """Refused, broken down by, answered in no JSON: the question counts as wrong, is named, and is asked again."""
+    faults = {"Question 1?": "400", "Question 2?": "500", "Question 3?": "nested"}
+    server.says = lambda prompt: "7"
+
+    def run() -> scores.Run:
+        for text, fault in faults.items():
+            server.script[f"{text}\nAnswer the question using a single word or phrase."] = [fault] * 20
+        return scores.read(evaluate([f"openai:{server.url}"], [VQA], data_root, tmp_path)[0])
+
+    found = run()
+    assert found.benchmarks[VQA]["overall"] == 25
+    assert found.benchmarks[VQA]["unanswered"].keys() == {"1", "2", "3"}
+    assert "3 questions got no answer and count as wrong, among them 1 (it answered 400" in capfd.readouterr().err
+    assert "3 questions got no answer, counted as wrong: 1, 2, 3" in table([found.folder], "markdown")
+    faults.clear()
+    server.script.clear()
+    before = server.requests.copy()
+    assert "unanswered" not in run().benchmarks[VQA]
+    assert sorted((server.requests - before).values()) == [1, 1, 1]
+    server.refuses = lambda prompt: 400 * ("Question" in prompt)
+    with pytest.raises(EvaluationError, match=r"answered none of 4 questions \(it answered 400"):
+        evaluate([f"openai:{server.url}"], [VQA], data_root, tmp_path / "none", Settings(quiet=True))
+
+
+def test_a_benchmark_that_fails_costs_only_itself(server: Server, data_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "lmu"
+    root.mkdir()
+    for name in (VQA, MCQ, MME):
+        (root / f"{name}.tsv").write_bytes((data_root / f"{name}.tsv").read_bytes())
+    # VLMEvalKit scores it, and the result is none of MME's.
+    (root / f"{MME}.tsv").write_text((data_root / f"{MME}.tsv").read_text().replace("position", "positron"))
+    spoilt = tmp_path / "out" / "m" / "predictions" / f"{VQA}.jsonl"
+    word, settings = f"openai:{server.url}", Settings(quiet=True)
+    with pytest.raises(EvaluationError, match=r"not scored: m, DigitsMME: .*positron .*\. All others are scored"):
+        evaluate([word], [MME, VQA, MCQ], root, tmp_path / "out", settings)
+    line = spoilt.read_text().splitlines(keepends=True)[0]
+    for fault, said in (
+        (json.dumps(json.loads(line) | {"prediction": None}), "line 5 .*prediction is None, no text"),
+        (json.dumps(json.loads(line) | {"prediction": "other"}), "line 5 .*answered a second time"),
+        ("[" * 100_000, "line 5 .*nested too deep"),
+    ):
+        sound = spoilt.read_text()
+        spoilt.write_text(f"{sound}{fault}\n")
+        with pytest.raises(EvaluationError, match=said) as raised:
+            evaluate([word], [MME, VQA, MCQ], root, tmp_path / "out", settings)
+        assert "\n" not in str(raised.value)
+        spoilt.write_text(sound)
+        run = scores.read(tmp_path / "out" / "m")
+        assert set(run.benchmarks) == {MCQ}
+        assert run.manifest.unscored.keys() == {MME, VQA}
+        assert run.manifest.unscored[VQA].startswith("failed: ")
+    report = write_report([run.folder], tmp_path / "report").read_text(encoding="utf-8")
+    assert "not scored: failed:" in report
+    evaluate([word], [VQA], root, tmp_path / "out", settings)
+    assert set(scores.read(run.folder).benchmarks) == {MCQ, VQA}
+
+
+def test_a_model_that_goes_away_leaves_the_scores_of_what_it_has_answered(
+    server: Server, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(prompt: str) -> str:
+        server.away = "Question" not in prompt
+        return "7"
+
+    server.says = says
+    with pytest.raises(EvaluationError, match=r"DigitsMME: openai:m@.* does not answer.*DigitsMMBench_EN: .*does not"):
+        evaluate([f"openai:{server.url}"], [VQA, MME, MCQ], data_root, tmp_path, Settings(batch_size=1, quiet=True))
+    assert set(scores.read(tmp_path / "m").benchmarks) == {VQA}
+
+
+def test_a_model_that_was_replaced_under_its_name_is_asked_everything(
+    server: Server, data_root: Path, tmp_path: Path, capfd: Any
+) -> None:
+    def asked() -> tuple[int, str]:
+        before = server.requests.total()
+        evaluate([f"openai:{server.url}"], [VQA], data_root, tmp_path)
+        return server.requests.total() - before, capfd.readouterr().err
+
+    assert asked()[0] == 4
+    assert asked() == (0, asked()[1])
+    server.scene = "A garden."
+    count, said = asked()
+    assert count == 4
+    assert "answer to a fixed prompt was 'A street.', is 'A garden.'): all is asked again" in said
+    server.entry = {"root": "/models/b"}
+    count, said = asked()
+    assert count == 4
+    assert "root was None, is '/models/b'" in said
+    manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    assert manifest["probe"]["answer"] == "A garden."
+    server.entry = {}
+    server.refuses = lambda prompt: 400 * prompt.startswith("Describe")
+    asked()
+    count, said = asked()
+    assert count == 0
+    assert "it cannot be known whether this is still the model that answered before" in said
+
+
+def test_names_that_are_too_long_are_refused_before_anything_is_asked(
+    server: Server, data_root: Path, tmp_path: Path
+) -> None:
+    word = f"openai:{server.url}"
+    with pytest.raises(UsageError, match="has 300 bytes, a run folder's name 120 at most"):
+        evaluate([word], [VQA], data_root, tmp_path / "out", names=["n" * 300])
+    rows = [{"question": "Q?", "image": png64(1), "answer": "x"}]
+    write_tsv(tmp_path / f"{'t' * 230}.tsv", rows)
+    with pytest.raises(UsageError, match="255 at most: rename the table"):
+        evaluate([word], [f"{tmp_path}/{'t' * 230}.tsv:short-answer"], None, tmp_path / "out")
+    assert not server.requests
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A function that makes a file system of so many kilobytes."""
+    libc, made = ctypes.CDLL(None, use_errno=True), []
+
+    def make(kilobytes: int) -> Path:
+        folder = tmp_path / f"disk {kilobytes}"
+        folder.mkdir()
+        if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={kilobytes}k".encode()):
+            pytest.skip(f"this user cannot mount a file system: {os.strerror(ctypes.get_errno())}")
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        libc.umount2(bytes(folder), 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of zips that cannot be closed
+def test_a_disk_that_fills_while_scoring_is_our_error(
+    server: Server, data_root: Path, small_disk: Callable[[int], Path]
+) -> None:
+    """At every size; in VLMEvalKit's pool of processes it would be a wait without end."""
+    server.says = lambda prompt: "7"
+    for kilobytes in (8, 28, 48):
+        with pytest.raises(DiskFull, match="no space left for"):
+            evaluate([f"openai:{server.url}"], [VQA, MME], data_root, small_disk(kilobytes), Settings(quiet=True))
+    (folder,) = evaluate([f"openai:{server.url}"], [VQA, MME], data_root, small_disk(2000), Settings(quiet=True))
+    assert set(scores.read(folder).benchmarks) == {VQA, MME}

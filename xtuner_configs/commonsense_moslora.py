@@ -1,0 +1,15 @@
+"""Commonsense reasoning on LLaMA-3 8B with MoSLoRA (Kaiming uniform mixer), rank 16.
+
+Paper, Table 4, MoSLoRA; Table 3, Kaiming uniform. 28,352,512 weights are trained.
+
+On one GPU:
+    moslora train commonsense_moslora --gpus 1
+What it needs, and how it is scored: docs/commonsense.md. Where things are is said by environment variables, which
+`_base_/commonsense.py` names.
+"""
+
+_base_ = ["./commonsense_lora.py"]  # the ranks, targets and all else that a comparison keeps equal
+
+model = dict(
+    llm_lora=dict(type="moslora_xtuner.adapters.MosLoraConfig", mixer="learned", mixer_init="kaiming_uniform"),
+)
