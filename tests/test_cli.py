@@ -41,18 +41,18 @@ def call(*words: str, env: dict[str, str] | None = None) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_helps_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_app([*verb.split(), "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Example: moslora {verb} " in said
+
+
 def test_the_help_of_eval_names_numbers_plainly_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_app(["eval", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "int range" not in shown
     for error in (errors.UsageError, errors.SetupError, errors.OutputError, errors.DataError, errors.EvaluationError):
         assert f" {error.exit_code}: " in shown
-
-
-def test_every_verb_helps_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_app([*verb.split(), "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"Example: moslora {verb} " in said
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
