@@ -163,11 +163,13 @@ def test_a_verdict_that_the_limit_cuts_is_asked_for_whole(server: Server, judge:
 
 def test_a_judge_that_replies_to_nothing_is_no_judge(server: Server, judge: Server, tmp_path: Path) -> None:
     judge.says = lambda prompt: ""
-    root, settings = mmvet(tmp_path, 3), Settings(judge=f"m@{judge.url}", quiet=True)
+    root, settings = mmvet(tmp_path, 8), Settings(judge=f"m@{judge.url}", quiet=True)
     with pytest.raises(JudgeAway, match="m: MMVet"):
         evaluate([f"openai:{server.url}"], ["MMVet"], root, tmp_path / "out", settings)
     run = scores.read(tmp_path / "out" / "m")
-    assert "refused each of 3 prompts (its reply was empty)" in run.manifest.unscored["MMVet"]
+    assert "refused each of 8 prompts (its reply was empty)" in run.manifest.unscored["MMVet"]
+    (folder,) = evaluate([f"openai:{server.url}"], ["MMVet"], mmvet(tmp_path, 7), tmp_path / "few", settings)
+    assert len(scores.read(folder).benchmarks["MMVet"]["unread_verdicts"]) == 7  # which may be chance
 
 
 def test_options_are_judged_with_vlmevalkits_limit_and_three_tries(
