@@ -77,7 +77,8 @@ class Client:
         from moslora_xtuner.errors import EvaluationError
 
         try:
-            return {item.id: item.model_dump(exclude={"id", "permission"}) for item in self.openai.models.list()}
+            listed = self.openai.with_options(max_retries=min(2, self.retries)).models.list()
+            return {item.id: item.model_dump(exclude={"id", "permission"}) for item in listed}
         except (OpenAIError, ValueError, AttributeError, TypeError, RecursionError) as fault:
             raise EvaluationError(
                 f"{self.url} does not say what it serves ({type(fault).__name__}: {fault}): is the server up, and does "
