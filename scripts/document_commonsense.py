@@ -68,7 +68,7 @@ def recipes() -> str:
                 f"{rate:g}",
                 f"{trained:,}",
                 PRINTED.get(name.removeprefix("commonsense_"), "-"),
-                f"{memory(name):.0f}",
+                f"{memory(name):.1f}",
             )
         )
     head = ("recipe", "paper", "rank", "alpha", "rate", "trained weights", "as Table 4 prints", "GiB")
