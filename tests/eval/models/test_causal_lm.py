@@ -130,6 +130,12 @@ def test_what_a_folder_is(llama: Path, tmp_path: Path) -> None:
     told = {**record, "pad_image_to_square": False, "visual_select_layer": -2, "format": 1}
     (run / "adapters" / "training.json").write_text(json.dumps(told))
     assert text_folders(run) == text_folders(run / "adapters") == TextFolders(llama, run / "adapters" / "llm")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "base").symlink_to(llama)
+    (tmp_path / "adapter").symlink_to(run / "adapters" / "llm")
+    (tmp_path / "moslora_export.json").write_text(json.dumps({"name": "apart"}))
+    assert text_folders(tmp_path) == TextFolders(tmp_path / "base", tmp_path / "adapter")
+    assert find(str(tmp_path)).name == "apart"
     (run / "adapters" / "training.json").write_text(json.dumps({**told, "llm": str(tmp_path / "gone")}))
     with pytest.raises(EvaluationError, match="gone, which is no model's folder here"):
         text_folders(run)
