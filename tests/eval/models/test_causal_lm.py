@@ -63,6 +63,17 @@ def test_batched_equals_one_by_one(llama: Path, beams: int) -> None:
     assert len(set(single)) > 1
 
 
+def test_the_prompt_by_hand() -> None:
+    wanted = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request. \n\n"
+        "                ### Instruction:\n                is it {so}?\n\nAnswer format: true/false\n\n"
+        "                ### Response:\n                "
+    )
+    for name in ("boolq", "boolq_greedy", "SmallWorlds_boolq"):
+        row = {"question": "is it {so}?\n\nAnswer format: true/false"}
+        assert build(BENCHMARKS[name], row) == wanted
+
+
 def test_the_prompt_is_the_tokenizers_own_ids(llama: Path) -> None:
     _, encoder = load_encoder(TextFolders(llama))
     texts = [question.text for question in questions(4)]
