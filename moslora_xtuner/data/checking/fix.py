@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...atomic import atomic_file
+from ...atomic import atomic_file, json_line
 from ...errors import OutputError, UsageError
 from ..reading.sources import Broken, Source
 from .check import CHUNK, Progress
@@ -99,4 +99,4 @@ def _mended(raw: Any, position: int, images: Path) -> tuple[Any, str, list[Chang
 
 def _log(log: Any, done: str, rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
-        log.write(json.dumps({"done": done, **row}, ensure_ascii=False) + "\n")
+        log.write(json_line({"done": done, **row}).decode())

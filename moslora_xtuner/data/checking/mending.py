@@ -92,7 +92,7 @@ def _relative(path: str, root: str) -> str:
 def _pictures(made: dict[str, Any]) -> tuple[int, int]:
     """How many pictures a record has of its own, and how many in its messages; none where that cannot be told."""
     own = list(own_places(made))
-    named = picture_places(made)[len(own) :]
+    named = list(picture_places(made))[len(own) :]
     clear = len(own_keys(made)) <= 1 and not (own and named) and all(is_path(place.value) for place in (*own, *named))
     return (len(own), len(named)) if clear else (0, 0)
 

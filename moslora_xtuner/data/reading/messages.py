@@ -112,7 +112,7 @@ def what_is(role: Any) -> str | None:
 def picture_parts(message: Any) -> list[dict[str, Any]]:
     """The parts of a human's message that are pictures."""
     role, said = role_and_text(message)
-    if what_is(role) != "human" or not isinstance(said, list):
+    if not isinstance(said, list) or what_is(role) != "human":
         return []
     return [part for part in said if isinstance(part, dict) and part.get("type") in _PICTURE]
 
@@ -131,7 +131,8 @@ def words_of(part: Any) -> str | None:
 
 def other_fields(message: dict[str, Any]) -> list[tuple[str, Any]]:
     """What a message brings beside its role, its words and its flags."""
-    return _others(message, {_key(message, _ROLE), text_key(message), *_LOSS})
+    role, words = _key(message, _ROLE), _key(message, _WORDS)
+    return [(k, v) for k, v in message.items() if k != role and k != words and k not in _LOSS and not blank(v)]
 
 
 def other_part_fields(part: Any) -> list[tuple[str, Any]]:
@@ -139,16 +140,17 @@ def other_part_fields(part: Any) -> list[tuple[str, Any]]:
     if not isinstance(part, dict):
         return []
     if part.get("type") in _TEXT:
-        return _others(part, {"type", "text"})
-    return _others(part, {"type", "index" if place_of(part) is None else _key(part, _IN_PART)})
-
-
-def _others(fields: dict[str, Any], used: set[str]) -> list[tuple[str, Any]]:
-    return [(key, value) for key, value in fields.items() if key not in used and not blank(value)]
+        used = {"type", "text"}
+    else:
+        used = {"type", "index" if place_of(part) is None else _key(part, _IN_PART)}
+    return [(key, value) for key, value in part.items() if key not in used and not blank(value)]
 
 
 def _key(message: dict[str, Any], names: tuple[str, ...]) -> str:
-    return next((name for name in names if message.get(name) is not None), names[0])
+    for name in names:  # asked of every message of the data: no generator
+        if message.get(name) is not None:
+            return name
+    return names[0]
 
 
 def _message(
@@ -165,7 +167,8 @@ def _message(
     if role is None:
         complain(Kind.UNKNOWN_ROLE, f"message {place} is from {shown(given)}")
         raise _Wrong
-    unread(other_fields(message), complain, pictured=pictured, where=f"message {place}: ")
+    if others := other_fields(message):
+        unread(others, complain, pictured=pictured, where=f"message {place}: ")
     return given, role, value, _flag(message, place, role, complain)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +91,14 @@ def messages_key(raw: dict[str, Any]) -> str:
     return next((key for key in _MESSAGES if raw.get(key) is not None), _MESSAGES[0])
 
 
-def picture_places(raw: dict[str, Any]) -> list[Place]:
+def picture_places(raw: dict[str, Any]) -> Iterator[Place]:
     """Every place of a record where the path of a picture stands: its own, and then those in its messages' parts."""
+    yield from own_places(raw)
     messages = raw.get(messages_key(raw))
-    parts = [part for message in messages for part in picture_parts(message)] if isinstance(messages, list) else []
-    named = [place for part in parts if (place := place_of(part)) is not None]
-    return [*own_places(raw), *named]
+    for message in messages if isinstance(messages, list) else ():
+        for part in picture_parts(message):
+            if (place := place_of(part)) is not None:
+                yield place
 
 
 def record_name(raw: Any) -> str:

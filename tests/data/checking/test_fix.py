@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
-from bad_cases import CASES, image_folder, sound, talk, write, write_case
+from bad_cases import CASES, check_all, image_folder, sound, talk, write, write_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -109,6 +112,35 @@ def test_a_missing_comma_is_mended(image_root: Path, tmp_path: Path) -> None:
     made = mended(tmp_path / "a.json", image_root, tmp_path / "b.json")
     assert json.loads((tmp_path / "b.json").read_text()) == [sound("a"), sound("b")]
     assert made.kinds == {"comma or bracket mended": 2}
+
+
+def test_a_table_holds_more_than_json_has_words_for(image_root: Path, tmp_path: Path) -> None:
+    row = {**sound("t"), "when": datetime(2020, 1, 2), "image": "A.PNG"}
+    datasets.Dataset.from_list([{**row, "data": None}, {**row, "data": b"\x89PNG"}]).save_to_disk(tmp_path / "table")
+    made = mended(tmp_path / "table", image_root, tmp_path / "b.json")
+    (copy,) = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))
+    assert (copy["when"], copy["image"]) == ("2020-01-02 00:00:00", "a.png")
+    assert made.kinds["left out: unread media"] == 1
+
+
+def test_a_record_too_deep_to_walk_through_is_left_out_and_named(image_root: Path, tmp_path: Path) -> None:
+    """Python reads it deeper than it writes it, and copies it less deep than that."""
+    left_out = []
+    for depth in sorted({*range(100, 1000, 50), *range(900, 1000, 5)}):
+        text = json.dumps({**sound("b"), "extra": 0}).replace("0}", "[" * depth + "]" * depth + "}")
+        source = write(tmp_path / "a.jsonl", [sound("a"), text])
+        assert check_all(source, image_root)[0].records == 2
+        made = mended(source, image_root, tmp_path / f"{depth}.json")
+        assert made.records + made.left_out == 2
+        left_out.append(made.left_out)
+    assert left_out[0] == 0
+    assert left_out[-1] == 1
+    assert left_out == sorted(left_out)
+
+
+def test_the_log_of_a_file_whose_name_is_no_text(image_root: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / os.fsdecode(b"a\xff.json"), [{"conversations": talk("Q", "A")}])
+    assert json.loads(mended(source, image_root, tmp_path / "b.json").changes.read_text())["kind"] == "id given"
 
 
 def test_nothing_is_overwritten(image_root: Path, tmp_path: Path) -> None:

@@ -225,6 +225,7 @@ def test_a_folder_beside_the_root_is_outside(image_root: Path) -> None:
         (unicodedata.normalize("NFD", "café.png"), unicodedata.normalize("NFC", "café.png")),
         (unicodedata.normalize("NFC", "Ärger/é.png"), unicodedata.normalize("NFD", "ärger/é.png")),
         ("a.gif", "a.jpg"),
+        ("Deep/A.PNG", "deep/a.jpg"),
     ],
 )
 def test_a_picture_under_another_form_of_its_name_is_found(tmp_path: Path, there: str, asked: str) -> None:
@@ -240,6 +241,9 @@ def test_of_several_forms_none_is_taken(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     assert sibling(tmp_path, "a.jpg") is None
     assert sibling(tmp_path, "gone/b.jpg") is None
+    for name in ("b.gif", "b.png", "c.txt", ".png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [sibling(tmp_path, name) for name in ("b.jpg", "c.jpg", "", "deep/")] == [None] * 4
 
 
 def _png(size: tuple[int, int], mode: str = "1") -> bytes:
