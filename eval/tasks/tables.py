@@ -29,10 +29,7 @@ def tsv_path(benchmark: Benchmark, data_root: Path | None) -> Path:
         raise UsageError("eval does not know where the TSV files are: give --data-root DIR or set LMUData")
     path = data_root / f"{benchmark.file_name}.tsv"
     if not path.is_file() and benchmark.kind == "label":
-        made = "small-worlds" if benchmark.group == "small-worlds" else "commonsense DIR"
-        raise DataError(
-            f"{path} does not exist: make it with `moslora data {made} -o OUT` and name OUT/LMUData with --data-root"
-        )
+        raise DataError(f"{path} does not exist: {_made_by(benchmark)}")
     if not path.is_file():
         raise DataError(
             f"{path} does not exist. Put the TSV of {benchmark.dataset} there, or name another folder with "
@@ -52,11 +49,21 @@ def all_there(benchmarks: Sequence[Benchmark], data_root: Path | None) -> None:
     if len(lacking) == 1:
         raise lacking[0][1]
     if lacking:
-        names = ", ".join(f"{item.dataset}.tsv" if item.table is None else str(item.table) for item, _ in lacking)
-        raise DataError(
-            f"{len(lacking)} tables are not there: {names}. Put them into {data_root}, or name another folder with "
-            "--data-root (or LMUData). Nothing is downloaded without being asked for (--download)."
-        )
+        names = [item.file_name + ".tsv" if item.table is None else str(item.table) for item, _ in lacking]
+        how = [_made_by(item) for item, _ in lacking if item.kind == "label"]
+        if len(how) < len(lacking):
+            how.append(
+                f"put VLMEvalKit's into {data_root}, or name another folder with --data-root (or LMUData); nothing is "
+                "downloaded without being asked for (--download)"
+            )
+        said = ", ".join(dict.fromkeys(names))
+        raise DataError(f"{len(set(names))} tables are not there: {said}. To have them: {'; '.join(dict.fromkeys(how))}.")
+
+
+def _made_by(benchmark: Benchmark) -> str:
+    """How a table of labels comes about."""
+    made = "small-worlds" if benchmark.group == "small-worlds" else "commonsense DIR"
+    return f"make it with `moslora data {made} -o OUT` and name OUT/LMUData with --data-root"
 
 
 def read(benchmark: Benchmark, data_root: Path | None) -> Tsv:

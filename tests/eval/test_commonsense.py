@@ -138,11 +138,11 @@ def test_several_processes_answer_alike(llama: Path, worlds: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("index\tquestion\tanswer\n1\tQ\tyes\n", "index 1: the answer 'yes' is none of true, false"),
-        ("index\tquestion\tanswer\n1\tQ\ttrue\n1\tR\ttrue\n", "index 1 stands there twice"),
-        ("index\tquestion\tanswer\n1\t\ttrue\n", "index 1: no index or no question"),
+        ("index\tquestion\tanswer\n1\tQ\tyes\n", "index 1, answer: the answer 'yes' is none of true, false"),
+        ("index\tquestion\tanswer\n1\tQ\ttrue\n1\tR\ttrue\n", "index 1, index: this index stands there twice"),
+        ("index\tquestion\tanswer\n1\t\ttrue\n", "index 1, question: no question"),
         ("index\tquestion\n1\tQ\n", "has no column answer"),
-        ("index\tquestion\tanswer\n", "it holds no question"),
+        ("index\tquestion\tanswer\n", "holds no question"),
     ],
 )
 def test_a_table_that_cannot_be_asked_is_refused(llama: Path, tmp_path: Path, content: str, message: str) -> None:

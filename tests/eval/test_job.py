@@ -17,6 +17,7 @@ from moslora_xtuner.errors import DiskFull, EvaluationError, UsageError
 from moslora_xtuner.eval.evaluator import evaluate
 from moslora_xtuner.eval.report.page import table
 from moslora_xtuner.eval.results import scores
+from moslora_xtuner.eval.scoring import written
 from moslora_xtuner.eval.settings import Settings
 
 MME, VQA, MCQ = "DigitsMME", "DigitsTextVQA", "DigitsMMBench_EN"
@@ -62,13 +63,22 @@ def test_a_question_that_the_server_will_not_answer_costs_itself(
         evaluate([f"openai:{server.url}"], [VQA], data_root, tmp_path / "none", Settings(quiet=True))
 
 
-def test_a_benchmark_that_fails_costs_only_itself(server: Server, data_root: Path, tmp_path: Path) -> None:
+def test_a_benchmark_that_fails_costs_only_itself(
+    server: Server, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "lmu"
     root.mkdir()
     for name in (VQA, MCQ, MME):
         (root / f"{name}.tsv").write_bytes((data_root / f"{name}.tsv").read_bytes())
-    # VLMEvalKit scores it, and the result is none of MME's.
-    (root / f"{MME}.tsv").write_text((data_root / f"{MME}.tsv").read_text().replace("position", "positron"))
+    stock = written.read
+
+    def read(benchmark: Any, *given: Any) -> Any:
+        """VLMEvalKit scores it, and the result is none of MME's."""
+        if benchmark.dataset == MME:
+            raise EvaluationError("positron is no subtask")
+        return stock(benchmark, *given)
+
+    monkeypatch.setattr(written, "read", read)
     spoilt = tmp_path / "out" / "m" / "predictions" / f"{VQA}.jsonl"
     word, settings = f"openai:{server.url}", Settings(quiet=True)
     with pytest.raises(EvaluationError, match=r"not scored: m, DigitsMME: .*positron .*\. All others are scored"):

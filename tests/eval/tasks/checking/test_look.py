@@ -10,7 +10,7 @@ from kit_alone import Case, Generous, cases, kit_alone
 from small_tables import circular_rows, mme_rows, png64, write_tsv
 
 from moslora_xtuner.errors import DataError
-from moslora_xtuner.eval.judges.base import AnyJudge
+from moslora_xtuner.eval.judges.base import AnyJudge, Ask, Reply, VerdictLog
 from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables
 from moslora_xtuner.eval.tasks.checking import answers
@@ -23,6 +23,15 @@ from moslora_xtuner.eval.tasks.tsv import NOTHING
 CASES = cases()
 
 
+class Agreeing(AnyJudge):
+    """`Generous` as the judge of an evaluation here."""
+
+    identity = address = "m"
+
+    def _ask(self, text: str, ask: Ask) -> Reply:
+        return Reply(Generous().generate(text))
+
+
 def look_of(case: Case, folder: Path, *, kit_fixes: bool = False) -> Look:
     root = case.put(folder / "data")
     return tables.look_at(case.of, tables.read(case.of, root), root, kit_fixes=kit_fixes)
@@ -33,7 +42,7 @@ def scored(case: Case, found: Look, folder: Path, *, skip: int = 0, kit_fixes: b
     root, log = folder / "data", folder / "log"
     dataset = tables.build_dataset(case.of, root, log, part(found, skip).table, kit_fixes=kit_fixes)
     asked = ask_all(case.of, dataset, root, None)
-    judge: AnyJudge | None = Generous() if case.of.needs_judge else None  # type: ignore[assignment]
+    judge = Agreeing(VerdictLog(folder / "verdicts.jsonl"), workers=2) if case.of.needs_judge else None
     said = [case.answers[str(item.index)] for item in asked]
     place = Place(folder / "vlmeval", "m", root, log)
     name = "exact_matching" if judge is None else "m"
