@@ -138,6 +138,8 @@ def _plan(models: Sequence[str | Path], names: Sequence[str] | None, out: Path, 
         model = find(
             str(word), precision=settings.precision, download=settings.download, name=name, quiet=settings.quiet
         )
+        if isinstance(model, ServedModel):  # that it is the one whose answers are kept shows in what it says
+            model = model.probed()
         jobs.append(Job(model, out / folder_name(model.name)))
     twice = {job.model.name for job in jobs if sum(other.folder == job.folder for other in jobs) > 1}
     if twice:

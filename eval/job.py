@@ -51,7 +51,8 @@ def raise_what_is_missing(jobs: Sequence[Job]) -> None:
     if failed:
         also = f" Nor, because the judge did not answer: {'; '.join(away)}." if away else ""
         listed = "; ".join(why.rstrip(".") for why in failed)
-        raise EvaluationError(f"not scored: {listed}.{also} All others are scored. {kept} when that is mended")
+        others = " All others are scored." if any(job.entries for job in jobs) else ""
+        raise EvaluationError(f"not scored: {listed}.{also}{others} {kept} when that is mended")
     if away:
         raise JudgeAway(f"not scored, because the judge did not answer: {'; '.join(away)}. {kept} when it does")
 
@@ -67,15 +68,15 @@ def costs_only_itself(job: Job, dataset: str, quiet: bool) -> Iterator[None]:
         job.away.append(dataset)
         job.unscored[dataset] = f"judge unavailable: {away}"
     except MoSLoRAError as fault:
-        job.failed[dataset] = str(fault)
-        job.unscored[dataset] = f"failed: {fault}"
+        job.failed[dataset] = " ".join(str(fault).split())
     except Exception as fault:  # a fault of ours or VLMEvalKit's in one benchmark must not lose the others
         with (job.folder / LOG).open("a", encoding="utf-8") as log:
             traceback.print_exception(fault, file=log)
         words = f"{type(fault).__name__}: {fault} (not expected: the traceback stands in {job.folder / LOG})"
-        job.failed[dataset] = words
-        job.unscored[dataset] = f"failed: {words}"
-    if dataset in job.unscored and (dataset in job.failed or dataset in job.away):
+        job.failed[dataset] = " ".join(words.split())
+    if dataset in job.failed:
+        job.unscored[dataset] = f"failed: {job.failed[dataset]}"
+    if dataset in job.failed or dataset in job.away:
         note(f"{job.model.name}: {dataset} is not scored: {job.unscored[dataset]}", quiet)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +58,6 @@ class Client:
         base = (url or os.environ.get("OPENAI_API_BASE") or "").removesuffix("/chat/completions") or None
         self.official = base is None
         self.retries = retries
-        self.answered = float("-inf")
-        """When it has last answered anything, by the monotonic clock."""
         self.openai = OpenAI(
             base_url=base,
             api_key=key or os.environ.get("OPENAI_API_KEY") or "none",
@@ -80,7 +77,8 @@ class Client:
         from moslora_xtuner.errors import EvaluationError
 
         try:
-            return {item.id: item.model_dump(exclude={"id", "permission"}) for item in self.openai.models.list()}
+            listed = self.openai.with_options(max_retries=min(2, self.retries)).models.list()
+            return {item.id: item.model_dump(exclude={"id", "permission"}) for item in listed}
         except (OpenAIError, ValueError, AttributeError, TypeError, RecursionError) as fault:
             raise EvaluationError(
                 f"{self.url} does not say what it serves ({type(fault).__name__}: {fault}): is the server up, and does "
@@ -91,28 +89,24 @@ class Client:
         """What the server says, which may be nothing. Raises Away."""
         from openai import APIConnectionError, APIError, APIStatusError
 
-        began = time.monotonic()
         reason = ""
         for _ in range(self.retries + 1):
             on_request()
             try:
-                found = _read(self.openai.chat.completions.create(**request))
+                return _read(self.openai.chat.completions.create(**request))
             except APIStatusError as fault:
                 reason = f"it answered {fault.status_code}{_said(fault)}"
-                raise self._away(reason, began, request, fault.status_code) from fault
+                raise self._away(reason, request, fault.status_code) from fault
             except APIConnectionError as fault:
-                raise self._away(f"{type(fault).__name__}: {fault}", began, request) from fault
+                raise self._away(f"{type(fault).__name__}: {fault}", request) from fault
             except (APIError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as fault:
                 # An answer that is cut off or no JSON; a proxy's page parses as something without choices.
                 reason = f"its answers could not be read ({type(fault).__name__}: {fault})"
-                continue
-            self.answered = time.monotonic()
-            return found
-        raise self._away(reason, began, request)
+        raise self._away(reason, request)
 
-    def _away(self, reason: str, began: float, request: dict[str, Any], status: int | None = None) -> Away:
-        """Whether that is this request's fault: has the server answered another since, or does it a plain one?"""
-        return Away(reason, self.answered > began or self._alive(request), status)
+    def _away(self, reason: str, request: dict[str, Any], status: int | None = None) -> Away:
+        """Whether that is this request's fault: does the server answer a plain one, put in the same way?"""
+        return Away(reason, self._alive(request), status)
 
     def _alive(self, request: dict[str, Any]) -> bool:
         from openai import OpenAIError

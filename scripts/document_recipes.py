@@ -63,7 +63,9 @@ def table() -> str:
     for path in CONFIGS.rglob("*.py"):  # the defaults are documented, not this machine's settings
         for name in re.findall(r"\{\{\$(\w+):", path.read_text(encoding="utf-8")):
             os.environ.pop(name, None)
-    rows = [row(path) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "__init__"]
+    # Those of commonsense reasoning have a table of their own (document_commonsense.py).
+    names = sorted(path for path in CONFIGS.glob("*.py") if not path.stem.startswith(("__init__", "commonsense_")))
+    rows = [row(path) for path in names]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows))
 
 

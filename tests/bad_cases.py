@@ -31,6 +31,10 @@ def bad(**change: Any) -> dict[str, Any]:
     return {**sound("bad", "a.png"), **change}
 
 
+def asked(*parts: Any) -> dict[str, Any]:
+    return {"id": "bad", "messages": [{"role": "user", "content": [*parts]}, {"role": "assistant", "content": "A"}]}
+
+
 @dataclass(frozen=True)
 class Case:
     """What is wrong, how it is written, and how it is named.
@@ -87,6 +91,14 @@ CASES = {
         "unread media",
         {"id": "bad", "messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]},
     ),
+    "picture beside words": Case("unread media", asked({"type": "text", "text": "Q", "image": "a.png"})),
+    "picture in other words": Case(
+        "unread media",
+        {"id": "bad", "conversations": [{**talk("Q")[0], "content": [{"type": "image"}]}, *talk("Q", "A")[1:]]},
+    ),
+    "picture deep down": Case("unread media", {**sound("bad"), "extra": [[{"a": {"b": [{"c": [["a.png"]]}]}}]] * 30}),
+    "two names of one": Case("unread media", bad(image={"path": "a.png", "url": "https://example.org/b.jpg?size=3"})),
+    "picture out of turn": Case("bad image", {**asked({"type": "image", "index": 1}), "images": ["a.png"]}),
     "two images": Case("too many images", bad(image=["a.png", "a.jpg"], conversations=talk("<image><image>", "A"))),
     "absolute": Case("image outside the folder", bad(image="/etc/passwd")),
     "parent": Case("image outside the folder", bad(image="../outside.png"), images=_link),

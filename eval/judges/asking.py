@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ UNCUT = 64
 """Tokens for a verdict that was cut off before it could be read."""
 REFUSALS = 2
 """How often a prompt may be refused before it is not put again."""
+MANY = 8
+"""Prompts that must have been refused, and none answered, before the judge is no judge for the benchmark."""
 Reader = Callable[[Reply, Mapping[str, Any]], Outcome]
 
 
@@ -90,13 +91,9 @@ class Asking:
             )
         return found
 
-    def reasons(self) -> Counter[str]:
-        """Why verdicts are unread, without what was said: "no option" 3 times."""
-        return Counter(reason.partition(", '")[0].partition(', "')[0] for reason in self.unread.values())
-
     def check(self) -> None:
-        """Raises JudgeAway when no prompt at all got a reply: then nothing was judged."""
-        if self._replies[False] and not self._replies[True]:
+        """Raises JudgeAway when many prompts were put and none got a reply: then nothing was judged."""
+        if self._replies[False] >= MANY and not self._replies[True]:
             raise JudgeAway(
                 f"{self.judge.address} refused each of {self._replies[False]} prompts "
                 f"({next(iter(self.unread.values()), 'without a word')})"

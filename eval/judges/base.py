@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moslora_xtuner.errors import EvaluationError
+from moslora_xtuner.errors import EvaluationError, OutputError
 from moslora_xtuner.json_log import JsonLog, text_of
 
 
@@ -67,6 +67,7 @@ class VerdictLog:
         self.log.read(self._keep)
         self.lock = threading.Lock()
         self.under_way: dict[str, Future[Reply]] = {}
+        self.unwritable: OutputError | None = None
 
     def _keep(self, row: Any) -> None:
         key, reply = text_of(row, "key"), Reply(text_of(row, "verdict"), bool(row.get("cut", False)))
@@ -85,11 +86,13 @@ class VerdictLog:
             at: its name and address.
 
         Raises what `ask` raises, to all who wait for it (nothing is kept then), and OutputError when the reply cannot
-        be written.
+        be written: from then on nothing is asked for any more.
         """
         with self.lock:
             if key in self.kept:
                 return self.kept[key]
+            if self.unwritable is not None:
+                raise self.unwritable
             waiting = self.under_way.get(key)
             mine = self.under_way.setdefault(key, Future())
         if waiting is not None:
@@ -99,7 +102,11 @@ class VerdictLog:
             row: dict[str, Any] = {"key": key, "verdict": reply.text}
             row |= {"cut": True} if reply.cut else {}
             row |= {"judge": judge, "at": at} if judge else {}
-            self.log.add([row])
+            try:
+                self.log.add([row])
+            except OutputError as fault:
+                self.unwritable = fault
+                raise
             with self.lock:
                 self.kept[key] = reply
             mine.set_result(reply)

@@ -163,8 +163,11 @@ class Judge(AnyJudge):
         try:
             listed = self.client.models()
         except EvaluationError:
+            if (before := self.log.judges.get(self.address)) is None:
+                return wanted, f"{wanted} at {self.client.url}"
             # It may be asked nothing at all: what is kept of it is enough then.
-            return wanted, self.log.judges.get(self.address, f"{wanted} at {self.client.url}")
+            self.departures.append(f"{self.client.url} does not say now what it serves: taken for the judge of before")
+            return wanted, before
         if wanted not in listed and self.model in listed:
             self.departures.append(
                 f"{self.client.url} does not serve {wanted}, for which {self.model} stands in VLMEvalKit: "

@@ -36,8 +36,8 @@ class ServedModel:
     """`openai:[NAME@]URL`, the URL up to `/v1`; without NAME the only model that the server lists.
 
     Which weights the server holds cannot be seen from here: the manifest says so. What can be seen is its entry in
-    /v1/models and what it answers to a fixed prompt, twice: both are part of `sha256`, so that the answers of a model
-    that was replaced under the same name are not taken for the new one's.
+    /v1/models and, once `probed`, what it answers to a fixed prompt, twice: both are part of `sha256`, so that the
+    answers of a model that was replaced under the same name are not taken for the new one's.
     """
 
     model: str
@@ -54,23 +54,21 @@ class ServedModel:
         model, at, url = word.removeprefix(SERVED).rpartition("@")
         if not url.startswith(("http://", "https://")) or (at and not model):
             raise UsageError(f"{word}: give {SERVED}http://HOST:PORT/v1, or {SERVED}NAME@http://HOST:PORT/v1")
-        client = Client(url, retries=2)
-        listed = client.models()
+        listed = Client(url, retries=2).models()
         if not model:
             if len(listed) != 1:
                 raise UsageError(f"{url} serves {', '.join(listed) or 'no model'}: name one, {SERVED}NAME@{url}")
             model = next(iter(listed))
         elif listed and model not in listed:
             raise UsageError(f"{url} serves {', '.join(listed)}, not {model}")
-        facts = {
-            "served_by": url,
-            "served_as": model,
-            "server_says": listed.get(model, {}),
-            "weights": "not seen",
-            "probe": {"prompt": PROBE, "answer": _probe(client, model)},
-        }
+        facts = {"served_by": url, "served_as": model, "server_says": listed.get(model, {}), "weights": "not seen"}
         shown = name or re.sub(r"[^\w.+-]+", "-", model.rstrip("/").rpartition("/")[2])
         return cls(model, url, shown, facts)
+
+    def probed(self) -> ServedModel:
+        """The same with its answer to the fixed prompt. Raises ModelAway when the server does not answer."""
+        answer = _probe(Client(self.url, retries=2), self.model)
+        return replace(self, facts={**self.facts, "probe": {"prompt": PROBE, "answer": answer}})
 
     @property
     def known_by(self) -> dict[str, Any]:

@@ -77,6 +77,11 @@ def _check_entry(where: str, entry: Any) -> list[str]:
         faults.append(f"{where}.overall must lie in 0..{entry['scale']!r} (scale), is {entry['overall']!r}")
     if not isinstance(entry.get("judge"), str | None):
         faults.append(f"{where}.judge must be a name or null, is {entry['judge']!r}")
+    faults += [
+        f"{where}.{name} must be an object of questions, is {type(entry[name]).__name__}"
+        for name in ("unread_verdicts", "unanswered")
+        if not isinstance(entry.get(name, {}), dict)
+    ]
     abilities = entry.get("abilities", {})
     if not isinstance(abilities, dict):
         return [*faults, f"{where}.abilities must be an object, is {type(abilities).__name__}"]

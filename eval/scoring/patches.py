@@ -116,7 +116,7 @@ def _with_all_subtasks(load: Callable[[str], Any]) -> Callable[[str], Any]:
 def _counting(factory: Callable[[], Any]) -> Any:
     import numpy
 
-    return defaultdict(lambda: numpy.float64(0) if (start := factory()) == 0 else start)
+    return defaultdict(lambda: numpy.int64(0) if (start := factory()) == 0 else start)
 
 
 class _NoDice:

@@ -14,6 +14,7 @@ from places import ROOT
     "name",
     [
         "document_adapter.py",
+        "document_commonsense.py",
         "document_data.py",
         "document_evaluation.py",
         "document_recipes.py",

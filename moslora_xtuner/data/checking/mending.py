@@ -124,7 +124,7 @@ def _mend_marks(messages: list[Any], own: int, named: int) -> list[Change]:
     numbered = any(part.get("index") is not None for message in human for part in picture_parts(message))
     if missing > 0 and not numbered:
         _put_in_front(human[0], missing)
-        done.append(Change("<image> put in front", f"{missing} to {left}"))
+        done.append(Change("<image> put in front", f"{missing} more than {left}"))
     return done
 
 

@@ -180,7 +180,7 @@ def _says_media(name: str, value: Any, pictured: bool, inner: bool) -> bool:
     if name == "bytes" or _SOUND.search(name) or (not pictured and _PICTURE.search(name)):
         return True
     if not isinstance(value, str):
-        return isinstance(value, bytes | bytearray)
+        return isinstance(value, bytes | bytearray) or type(value).__module__.startswith("PIL.")  # of a table
     if inner and name == "type" and (part := _PART.fullmatch(value)):
         return not pictured or part[1] != "image"
     # No text of a person: a path has no blanks, and the whole of it is looked at.

@@ -194,7 +194,7 @@ def test_any_bytes_are_named_or_refused(tmp_path: Path, content: bytes, lines: b
     try:
         found = entries(path)
     except DataError as fault:
-        if ", not text: " not in str(fault):  # sources/packed.py
+        if ", not JSON: " not in str(fault):  # sources/packed.py
             raise
         return
     assert [entry.position for entry in found] == sorted(entry.position for entry in found)

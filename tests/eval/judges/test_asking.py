@@ -14,7 +14,9 @@ from judge_server import Server, serving
 from small_tables import png64, write_tsv
 
 from moslora_xtuner.eval.evaluator import evaluate
-from moslora_xtuner.eval.judges.base import JudgeAway
+from moslora_xtuner.eval.judges.asking import GRADE, OPTION, YES_NO, Asking, Kind
+from moslora_xtuner.eval.judges.base import AnyJudge, Ask, JudgeAway, Refused, Reply, VerdictLog
+from moslora_xtuner.eval.judges.reading import FAILED
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.settings import Settings
 
@@ -163,11 +165,13 @@ def test_a_verdict_that_the_limit_cuts_is_asked_for_whole(server: Server, judge:
 
 def test_a_judge_that_replies_to_nothing_is_no_judge(server: Server, judge: Server, tmp_path: Path) -> None:
     judge.says = lambda prompt: ""
-    root, settings = mmvet(tmp_path, 3), Settings(judge=f"m@{judge.url}", quiet=True)
+    root, settings = mmvet(tmp_path, 8), Settings(judge=f"m@{judge.url}", quiet=True)
     with pytest.raises(JudgeAway, match="m: MMVet"):
         evaluate([f"openai:{server.url}"], ["MMVet"], root, tmp_path / "out", settings)
     run = scores.read(tmp_path / "out" / "m")
-    assert "refused each of 3 prompts (its reply was empty)" in run.manifest.unscored["MMVet"]
+    assert "refused each of 8 prompts (its reply was empty)" in run.manifest.unscored["MMVet"]
+    (folder,) = evaluate([f"openai:{server.url}"], ["MMVet"], mmvet(tmp_path, 7), tmp_path / "few", settings)
+    assert len(scores.read(folder).benchmarks["MMVet"]["unread_verdicts"]) == 7  # which may be chance
 
 
 def test_options_are_judged_with_vlmevalkits_limit_and_three_tries(
@@ -182,3 +186,54 @@ def test_options_are_judged_with_vlmevalkits_limit_and_three_tries(
     counts = Counter(("digit is it" in prompt, count) for prompt, count in judge.requests.items())
     assert counts == {(True, 3): 4, (False, 1): 14}
     assert {(body["max_tokens"], body["temperature"]) for x in judge.bodies.values() for body in x} == {(2048, 0)}
+
+
+class Scripted(AnyJudge):
+    """Says the next of its replies; the same each time where it cannot say another."""
+
+    identity, address = "scripted", "the script"
+
+    def __init__(self, log: VerdictLog, replies: list[Reply | Refused], repeats: bool) -> None:
+        super().__init__(log, workers=1)
+        self.replies, self.repeats, self.asks = replies, repeats, list[Ask]()
+
+    def _ask(self, text: str, ask: Ask) -> Reply:
+        self.asks.append(ask)
+        found = self.replies.pop(0)
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "repeats", "replies", "told", "asks"),
+    [
+        (GRADE, True, [Reply("x"), Reply("0.5")], "0.5", [(0, 3, 0), (0.5, 3, 1)]),
+        # A model on this machine says the same again, but may be let say more.
+        (GRADE, False, [Reply("x")], FAILED, [(0, 3, 0)]),
+        (GRADE, False, [Reply("0.", cut=True), Reply("0.9")], "0.9", [(0, 3, 0), (0, 64, 0)]),
+        (GRADE, True, [Reply("The", cut=True), Refused("no"), Reply("1")], "1.0", [(0, 3, 0), (0, 64, 0), (0.5, 3, 1)]),
+        (GRADE, True, [Refused("no"), Refused("no")], FAILED, [(0, 3, 0), (0.5, 3, 1)]),
+        (GRADE, True, [Refused("no", final=True)], FAILED, [(0, 3, 0)]),
+        (GRADE, True, [Refused("no"), Reply("1")], "1.0", [(0, 3, 0), (0.5, 3, 1)]),
+        (YES_NO, True, [Reply("hm")] * 4 + [Reply("no")], "No", [(n / 2, 3, n) for n in range(5)]),
+        (OPTION, True, [Reply("hm")] * 3, FAILED, [(0, 3, n) for n in range(3)]),
+    ],
+)
+def test_a_verdict_is_asked_for_within_a_bound(
+    kind: Kind,
+    repeats: bool,
+    replies: list[Reply | Refused],
+    told: str,
+    asks: list[tuple[float, int, int]],
+    tmp_path: Path,
+) -> None:
+    judge = Scripted(VerdictLog(tmp_path / "v.jsonl"), list(replies), repeats)
+    asking = Asking(judge, max_tokens=3)
+    question = asking.about(kind, {"index": 7, "prediction": "p", "A": "one", "B": "two"})
+    prompt = [{"type": "text", "value": "which?"}]
+    assert {question.generate(prompt, temperature=n) for n in range(5)} == {told}  # VLMEvalKit's own loop around it
+    assert judge.asks == [Ask(*ask) for ask in asks]
+    assert not judge.replies
+    assert set(asking.unread) == ({"7"} if told == FAILED else set())
+    assert asking.working()

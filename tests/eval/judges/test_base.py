@@ -86,7 +86,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         log.once("b", lambda: Reply("2"))
     assert "b" not in log.kept
     log.log._handle = sound
-    log.once("c", lambda: Reply("3"))
+    with pytest.raises(OutputError, match="no space left"):  # what it would say could not be kept either
+        log.once("c", lambda: pytest.fail("asked"))
+    assert log.once("a", lambda: pytest.fail("asked")) == Reply("1")
+    VerdictLog(tmp_path / "v.jsonl").once("c", lambda: Reply("3"))
     assert VerdictLog(tmp_path / "v.jsonl").kept == {"a": Reply("1"), "c": Reply("3")}
 
 

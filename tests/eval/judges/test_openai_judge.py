@@ -73,7 +73,9 @@ def test_a_judge_that_stays_away_is_named_and_what_it_said_is_kept(server: Serve
         said(mine, "second")
     assert said(mine, "first") == "FIRST"
     # A later process that needs nothing new needs no server, not even to know whose replies it has.
-    assert said(judge(server, file, retries=0), "first") == "FIRST"
+    later = judge(server, file, retries=0)
+    assert said(later, "first") == "FIRST"
+    assert later.departures == [f"{later.client.url} does not say now what it serves: taken for the judge of before"]
     server.away = False
     again = judge(server, file)
     assert [said(again, text) for text in ("first", "second")] == ["FIRST", "SECOND"]

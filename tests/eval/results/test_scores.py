@@ -60,6 +60,8 @@ def test_read_normalises_to_a_hundred(tmp_path: Path) -> None:
         (broken(abilities=[1]), "benchmarks.MME.abilities"),
         (broken(abilities={"AR": "x"}), "benchmarks.MME.abilities.AR"),
         (broken(parse_failures=-1), "benchmarks.MME.parse_failures"),
+        (broken(unread_verdicts=["3"]), "benchmarks.MME.unread_verdicts"),
+        (broken(unanswered=2), "benchmarks.MME.unanswered"),
         ({**GOOD, "model": ""}, "model"),
         ({**GOOD, "benchmarks": []}, "benchmarks"),
         ({**GOOD, "manifest": 3}, "manifest"),

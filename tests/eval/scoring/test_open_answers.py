@@ -122,7 +122,9 @@ def test_each_benchmark_by_its_own_judge(made: Path, export: Path, server: Serve
             evaluate([export], names, made, tmp_path, Settings(judge=words, quiet=True))
             assert all("| " in prompt for prompt in other.requests)
             assert not any("Ground truth" in prompt for prompt in server.requests)
-            assert {*server.requests.values(), *other.requests.values()} == {1}
+            unread = [prompt for prompt, count in server.requests.items() if count == 3]
+            assert all("Options: A." not in prompt.rpartition("Question:")[2] for prompt in unread)
+            assert {*server.requests.values(), *other.requests.values()} - {3 if unread else 1} <= {1}
     run = scores.read(tmp_path / "tiny")
     judges = {name: entry["judge"] for name, entry in run.benchmarks.items()}
     assert judges == {"AI2D_TEST": "letters", "MMVet": "grades", "TextVQA_VAL": None}

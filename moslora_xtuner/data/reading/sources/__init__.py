@@ -89,5 +89,5 @@ def _open(given: str) -> Source:
     if not path.is_file():
         raise DataError(f"cannot read {path} (no such file): give the path of a LLaVA JSON")
     if (other := packed(path)) is not None:
-        raise DataError(f"{path} is {other[0]}, not text: {other[1]}")
+        raise DataError(f"{path} is {other[0]}, not JSON: {other[1]}")
     return Source(str(path), TextSource(path), weight)
