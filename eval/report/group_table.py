@@ -86,6 +86,12 @@ class Table:
         """What stands in the place of a score."""
         return NO_SCORE if dataset in self.reasons[row] else NOT_ASKED
 
+    def chance_mean(self) -> float | None:
+        """What guessing scores on the mean, where it is known of every benchmark."""
+        if set(self.chance) != set(self.datasets):
+            return None
+        return sum(self.chance.values()) / len(self.chance)
+
     def withheld(self) -> list[str]:
         """Why means are withheld, once for all models of which the same is true."""
         whose: dict[str, list[str]] = {}

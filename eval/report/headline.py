@@ -26,7 +26,9 @@ QUESTIONS = (
     "would have led is not in it."
 )
 SEEDS = "Noise here means which questions were asked and which seeds trained (paired bootstrap and Welch's t-test)."
-_WHOLE = {"paper": "the mean of the nine benchmarks", "digits": "the mean of DigitsVQA's four benchmarks"}
+_WHOLE = {"paper": "the nine benchmarks", "digits": "DigitsVQA's four benchmarks"}
+_LISTED = 4
+"""So many benchmarks are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,13 @@ def _stage(
 
 
 def _what(table: Table, datasets: Sequence[str]) -> str:
+    """On what models are compared; a mean with the sign that it has in the table."""
     if len(datasets) == 1:
         return scores.label(datasets[0])
-    if tuple(datasets) == table.datasets and table.group in _WHOLE:
-        return _WHOLE[table.group]
+    if tuple(datasets) == table.datasets and (len(datasets) > _LISTED or table.group in _WHOLE):
+        return f"the {table.mean_title} of {_WHOLE.get(table.group, f'all {len(datasets)} benchmarks')}"
     labels = [scores.label(name) for name in datasets]
-    if len(labels) > 4:
+    if len(labels) > _LISTED:
         return f"the mean of the {len(labels)} benchmarks that all have"
     return f"the mean of {', '.join(labels[:-1])} and {labels[-1]}"
 

@@ -144,7 +144,7 @@ def _write_files(
         for name in NOT_ALWAYS:
             (out / name).unlink(missing_ok=True)
     for item in built:
-        if radar.write(runs, item.group, out):
+        if radar.write(runs, item.datasets, out):
             break
     grids = [item.grid(score_table.CSV_DIGITS, whole=True) for item in built]
     atomic_write(out / "scores.csv", "".join(formats.as_csv(grid) for grid in grids))
@@ -197,7 +197,7 @@ def _radars(built: Sequence[Table], runs: Sequence[Run]) -> list[dict[str, Any]]
     """For each group with radars its title and, normalised and absolute, a title, a caption and its pictures."""
     found = []
     for item in built:
-        if not (shown := radar_scale.panels(runs, item.group)):
+        if not (shown := radar_scale.panels(runs, item.datasets)):
             continue
         parts = []
         several = len({model for panel in shown for model in panel.values}) > 1

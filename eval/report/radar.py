@@ -217,9 +217,9 @@ def save(figure: Figure, target: Path) -> Path:
     return target
 
 
-def write(runs: Sequence[Run], group: str, folder: Path) -> list[Path]:
+def write(runs: Sequence[Run], datasets: Sequence[str], folder: Path) -> list[Path]:
     """Write radar (normalised) and radar_absolute, each as .png and .svg; [] where no run has the six abilities."""
-    shown = panels(runs, group)
+    shown = panels(runs, datasets)
     if not shown:
         return []
     return [save(draw(shown, absolute=name == FILES[1]), folder / f"{name}.{kind}") for name in FILES for kind in KINDS]

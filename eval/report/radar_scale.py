@@ -35,14 +35,15 @@ class Panel:
     values: dict[str, tuple[float, ...]]
 
 
-def panels(runs: Sequence[Run], group: str) -> list[Panel]:
-    """English and Chinese radars of a group, with the runs that have all six abilities there.
+def panels(runs: Sequence[Run], datasets: Sequence[str]) -> list[Panel]:
+    """English and Chinese radars of a table's benchmarks, with the runs that have all six abilities there.
 
     Seeds of one method are one line, the mean of each ability, named with their number.
     """
     found = []
-    for dataset, benchmark in BENCHMARKS.items():
-        if benchmark.group != group or not benchmark.circular:
+    for dataset in datasets:
+        benchmark = BENCHMARKS.get(dataset)
+        if benchmark is None or not benchmark.circular:
             continue
         values = {}
         for method in seeds.methods([run for run in runs if set(ABILITIES) <= set(_abilities(run, dataset))]):

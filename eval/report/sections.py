@@ -32,11 +32,12 @@ def score_table(
         last = _cell(mean.value, interval, (row, len(table.datasets)) in table.best, "withheld")
         rows.append({"model": run.model, "baseline": run.model == baseline, "cells": [*cells, last]})
     chance = [f"{table.chance[name]:.1f}" if name in table.chance else "–" for name in table.asked]
+    guessed = table.chance_mean()
     return {
         "title": table.title,
         "header": table.header(table.asked),
         "rows": rows,
-        "chance": [*chance, "–"] if table.chance else [],
+        "chance": [*chance, "–" if guessed is None else f"{guessed:.1f}"] if table.chance else [],
         "notes": [*table.notes, *table.not_asked(), *table.withheld(), *_counts(table, runs)],
     }
 

@@ -30,7 +30,8 @@ def grid(table: Table, runs: Sequence[Run], outcomes: Mapping[str, Mapping[str, 
                 table.missing(row, name) if value is None else _scored(value, outcomes[run.model].get(name), name)
             )
         rows.append(cells)
-    last = [table.mean_title, "", *("" for _ in chance)]
+    guessed = table.chance_mean()
+    last = [table.mean_title, "", *("" if guessed is None else f"{guessed:.1f}" for _ in chance)]
     for row, (run, mean) in enumerate(zip(runs, table.means, strict=True)):
         if (row, len(table.datasets)) in table.best:
             bold.add((len(rows), len(last)))

@@ -13,7 +13,7 @@ from moslora_xtuner.eval.report.group_table import build
 from moslora_xtuner.eval.report.headline import MORE, NOT_MORE, ByModel, Headline
 from moslora_xtuner.eval.results.bootstrap import Outcomes
 from moslora_xtuner.eval.results.scores import Run
-from moslora_xtuner.eval.tasks.registry import GROUPS
+from moslora_xtuner.eval.tasks.registry import GROUPS, STANDS_IN
 
 WITHHELD = " DigitsVQA (real handwriting): the mean of all is withheld."
 NAME, FOUR = "DigitsTextVQA", GROUPS["digits"]
@@ -103,6 +103,15 @@ def test_a_mean_of_all_and_of_what_all_have() -> None:
     assert none.result.endswith("more than noise. Left out, for want of a score: empty." + WITHHELD)
     other = said(run("base", 60), run("better", 80, judge="gpt-4o-mini"), base=0)
     assert other == Headline("No benchmark has a score of all models that can be compared, so none is called the best.")
+
+
+def test_a_mean_with_other_test_sets_keeps_its_sign() -> None:
+    names = tuple(STANDS_IN.get(name, name) for name in GROUPS["paper"])
+    runs = [run("a", 60, names), run("b", 80, names)]
+    assert (
+        "best on the mean* of the nine benchmarks: 80.0"
+        in headline.build(build(runs, "paper"), runs, None, outcomes(runs)).result
+    )
 
 
 def test_scores_alone_do_not_say_what_is_noise() -> None:

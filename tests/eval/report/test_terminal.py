@@ -61,6 +61,11 @@ def test_values_intervals_counts_and_chance(tmp_path: Path, monkeypatch: pytest.
     assert float(lines["mean"][2].strip("(")) == pytest.approx(60 - 3.2, abs=0.5)
 
 
+def test_the_mean_of_chance_where_all_have_one(tmp_path: Path) -> None:
+    text = table([make(tmp_path, "a", 60, GROUPS["digits"])], "terminal")
+    assert re.search(r"^mean +25\.0 +60\.0 ", text, re.MULTILINE)
+
+
 def test_what_was_not_asked_has_no_row_and_a_withheld_mean_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
