@@ -10,6 +10,7 @@ from ..tsv import NOTHING, Tsv
 from ..values import value
 from .finding import Finding, Weight
 
+FORMULA = "begins with =: VLMEvalKit's spreadsheets take it for a formula"
 GROUPS = ("category", "l2-category")
 LARGEST = 2**53
 """The largest whole number that a spreadsheet, in which VLMEvalKit keeps its results, holds exactly."""
@@ -70,11 +71,15 @@ def odd(index: str, circular: bool) -> str | None:
         return (
             f"{index!r} is no whole number, as circular evaluation needs (rotation k of question i: i + k x {OFFSET:,})"
         )
+    if index.startswith("="):
+        return FORMULA
     if index in NOTHING:
         return f"{index!r} is a missing value to pandas"
     if index != index.strip():
         return f"{index!r} has blanks around it"
-    return f"{index!r} is read as another number: write it plainly" if _number(index) is not None else None
+    if _number(index) is not None or isinstance(value(index), bool):  # True is the number 1
+        return f"{index!r} is read as another number: write it plainly"
+    return None
 
 
 def _is_plain(index: str) -> bool:
@@ -120,6 +125,9 @@ def groups(benchmark: Benchmark, table: Tsv, called: Sequence[str]) -> Iterator[
     for column in columns:
         if column not in table.cells:
             continue
+        for row, cell in enumerate(table.cells[column]):
+            if cell.startswith("="):
+                yield Finding(row, called[row], column, FORMULA)
         empty = [row for row, cell in enumerate(table.cells[column]) if cell.strip() in NOTHING]
         if len(empty) == len(table) and not needs:
             continue

@@ -13,7 +13,7 @@ from moslora_xtuner.errors import DataError
 from moslora_xtuner.eval.judges.base import AnyJudge, Ask, Reply, VerdictLog
 from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables
-from moslora_xtuner.eval.tasks.checking import answers
+from moslora_xtuner.eval.tasks.checking import answers, rows
 from moslora_xtuner.eval.tasks.checking.finding import Weight
 from moslora_xtuner.eval.tasks.checking.look import Look, part
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
@@ -117,6 +117,32 @@ def test_numbers_of_mathvista(change: dict[str, str], said: str | None) -> None:
     found = list(answers.math_vista(row | change, kit_fixes=False, numbers=True))
     assert len(found) == (said is not None)
     assert said is None or found[0][1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("index", "kept", "circular"),
+    [
+        ("7", True, True), ("0", True, True), ("-3", True, False), ("q7", True, False), ("a b", True, False),
+        ("7.0", False, False), ("1e6", False, False), ("007", False, False), ("0x10", False, False),
+        ("1_000", False, False), (" 7", False, False), ("True", False, False), ("NA", False, False),
+        ("=7", False, False), ("9" * 17, False, False), ("inf", False, False),
+    ],
+)  # fmt: skip
+def test_indices_that_are_found_again(index: str, kept: bool, circular: bool) -> None:
+    assert (rows.odd(index, circular=False) is None) is kept
+    assert (rows.odd(index, circular=True) is None) is circular
+
+
+@pytest.mark.parametrize("column", ["category", "index"])
+def test_what_a_spreadsheet_takes_for_a_formula(column: str, tmp_path: Path) -> None:
+    case = next(item for item in CASES if item.name == "index_text")
+    root = case.put(tmp_path)
+    path = root / f"{case.benchmark}.tsv"
+    old = {"category": "Scene Understanding", "index": "q1"}[column]
+    path.write_text(path.read_text().replace(f"{old}\t", "=1+1\t", 1))
+    (found,) = tables.look_at(case.of, tables.read(case.of, root), root).findings
+    assert (found.column, found.weight) == (column, Weight.FAULT)
+    assert "take it for a formula" in found.what
 
 
 def test_everything_is_found_at_once_and_by_index_and_column(tmp_path: Path) -> None:
