@@ -27,7 +27,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _GRADE = re.compile(r"(?P<whole>0?[.,]\d+|[01](?:[.,]0+)?)(?P<rest>.*)", re.DOTALL)
-_NOT_ALONE = re.compile(r"\s*(?:[/%~\u2013-]|(?:out\s+of|of|or|to|and|per\s?cent)\b)", re.IGNORECASE)
+_NOT_ALONE = re.compile(r"\s*(?:[/%~]|[\u2013-]\s*\d|(?:out\s+of|of|or|to|and|per\s?cent)\b)", re.IGNORECASE)
 _FRACTION = re.compile(r"[.,]\d")
 _NUMBER = re.compile(
     r"(?:approximately |about |around )?[$\u20ac\u00a3\u00a5]?\s*"
@@ -85,7 +85,7 @@ def _plain_grade(number: str, rest: str) -> bool:
         return False
     if _FRACTION.search(number):
         return True
-    return re.match(r"\s*(?:$|[.;:()\n\u2014]|,\s|because\b|since\b|\(|points?\b)", rest) is not None
+    return re.match(r"\s*(?:$|[.;:()\n\u2014]|[,\u2013-]\s|because\b|since\b|\(|points?\b)", rest) is not None
 
 
 def extracted(reply: Reply, row: Mapping[str, Any]) -> Outcome:

@@ -15,6 +15,7 @@ from small_tables import png64, write_tsv
 
 from moslora_xtuner.errors import DiskFull, EvaluationError, UsageError
 from moslora_xtuner.eval.evaluator import evaluate
+from moslora_xtuner.eval.models.llava import LlavaAnswerer
 from moslora_xtuner.eval.report.page import table
 from moslora_xtuner.eval.results import scores
 from moslora_xtuner.eval.scoring import written
@@ -97,6 +98,33 @@ def test_a_benchmark_that_fails_costs_only_itself(
     spoilt.write_text(sound)
     evaluate([word], [VQA], root, tmp_path / "out", settings)
     assert set(scores.read(run.folder).benchmarks) == {MCQ, VQA}
+
+
+def test_a_model_that_breaks_down_in_one_benchmark_answers_the_others(
+    export: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With whatever error: its pool is made anew, the traceback is in the log, and the message is one line."""
+    made: list[int] = []
+    stock, start = LlavaAnswerer.answer_batch, LlavaAnswerer.__init__
+
+    def answer(self: LlavaAnswerer, questions: Any) -> list[str]:
+        if "Question" in questions[0].text:
+            raise RuntimeError("device-side assert\ntriggered")
+        return stock(self, questions)
+
+    def begin(self: LlavaAnswerer, *given: Any, **options: Any) -> None:
+        made.append(1)
+        start(self, *given, **options)
+
+    monkeypatch.setattr(LlavaAnswerer, "answer_batch", answer)
+    monkeypatch.setattr(LlavaAnswerer, "__init__", begin)
+    with pytest.raises(EvaluationError, match="not scored: tiny, DigitsTextVQA: RuntimeError: device-side assert trig"):
+        evaluate([export], [VQA, MME], data_root, tmp_path, Settings(quiet=True))
+    run = scores.read(tmp_path / "tiny")
+    assert set(run.benchmarks) == {MME}
+    assert "RuntimeError" in run.manifest.unscored[VQA]
+    assert "in answer\n" in (run.folder / "vlmevalkit.log").read_text()
+    assert len(made) == 2
 
 
 def test_a_model_that_goes_away_leaves_the_scores_of_what_it_has_answered(

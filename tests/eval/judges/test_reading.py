@@ -12,11 +12,13 @@ from moslora_xtuner.eval.judges.reading import Read, Unread
 
 GRADES: dict[str, float | None] = {
     "0.5": 0.5, "1.0": 1.0, "0": 0.0, "1": 1.0, " 0.7\n": 0.7, "1e-1": 0.1, ".5": 0.5, "0.50": 0.5,
-    "0.5 because one of two is there": 0.5, "0.5.": 0.5, "**0.5**": 0.5, "`0.5`": 0.5, "Correctness: 0.5": 0.5,
+    "0.5 because one of two is there": 0.5,
+    "0.5 - one of two": 0.5, "1 - all": 1.0, "0.5.": 0.5, "**0.5**": 0.5, "`0.5`": 0.5, "Correctness: 0.5": 0.5,
     "The correctness score is 0.5.": 0.5, "0.5 | ": 0.5, "0,5": 0.5, "1 (totally right)": 1.0, "0.0 (wrong)": 0.0,
     "\uff10.\uff15": 0.5, "0.8/1.0": 0.8, "Score = 1.0": 1.0, "0.9\n\nThe prediction 3 of 4": 0.9, "1, since all": 1.0,
     # Nothing that is plain.
     "": None, "nan": None, "NaN": None, "inf": None, "1.2": None, "-0.5": None, "5": None, "8/10": None, "50%": None,
+    "0.5 - 0.6": None,
     "1 of the 2 elements": None, "1 element is right, so 0.5": None, "0.5 or 0.6": None, "0.5-0.6": None, "10": None,
     "1.0.0": None, "0.5 to 1": None, "well, well": None, "I can't grade this.": None, "one": None, "0.5 out of 2": None,
 }  # fmt: skip
