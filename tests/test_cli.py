@@ -17,6 +17,7 @@ from moslora_xtuner import cli, errors
 
 VERBS = [
     "quickstart",
+    "base smollm2",
     "data digits",
     "data check",
     "data prepare",
