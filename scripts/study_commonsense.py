@@ -5,9 +5,10 @@
 
 The base is the digits' language model, taught the words of other worlds (synthetic/worlds_base). A seed sets the
 training questions and the adapters' start, and is the same for all methods, so that their scores are compared seed by
-seed; the tests are always the same. An adapter is trained by a plain loop on stock transformers and PEFT, since XTuner's own
-start (its imports, DeepSpeed, a runner) costs more here than a whole training; the questions are asked and scored by
-`moslora eval`. Whatever is done in the output folder is not done again, so the study can be interrupted and widened.
+seed; the tests are always the same. An adapter is trained by a plain loop on stock transformers and PEFT, since
+XTuner's own start (its imports, DeepSpeed, a runner) costs as much here as a training; the questions are asked and
+scored by `moslora eval`. Whatever is done in the output folder is not done again, so the study can be interrupted and
+widened.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ def called(folder: Path) -> str | None:
 
 def _is_causal(folder: Path) -> bool:
     config = _json(folder / CONFIG)
+    if str(config.get("model_type")).startswith("llava"):  # the LLaVA of its authors calls itself a causal LM, too
+        return False
     kinds = config.get("architectures") or []
     return not {"text_config", "vision_config"} & config.keys() and any(str(k).endswith("ForCausalLM") for k in kinds)
 

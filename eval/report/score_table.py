@@ -190,8 +190,7 @@ def table(
     built = [build(loaded, name) for name in wanted]
     if paper and built[0].group not in PRINTED:
         raise UsageError(
-            "The paper printed scores of its nine benchmarks and of commonsense reasoning alone, and the runs hold "
-            "none of them."
+            "The paper printed scores of its nine benchmarks alone, and of commonsense reasoning: the runs hold none."
         )
     base = None if baseline is None else paired_differences.find(loaded, baseline)
     if format == "csv":

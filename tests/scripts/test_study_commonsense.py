@@ -64,8 +64,8 @@ def test_the_figure(tmp_path: Path) -> None:
 def test_the_whole_way_and_on_from_where_it_stopped(tmp_path: Path) -> None:
     base = standins.make_llama3(tmp_path / "base")
     command = [
-        sys.executable, str(ROOT / "scripts" / "study_commonsense.py"), "-o", str(tmp_path / "out"), "--base", str(base),
-        "--steps", "3", "--batch", "4", "--questions", "2", "--write", str(tmp_path / "docs"),
+        sys.executable, str(ROOT / "scripts" / "study_commonsense.py"), "-o", str(tmp_path / "out"),
+        "--base", str(base), "--steps", "3", "--batch", "4", "--questions", "2", "--write", str(tmp_path / "docs"),
     ]  # fmt: skip
     for seeds in ("1", "2"):
         subprocess.run([*command, "--seeds", seeds], check=True, capture_output=True, text=True)

@@ -35,12 +35,13 @@ def dense(rng: Random) -> Text:
 
 
 def told(rng: Random) -> Text:
-    """Facts of two words, then one and the other again and again."""
+    """Facts of two words, or three, then one and the other again and again."""
+    link = rng.choice(("", " is"))
     keys, values = rng.sample(rng.choice((NAMES, THINGS)), 4), rng.sample(rng.choice((PLACES, STUFFS)), 4)
-    pieces = [(" ".join(f"{key} is {value}." for key, value in zip(keys, values, strict=True)), False)]
+    pieces = [(" ".join(f"{key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
     for _ in range(10):
         at = rng.randrange(4)
-        pieces += [(f" {keys[at]} is", False), (f" {values[at]}", True), (".", False)]
+        pieces += [(f" {keys[at]}{link}", False), (f" {values[at]}", True), (".", False)]
     return Text(tuple(pieces))
 
 

@@ -30,6 +30,26 @@ TRAINED = (
 )
 ASKED = f"{PREAMBLE} \n\n                ### Instruction:\n                {QUESTION}\n\n                ### Response:\n                "  # noqa: E501
 RECORD = Record("r", (), ((QUESTION, ANSWER),))
+_CHOOSE = "Please choose the correct answer to the question: "
+EACH_SET = [
+    (QUESTION, "false"),
+    ("Please choose the correct solution to the question: cool tea\n\nSolution1: wait\n\nSolution2: heat it\n\n"
+     "Answer format: solution1/solution2", "solution1"),
+    (f"{_CHOOSE}Ann fell. How is Ann?\n\nAnswer1: glad Answer2: hurt Answer3: tall\n\n"
+     "Answer format: answer1/answer2/answer3", "answer2"),
+    ("Please choose the correct ending to complete the given sentence: Roof: A man climbs. he\n\nEnding1: swims. "
+     "Ending2: falls. Ending3: [title] rest. Ending4: eats.\n\nAnswer format: ending1/ending2/ending3/ending4",
+     "ending2"),
+    ("Please choose the correct answer to fill in the blank to complete the given sentence: Ann helped Bob since _ was "
+     "kind.\n\nOption1: Ann Option2: Bob Answer format: option1/option2", "option1"),
+    (f"{_CHOOSE}What melts?\n\nAnswer1: ice Answer2: salt Answer3: sand Answer4: air\n\n"
+     "Answer format: answer1/answer2/answer3/answer4", "answer1"),
+    (f"{_CHOOSE}What is five?\n\nAnswer1: 1 Answer2: 2 Answer3: 3 Answer4: 4 Answer5: 5\n\n"
+     "Answer format: answer1/answer2/answer3/answer4/answer5", "answer5"),
+    (f"{_CHOOSE}Birds have\n\nAnswer1: wings Answer2: wheels Answer3: fins Answer4: keys\n\n"
+     "Answer format: answer1/answer2/answer3/answer4", "answer1"),
+]  # fmt: skip
+"""A question in the form of each of the eight sets, and its label."""
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +81,24 @@ def test_ids_are_those_of_one_text(merging: Any) -> None:
     assert labels == ids
 
 
-def test_bytes_by_hand(letters: Any) -> None:
-    """A token a byte: the loss on the answer alone begins at its first letter."""
-    ((ids, labels),) = tokenise([RECORD], Encoder(letters), TEMPLATES["alpaca"], "answer")
-    text = letters.convert_tokens_to_ids([{" ": "Ġ", "\n": "Ċ"}.get(c, c) for c in TRAINED + ANSWER])
-    assert ids == [letters.bos_token_id, *text, letters.eos_token_id]
-    assert labels == [IGNORE_INDEX] * (1 + len(TRAINED)) + ids[1 + len(TRAINED) :]
+@pytest.mark.parametrize(("instruction", "label"), EACH_SET)
+def test_bytes_by_hand_of_each_set(letters: Any, instruction: str, label: str) -> None:
+    """A token a byte: prompt, answer, end; the loss on the answer alone begins at its first letter."""
+
+    def tokens(text: str) -> list[int]:
+        found: list[int] = letters.convert_tokens_to_ids([{" ": "Ġ", "\n": "Ċ"}.get(c, c) for c in text])
+        return found
+
+    record = Record("r", (), ((instruction, f"the correct answer is {label}"),))
+    for template, frame in (("alpaca", TRAINED), ("alpaca_as_asked", ASKED)):
+        prompt = tokens(frame.replace(QUESTION, instruction))
+        answer = [*tokens(f"the correct answer is {label}"), letters.eos_token_id]
+        opening = [letters.bos_token_id]
+        ((ids, everywhere),) = tokenise([record], Encoder(letters), TEMPLATES[template])
+        assert ids == everywhere == opening + prompt + answer
+        ((ids, alone),) = tokenise([record], Encoder(letters), TEMPLATES[template], "answer")
+        assert ids == everywhere
+        assert alone == [IGNORE_INDEX] * (1 + len(prompt)) + answer
 
 
 def test_the_answers_first_word_is_learnt_where_it_swallows_the_prompts_last_blank(merging: Any) -> None:

@@ -63,6 +63,17 @@ def test_batched_equals_one_by_one(llama: Path, beams: int) -> None:
     assert len(set(single)) > 1
 
 
+def test_the_prompt_by_hand() -> None:
+    wanted = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request. \n\n"
+        "                ### Instruction:\n                is it {so}?\n\nAnswer format: true/false\n\n"
+        "                ### Response:\n                "
+    )
+    for name in ("boolq", "boolq_greedy", "SmallWorlds_boolq"):
+        row = {"question": "is it {so}?\n\nAnswer format: true/false"}
+        assert build(BENCHMARKS[name], row) == wanted
+
+
 def test_the_prompt_is_the_tokenizers_own_ids(llama: Path) -> None:
     _, encoder = load_encoder(TextFolders(llama))
     texts = [question.text for question in questions(4)]
@@ -130,6 +141,12 @@ def test_what_a_folder_is(llama: Path, tmp_path: Path) -> None:
     told = {**record, "pad_image_to_square": False, "visual_select_layer": -2, "format": 1}
     (run / "adapters" / "training.json").write_text(json.dumps(told))
     assert text_folders(run) == text_folders(run / "adapters") == TextFolders(llama, run / "adapters" / "llm")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "base").symlink_to(llama)
+    (tmp_path / "adapter").symlink_to(run / "adapters" / "llm")
+    (tmp_path / "moslora_export.json").write_text(json.dumps({"name": "apart"}))
+    assert text_folders(tmp_path) == TextFolders(tmp_path / "base", tmp_path / "adapter")
+    assert find(str(tmp_path)).name == "apart"
     (run / "adapters" / "training.json").write_text(json.dumps({**told, "llm": str(tmp_path / "gone")}))
     with pytest.raises(EvaluationError, match="gone, which is no model's folder here"):
         text_folders(run)
