@@ -7,43 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import AdaLoraConfig, LoHaConfig, LoKrConfig, LoraConfig
+from peft import LoraConfig
 from small_llama import build_llama
-from torch import nn
+from text_models import KINDS, TARGETS, batch, build
 
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.causal_lm import MosLoraCausalLM
 from moslora_xtuner.data.dataset import collate
 from moslora_xtuner.errors import ConfigError, DataError
 from moslora_xtuner.training.loop import LOSS_DIVISOR
-
-TARGETS = ["q_proj", "v_proj", "down_proj"]
-KINDS: dict[str, Any] = {
-    "lora": lambda: LoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"),
-    "moslora": lambda: MosLoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"),
-    "frozen": lambda: MosLoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM", freeze_mixer=True),
-    "dora": lambda: LoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM", use_dora=True),
-    "loha": lambda: LoHaConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"),
-    "lokr": lambda: LoKrConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"),
-    "adalora": lambda: AdaLoraConfig(init_r=4, target_r=2, target_modules=TARGETS, task_type="CAUSAL_LM", total_step=9),
-}
-
-
-def build(kind: str = "moslora", seed: int = 0, **options: Any) -> MosLoraCausalLM:
-    """With weights as after training in every factor."""
-    model = MosLoraCausalLM(build_llama(), KINDS[kind](), **{"use_activation_checkpointing": False, **options})
-    generator = torch.Generator().manual_seed(seed)
-    for _, weight in sorted(model.named_parameters()):
-        if weight.requires_grad:
-            weight.data += torch.randn(weight.shape, generator=generator) * 0.1
-    return model
-
-
-def batch() -> dict[str, Any]:
-    """Two records of different lengths, their first two places without a label."""
-    rows = [[1, 5, 9, 2, 7, 3, 11, 4], [3, 3, 8, 40]]
-    made: dict[str, Any] = collate([{"input_ids": row, "labels": [-100, -100, *row[2:]]} for row in rows])["data"]
-    return made
 
 
 @torch.no_grad()
@@ -87,35 +59,11 @@ def test_the_regulariser_of_adalora_is_in_the_loss() -> None:
     assert float(model(data)["loss"]) == pytest.approx(expected(model, data) + 0.5 * regulariser, rel=1e-5)
 
 
-def test_one_backward_goes_through_checkpointed_blocks_and_regulariser() -> None:
-    """ZeRO-2 refuses a gradient that comes twice; checkpointing that is re-entrant would bring each so."""
-    model = build("adalora", use_activation_checkpointing=True).train()
-    came: dict[str, int] = {}
-    for name, weight in model.named_parameters():
-        if "lora_A" in name:
-            weight.register_post_accumulate_grad_hook(lambda _, name=name: came.update({name: came.get(name, 0) + 1}))
-    model(batch())["loss"].backward()
-    assert set(came.values()) == {1}
-    assert len(came) == 6
-
-
 def test_a_share_of_a_global_batch() -> None:
     model, data = build().eval(), batch()
     whole = float(model(data)["loss"])
     data[LOSS_DIVISOR] = 20  # of 8 supervised tokens
     assert float(model(data)["loss"]) == pytest.approx(whole * 8 / 20)
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_checkpoint_holds_what_was_trained_and_a_frozen_mixer(kind: str) -> None:
-    model, fresh = build(kind, seed=1), build(kind, seed=2)
-    held = model.state_dict()
-    assert {n for n, w in model.named_parameters() if w.requires_grad} <= held.keys()
-    assert any("lora_AB" in name for name in held) is (kind in ("moslora", "frozen"))
-    assert not any("embed_tokens" in name or "base_layer" in name for name in held)
-    assert not nn.Module.load_state_dict(fresh, held, strict=False).unexpected_keys
-    with torch.no_grad():
-        torch.testing.assert_close(fresh.eval()(batch())["loss"], model.eval()(batch())["loss"])
 
 
 def test_internlm2(tmp_path: Path) -> None:

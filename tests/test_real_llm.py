@@ -103,7 +103,7 @@ def test_the_loss_in_chunks_of_a_tied_head(tuned: MosLoraCausalLM, batch: dict[s
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     with torch.no_grad():
         wanted = tuned.llm(**inputs).loss
-        assert float(tuned(batch)["loss"]) == pytest.approx(float(wanted), rel=1e-5)
+        assert float(tuned(batch)["loss"]) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_training_moves_the_logits_far(tuned: MosLoraCausalLM, base: Path, batch: dict[str, Any]) -> None:

@@ -134,11 +134,11 @@ OURS = {name for name in RECIPES if any(word in name for word in ("mixing", "mos
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, list[float]]]:
-    """Every recipe's model on a small LLaMA, four steps: its adapter's folder, the logits, the losses."""
+    """Every recipe's model on a small LLaMA, three steps: its adapter's folder, the logits, the losses."""
     root = tmp_path_factory.mktemp("methods")
     places = instructions.environment(root / "data", 16)
     store = TokenStore(places["COMMONSENSE_STORE"], template="alpaca", loss="all")
-    data = collate([store[index] for index in range(8)])["data"]
+    data = collate([store[index] for index in range(2)])["data"]
     logits, losses = {}, {}
     for name in RECIPES:
         settings = load(name)["model"]
@@ -147,12 +147,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
         model = BUILDER.build(Config(settings)).train()
         optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=3e-3)
         losses[name] = []
-        for step in range(4):
+        for step in range(3):
             loss = model(dict(data))["loss"]
             loss.backward()
             optimizer.step()
             if "adalora" in name:
-                model.llm.peft_config["default"].total_step = 4
+                model.llm.peft_config["default"].total_step = 3
                 model.llm.base_model.update_and_allocate(step + 1)
             optimizer.zero_grad()
             losses[name].append(float(loss.detach()))
