@@ -247,10 +247,12 @@ def sibling(root: Path, name: str) -> str | None:
             (part,) = fitting
         found.append(part)
         here = os.path.join(here, part)
+    if not last:
+        return None
     stem = os.path.splitext(last)[0]
     fitting = [stem + suffix for suffix in _EXTENSIONS if os.path.isfile(os.path.join(here, stem + suffix))]
     fitting = [last] if last in fitting else fitting
-    if last and not fitting:  # a folder is not listed where another extension alone is enough
+    if not fitting:  # a folder is not listed where another extension alone is enough
         near = [other for other in _alike(here, last) if os.path.isfile(os.path.join(here, other))]
         same = [other for other in near if _form(other) == _form(last)]
         fitting = same or [other for other in near if os.path.splitext(other)[1].lower() in _EXTENSIONS]
