@@ -57,7 +57,9 @@ def all_there(benchmarks: Sequence[Benchmark], data_root: Path | None) -> None:
                 "downloaded without being asked for (--download)"
             )
         said = ", ".join(dict.fromkeys(names))
-        raise DataError(f"{len(set(names))} tables are not there: {said}. To have them: {'; '.join(dict.fromkeys(how))}.")
+        raise DataError(
+            f"{len(set(names))} tables are not there: {said}. To have them: {'; '.join(dict.fromkeys(how))}."
+        )
 
 
 def _made_by(benchmark: Benchmark) -> str:
