@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judges.base import AnyJudge
-from ..results.sheets import as_text, original
+from ..results.sheets import XLSX, as_text, original
 
 UNREADABLE = "Z"
 """VLMEvalKit's letter for no option."""
@@ -50,7 +50,8 @@ def plain_tables() -> Iterator[None]:
 
     def excel(self: Any, *args: Any, **options: Any) -> Any:
         if options.get("engine") == "xlsxwriter":
-            options.setdefault("engine_kwargs", {"options": {"strings_to_formulas": False}})
+            # Addresses stay as VLMEvalKit writes them.
+            options.setdefault("engine_kwargs", {"options": {**XLSX["options"], "strings_to_urls": True}})
         return to_excel(self, *args, **options)
 
     def comma_separated(self: Any, *args: Any, **options: Any) -> Any:
