@@ -55,7 +55,8 @@ def plain_tables() -> Iterator[None]:
 
     def excel(self: Any, *args: Any, **options: Any) -> Any:
         if options.get("engine") == "xlsxwriter":
-            options.setdefault("engine_kwargs", XLSX)
+            # Addresses stay as VLMEvalKit writes them.
+            options.setdefault("engine_kwargs", {"options": {**XLSX["options"], "strings_to_urls": True}})
         return to_excel(self, *args, **options)
 
     def comma_separated(self: Any, *args: Any, **options: Any) -> Any:
