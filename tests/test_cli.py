@@ -138,7 +138,7 @@ def test_config_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.run_app(["config", "-o", str(tmp_path / "my.py")]) == errors.UsageError.exit_code
     assert "moslora config NAME -o FILE" in capsys.readouterr().err
     assert cli.run_app(["config", "none"]) == errors.ConfigError.exit_code
-    assert "give a file or one of digits_lora, " in capsys.readouterr().err
+    assert "give a file or one of commonsense_adalora, " in capsys.readouterr().err
 
 
 def fails_with(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> int:
