@@ -131,9 +131,9 @@ class AdaptedModel(BaseModel):
                 losses["loss"] = losses["loss"] * supervised_tokens(data["labels"]) / data[LOSS_DIVISOR]
             return losses
         if mode == "predict":
-            return self.predict(batch, data_samples)  # type: ignore[operator]
+            return self.predict(batch, data_samples)
         if mode == "tensor":
-            return self._forward(batch, data_samples)  # type: ignore[operator]
+            return self._forward(batch, data_samples)
         raise NotImplementedError(f"mode {mode!r}: XTuner knows loss, predict and tensor")
 
     def move_once(self, device: Any) -> None:
@@ -147,7 +147,7 @@ class AdaptedModel(BaseModel):
         causal: Any = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
         head = causal.get_output_embeddings()
         if not self.chunked_loss or is_trained(head) or adds_to_the_loss(self.llm):
-            return super().compute_loss(data, data_samples)  # type: ignore[misc]
+            return super().compute_loss(data, data_samples)
         inputs = {name: value for name, value in data.items() if name != "labels"}
         states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
         return {"loss": chunked_loss(states, data["labels"], head)}
