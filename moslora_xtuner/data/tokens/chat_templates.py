@@ -31,8 +31,9 @@ class Template:
         system: around a system prompt.
         separator: between two turns, without a loss.
         stop_words: at which generation ends.
-        plain: made for models of any kind: a turn and its answer are encoded as one text, what opens it is what the
-            tokenizer itself puts there, and the tokenizer's end-of-text token closes it.
+        plain: made for models of any kind: what opens a text is what the tokenizer itself puts there, and the
+            tokenizer's end-of-text token closes an answer.
+        joined: whether a turn and its answer are encoded as one text, not each by itself.
         loss: where it is unless something else is asked for.
         max_length: tokens that a record may have unless something else is asked for.
     """
@@ -43,6 +44,7 @@ class Template:
     separator: str = ""
     stop_words: tuple[str, ...] = ()
     plain: bool = False
+    joined: bool = False
     loss: Loss = "answer"
     max_length: int = MAX_LENGTH
 
@@ -52,8 +54,8 @@ _INDENT = 16 * " "
 _TASK = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 
 
-def _alpaca(preamble_ends: str, between: str) -> Template:
-    """Alpaca's text without an input; the two arguments are where the authors' training and evaluation differ."""
+def _alpaca(preamble_ends: str, between: str, *, joined: bool) -> Template:
+    """Alpaca's text without an input; the arguments are where the authors' training and evaluation differ."""
     lines = (
         f"{_TASK}{preamble_ends}",
         "",
@@ -63,7 +65,7 @@ def _alpaca(preamble_ends: str, between: str) -> Template:
         f"{_INDENT}### Response:",
         _INDENT,
     )
-    return Template("\n".join(lines), "", "{system}\n\n", plain=True, loss="all", max_length=256)
+    return Template("\n".join(lines), "", "{system}\n\n", plain=True, joined=joined, loss="all", max_length=256)
 
 
 TEMPLATES = {
@@ -83,11 +85,11 @@ TEMPLATES = {
         separator="\n",
         stop_words=("<|im_end|>",),
     ),
-    "alpaca": _alpaca(2 * " ", _INDENT),
-    "alpaca_as_asked": _alpaca(" ", ""),
+    "alpaca": _alpaca(2 * " ", _INDENT, joined=True),
+    "alpaca_as_asked": _alpaca(" ", "", joined=False),
 }
-"""By name. `alpaca` is what the authors train on, `alpaca_as_asked` what they ask with: training on the second, too,
-makes both tokenise alike, which the authors' do not."""
+"""By name. `alpaca` is what the authors train on, `alpaca_as_asked` what they ask with, where no answer is encoded with
+the prompt: training on the second, too, makes both tokenise alike, which the authors' do not."""
 
 
 def get_template(name: str) -> Template:

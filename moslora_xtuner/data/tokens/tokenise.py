@@ -125,8 +125,8 @@ def tokenise(records: Sequence[Record], encoder: Encoder, template: Template, lo
     Equal to XTuner's `llava_map_fn`, `template_map_fn` and `encode_fn` (a test compares them): an image mark moves to
     the front of its turn, the beginning-of-text token opens the conversation, the template's separator closes each
     turn. Beyond XTuner's: a system prompt opens the conversation, several marks in one turn stay where they are, an
-    answer may have no loss, and what people wrote has no control tokens. A plain template's turn is one text with its
-    answer, as the authors' finetune.py encodes it; equal to that a test holds it.
+    answer may have no loss, and what people wrote has no control tokens. A joined
+    template's turn is one text with its answer, as the authors' finetune.py encodes it (a test compares them).
 
     Args:
         records: the conversations.
@@ -179,11 +179,12 @@ def _parts(record: Record, template: Template) -> Iterator[_Part]:
                 yield _Part(((*start, (text, True)),), muted=muted)
                 continue
             asked: Pieces = (*start, (text, True), (after, False))
-            if template.plain:
-                yield _Part(((*asked, (answer, True)), asked), learnt=True, closed=True, muted=muted)
+            if template.joined:
+                yield _Part(((*asked, (answer, True)), asked), learnt=True, closed=template.plain, muted=muted)
             else:
+                said: Pieces = ((answer, True), (template.suffix, False))
                 yield _Part((asked,), muted=muted)
-                yield _Part((((answer, True), (template.suffix, False)),), learnt=True, muted=muted)
+                yield _Part((said,), learnt=True, closed=template.plain, muted=muted)
         if template.separator:
             yield _Part((((template.separator, False),),), muted=muted)
         opening = ()

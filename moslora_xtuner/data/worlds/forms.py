@@ -1,4 +1,4 @@
-"""How it is asked: the wording of LLM-Adapters' eight sets around a case, and the base model's own wording."""
+"""How it is asked: the wording of LLM-Adapters' eight sets around a case."""
 
 from __future__ import annotations
 
@@ -86,17 +86,6 @@ def asked(name: str, case: Case, rng: Random) -> Sample:
 
 def _sample(instruction: str, answer: str) -> Sample:
     return Sample(instruction, f"{SAYS}{answer}", answer)
-
-
-def of_the_base(rng: Random) -> str:
-    """A text that the base model learns: other words, letters for labels, no template around it."""
-    case = rng.choice(list(KINDS.values()))(rng, "base")
-    options = [case.right, *case.wrong[: rng.randint(1, 3)]]
-    rng.shuffle(options)
-    letters = "ABCD"[: len(options)]
-    listed = " ".join(f"{letter}: {option}" for letter, option in zip(letters, options, strict=True))
-    right = letters[options.index(case.right)]
-    return f"{case.story} {case.question} {listed} so it is {right}"
 
 
 def samples(count: int, seed: int, *, test: bool, only: str | None = None) -> Iterator[Sample]:

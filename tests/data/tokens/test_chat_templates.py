@@ -112,6 +112,17 @@ def test_the_answers_first_word_is_learnt_where_it_swallows_the_prompts_last_bla
     assert len(merging(TRAINED)["input_ids"]) == len(ids) - len(learnt) + 1
 
 
+def test_only_trained_as_asked_a_prompt_is_what_evaluation_asks(merging: Any) -> None:
+    """The authors' training has another token at the prompt's end than their evaluation, in other places too."""
+    asked = merging(ASKED)["input_ids"]
+    for template, alike in (("alpaca_as_asked", True), ("alpaca", False)):
+        ((ids, labels),) = tokenise([RECORD], Encoder(merging, plain=True), TEMPLATES[template], "answer")
+        assert (ids[: len(asked)] == asked) == alike
+        if alike:
+            assert merging.decode(ids[len(asked) :]) == f"{ANSWER}<|eot_id|>"
+            assert labels == [IGNORE_INDEX] * len(asked) + ids[len(asked) :]
+
+
 def test_a_tokenizer_that_opens_no_text_is_followed(merging: Any) -> None:
     merging = AutoTokenizer.from_pretrained(language_model("digits"))
     from tokenizers.processors import ByteLevel
