@@ -136,7 +136,7 @@ class AdaLoraBudget(Hook):
 
 def adalora_of(model: Any) -> AdaLoraModel | None:
     """The tuner of a language model's AdaLoRA; None where it has another adapter, or none."""
-    tuner = getattr(model.llm, "base_model", None)
+    tuner = getattr(getattr(model, "llm", None), "base_model", None)
     return tuner if isinstance(tuner, AdaLoraModel) else None
 
 
