@@ -25,6 +25,7 @@ from typing import Any
 from make_benchmarks_like import make_benchmarks
 
 from moslora_xtuner.data.digits.write import write_digits
+from moslora_xtuner.eval.judges.base import AnyJudge, Ask, Reply, VerdictLog
 from moslora_xtuner.eval.scoring.score import Place, score
 from moslora_xtuner.eval.tasks import tables
 from moslora_xtuner.eval.tasks.questions import Task, ask_all
@@ -34,18 +35,13 @@ FORMS = {"plain": "{}", "verbose": "The correct answer is **{}**. Here is why: i
 """How an answer is put into words."""
 
 
-class LocalJudge:
+class HalfJudge(AnyJudge):
     """Grades every answer with a half, and extracts nothing: what is compared is the kit, not a judge."""
 
-    workers = 2
+    identity = address = "m"
 
-    def working(self) -> bool:
-        """Always."""
-        return True
-
-    def generate(self, prompt: str, temperature: float = 0, **_: Any) -> str:
-        """The same to all."""
-        return "0.5" if "Correctness" in prompt else "none"
+    def _ask(self, text: str, ask: Ask) -> Reply:
+        return Reply("0.5" if "Correctness" in text else "none")
 
 
 def answers(rows: list[dict[str, Any]], key: dict[str, Any] | None, form: str) -> list[str]:
@@ -81,7 +77,7 @@ def score_all(root: Path, work: Path, names: tuple[str, ...]) -> dict[str, float
         dataset = tables.build_dataset(benchmark, root, work / "log")
         asked = ask_all(benchmark, dataset, root, None)
         rows = dataset.data.to_dict("records")
-        judge: Any = LocalJudge() if benchmark.needs_judge else None
+        judge = HalfJudge(VerdictLog(work / f"{name}.jsonl"), workers=2) if benchmark.needs_judge else None
         for word, form in FORMS.items():
             place = Place(work / f"{name}-{word}", "m", root, work / "log")
             task, said = Task(benchmark, dataset, asked), answers(rows, keys.get(name), form)

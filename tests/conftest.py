@@ -88,6 +88,14 @@ def byte_tokenizer(specials: tuple[str, ...], bos: str, eos: str, pad: str) -> A
     )
 
 
+@pytest.fixture(autouse=True)
+def gradients() -> Iterator[None]:
+    """VLMEvalKit's import turns gradients off (eval/vlmeval_imports.py), also where a test imports it by itself."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_grad_enabled(True)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test leaves anything in the user's own cache."""

@@ -44,7 +44,7 @@ def train_in_turn(runs: Sequence[Run], folder: Path, environment: Mapping[str, s
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-12000:]
 
 
 def main() -> None:

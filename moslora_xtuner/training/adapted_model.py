@@ -43,6 +43,10 @@ class AdaptedModel(BaseModel):
     bad_batches = 0
     skipped: BadLoss | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Of its own: ZeRO-3 replaces each class's, and would put BaseModel's in the way of XTuner's."""
+        super().__init__(*args, **options)
+
     def economise(
         self,
         *,
