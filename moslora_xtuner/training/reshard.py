@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -64,6 +65,8 @@ def reshard(run: Path, out: Path, processes: int) -> Resharded:
     if found is None or not (state_of(found) / MARK).is_file():
         raise TrainingError(f"{run} has no complete checkpoint with its mark: nothing can be cut anew; {_ELSE}")
     mark = Mark.read(state_of(found) / MARK)
+    if mark.step % int(mark.setting.get("accumulation") or 1):
+        raise TrainingError(f"{found} is of the end of its run: nothing is left to do")
     setting, options, factor = _cut_otherwise(mark, processes, found)
     claim(out, KIND)
     require_free(out)
@@ -134,7 +137,7 @@ def _moved(states: dict[str, Any], factor: Fraction, setting: Mapping[str, Any])
     """mmengine's part of a checkpoint, which counts iterations, with as many more or fewer of them."""
 
     def times(value: Any) -> Any:
-        return int(value * factor)
+        return math.ceil(value * factor)  # what is left over at a run's end is a step of its own
 
     states["meta"]["iter"] = times(states["meta"]["iter"])
     for schedule in states.get("param_schedulers") or ():

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from moslora_xtuner.atomic import atomic_json
 from moslora_xtuner.errors import ConfigError, OutputError, TrainingError
 from moslora_xtuner.training.artifacts import ADAPTERS, LLM
-from moslora_xtuner.training.checkpoints.mark import MARK, Mark, checkpoints, newest, state_of
+from moslora_xtuner.training.checkpoints.mark import MARK, Mark, checkpoints, contents, newest, state_of
 from moslora_xtuner.training.launch import train
 from moslora_xtuner.training.reshard import reshard
 
@@ -35,9 +36,6 @@ def marked(folder: Path, processes: int = 2, **setting: object) -> Path:
     (folder / "iter_12.state").mkdir()
     for rank in range(processes):
         (folder / "iter_12.state" / f"random_{rank}.pt").write_bytes(bytes([rank]))
-    from moslora_xtuner.atomic import atomic_json
-    from moslora_xtuner.training.checkpoints.mark import contents
-
     files = contents(folder, folder / "iter_12.pth", folder / "iter_12.state")
     atomic_json(folder / "iter_12.state" / MARK, Mark(12, processes, files, before).as_json())
     return folder
@@ -69,6 +67,20 @@ def test_what_counts_iterations_is_moved_and_a_step_keeps_its_records(
     assert newest(run).path == run / "iter_12.pth"
 
 
+def test_what_is_left_over_at_the_end_stays_a_step(tmp_path: Path) -> None:
+    """39 iterations, two a step, are 20 steps; on twice as many processes they are 20 iterations."""
+    run = marked(tmp_path / "run", accumulation=2, **{GROUP: 4})
+    held = torch.load(run / "iter_12.pth", weights_only=True)
+    held["param_schedulers"][0]["end"] = 39
+    torch.save(held, run / "iter_12.pth")
+    state = run / "iter_12.state"
+    before = Mark.read(state / MARK).setting
+    atomic_json(state / MARK, Mark(12, 2, contents(run, run / "iter_12.pth", state), before).as_json())
+    made = reshard(run, tmp_path / "new", 4)
+    (schedule,) = torch.load(made.path, weights_only=True)["param_schedulers"]
+    assert (schedule["end"], schedule["accumulation"]) == (20, 1)
+
+
 def test_by_tokens_an_iteration_is_a_step(tmp_path: Path) -> None:
     run = marked(tmp_path / "run", accumulation=1, **{"train_cfg.max_tokens": 900})
     made = reshard(run, tmp_path / "new", 1)
@@ -90,6 +102,9 @@ def test_what_cannot_be_is_refused_and_writes_nothing(tmp_path: Path) -> None:
     assert not new.exists()
     with pytest.raises(OutputError, match=r"holds an unfinished run|was not made by moslora"):
         reshard(run, run, 1)
+    ended = marked(tmp_path / "ended", accumulation=5)
+    with pytest.raises(TrainingError, match="is of the end of its run"):
+        reshard(ended, new, 1)
     broken = marked(tmp_path / "broken")
     (broken / "iter_12.pth").write_bytes(b"x")
     with pytest.raises(TrainingError, match="no checkpoint that can be trusted"):
