@@ -36,19 +36,23 @@ def killed(who: str, processes: int = 2) -> Fault:
         options = (EACH,) if world.chance.random() < 0.5 else ()
         training = world.start(folder, options=options, processes=processes)
         training.until(lambda: losses(folder))
-        time.sleep(world.chance.uniform(0, 8))
+        time.sleep(world.chance.uniform(0, world.seconds(processes)))
         chosen = {
             "launcher": [training.process.pid],
             "torchrun": named(folder, b"torchrun"),
             "rank": ranks(folder) or named(folder, b"tools/train.py"),
         }[who]
-        if training.process.poll() is None and chosen:
+        hit = training.process.poll() is None and bool(chosen)
+        if hit:
             os.kill(world.chance.choice(chosen), signal.SIGKILL)
         training.end()
         seconds = nobody_left(folder)
         if seconds is None:
             return Outcome(False, said="processes were left")
-        return world.goes_on(folder, f"all gone after {seconds:.0f} s", processes)
+        how = "every step saved" if options else "every third saved"
+        return world.goes_on(
+            folder, f"{how}, all gone after {seconds:.0f} s{'' if hit else '; it had ended'}", processes
+        )
 
     return happen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -72,6 +73,11 @@ class World:
     def whole(self, processes: int = 2) -> Path:
         """A run that nothing happened to."""
         return self._whole_one if processes == 1 else self._whole_two
+
+    def seconds(self, processes: int = 2) -> float:
+        """How long the steps of such a run take."""
+        said = json.loads((self.whole(processes) / ADAPTERS / MANIFEST).read_text(encoding="utf-8"))
+        return float(said["seconds"])
 
     @cached_property
     def _whole_two(self) -> Path:
