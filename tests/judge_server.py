@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 from moslora_xtuner.eval.models.openai_server import PROBE
 from moslora_xtuner.eval.openai_client import PLAIN
 
@@ -160,3 +162,9 @@ def serving() -> Iterator[Server]:
         finally:  # else a test that fails would never end
             running.shutdown()
             thread.join()
+
+
+def ask_again_sooner(patch: pytest.MonkeyPatch) -> None:
+    """Requests that fail are put again as often as ever, but sooner."""
+    patch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    patch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)

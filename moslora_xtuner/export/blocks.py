@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..llm.families import INTERNLM2
 from ..llm.internlm2_as_llama import llama_config, llama_names
 from . import proof
 from .llm import StreamedLlm
+from .parts import Parts
 
 ROWS = 8_192
 HEAD = "lm_head.weight"
@@ -38,6 +40,63 @@ class Written:
     parameters: int
     prompts: int
     own_prompts: bool
+
+
+def answers_of(llm: StreamedLlm, probes: Sequence[proof.Probe], shown: Sequence[Tensor | None]) -> list[Tensor]:
+    """The logits at the answers' places of a model that is read a block at a time.
+
+    Args:
+        llm: as it stands on the disk, with the adapter beside it.
+        probes: the records.
+        shown: the features of each one's pictures; None where it has none.
+    """
+    states = [proof.embedded(llm, probe, found) for probe, found in zip(probes, shown, strict=True)]
+    for number in range(llm.layers):
+        states = llm.run(llm.block(number), states)
+    return proof.logits_at_answers(llm, probes, states)
+
+
+def prove(
+    folder: Path,
+    parts: Parts,
+    llm: StreamedLlm,
+    probes: list[proof.Probe],
+    states: Mapping[str, list[Tensor]],
+    on_disk: Callable[[], list[Tensor]],
+    *,
+    dtype: torch.dtype,
+) -> proof.Gap:
+    """Hold what was written against what was trained; returns how far rounding and another base took it.
+
+    Args:
+        folder: that was written.
+        parts: of the run.
+        llm: that it was written from.
+        probes: the records.
+        states: of `write_blocks`, of the last block.
+        on_disk: reads the folder back, and gives the logits at the answers' places.
+        dtype: of the weights that were written.
+
+    Raises:
+        ExportError: merging changed the model, or the folder holds something else than was to be written.
+    """
+    answers = {
+        way: proof.logits_at_answers(llm, probes, found, dtype if way == "written" else None)
+        for way, found in states.items()
+    }
+    if "merged" in answers:
+        gap = proof.compare(answers["intended"], answers["merged"])
+        proof.require(gap, proof.MERGED, f"{parts.llm_adapter} merged into {parts.llm} is not the two together")
+    read = on_disk()
+    proof.require(
+        proof.compare(answers["written"], read), proof.READ_BACK, f"{folder} does not hold what was to be written"
+    )
+    return proof.compare(answers["trained"], read)
+
+
+def became(parts: Parts, base: str) -> str:
+    """What a quantised base became; "" where there was none."""
+    return base if any(parts.record.bits.values()) and not parts.exported else ""
 
 
 def write_blocks(

@@ -10,7 +10,17 @@ from torch import Tensor
 from ..data.tokens.chat_templates import get_template
 from ..training.artifacts import LLM
 from . import proof
-from .blocks import Written, as_llama_config, generation_config, without_traces, write_blocks, write_rim
+from .blocks import (
+    Written,
+    answers_of,
+    as_llama_config,
+    became,
+    generation_config,
+    prove,
+    without_traces,
+    write_blocks,
+    write_rim,
+)  # fmt: skip
 from .llm import StreamedLlm
 from .parts import Parts, number_type
 from .processor import engine_tokenizer
@@ -67,29 +77,9 @@ def write_causal_lm(
     generation_config(tokenizer, template).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
-    answers = {
-        way: proof.logits_at_answers(llm, probes, found, wanted if way == "written" else None)
-        for way, found in states.items()
-    }
-    if "merged" in answers:
-        gap = proof.compare(answers["intended"], answers["merged"])
-        proof.require(gap, proof.MERGED, f"{parts.llm_adapter} merged into {parts.llm} is not the two together")
-    on_disk = _answers_from_disk(folder, probes, adapter)
-    gap = proof.compare(answers["written"], on_disk)
-    proof.require(gap, proof.READ_BACK, f"{folder} does not hold what was to be written")
-    return Written(
-        wanted,
-        base if any(parts.record.bits.values()) and not parts.exported else "",
-        proof.compare(answers["trained"], on_disk),
-        shards.parameters,
-        len(probes),
-        bool(own),
-    )
+    gap = prove(folder, parts, llm, probes, states, lambda: _answers_from_disk(folder, probes, adapter), dtype=wanted)
+    return Written(wanted, became(parts, base), gap, shards.parameters, len(probes), bool(own))
 
 
 def _answers_from_disk(folder: Path, probes: list[proof.Probe], adapter: Path | None) -> list[Tensor]:
-    llm = StreamedLlm(folder, adapter)
-    states = [proof.embedded(llm, probe, None) for probe in probes]
-    for number in range(llm.layers):
-        states = llm.run(llm.block(number), states)
-    return proof.logits_at_answers(llm, probes, states)
+    return answers_of(StreamedLlm(folder, adapter), probes, [None] * len(probes))

@@ -13,7 +13,18 @@ from ..data.instructions import IMAGE_TOKEN
 from ..data.tokens.chat_templates import get_template
 from ..training.artifacts import LLM, VISUAL_ENCODER
 from . import proof
-from .blocks import Add, Written, as_llama_config, generation_config, without_traces, write_blocks, write_rim
+from .blocks import (
+    Add,
+    Written,
+    answers_of,
+    as_llama_config,
+    became,
+    generation_config,
+    prove,
+    without_traces,
+    write_blocks,
+    write_rim,
+)  # fmt: skip
 from .llm import StreamedLlm
 from .parts import LANGUAGE_MODEL, Parts, number_type
 from .processor import engine_tokenizer, write_processor
@@ -80,24 +91,8 @@ def write_llava(
     images = CLIPImageProcessor.from_pretrained(parts.visual_encoder)
     write_processor(folder, tokenizer, images, tower.config, parts.pad_image_to_square)
 
-    answers = {
-        way: proof.logits_at_answers(llm, probes, found, wanted if way == "written" else None)
-        for way, found in states.items()
-    }
-    if "merged" in answers:
-        gap = proof.compare(answers["intended"], answers["merged"])
-        proof.require(gap, proof.MERGED, f"{parts.llm_adapter} merged into {parts.llm} is not the two together")
-    on_disk = answers_from_disk(folder, probes, adapter)
-    gap = proof.compare(answers["written"], on_disk)
-    proof.require(gap, proof.READ_BACK, f"{folder} does not hold what was to be written")
-    return Written(
-        wanted,
-        base if any(parts.record.bits.values()) and not parts.exported else "",
-        proof.compare(answers["trained"], on_disk),
-        shards.parameters,
-        len(probes),
-        bool(own),
-    )
+    gap = prove(folder, parts, llm, probes, states, lambda: answers_from_disk(folder, probes, adapter), dtype=wanted)
+    return Written(wanted, became(parts, base), gap, shards.parameters, len(probes), bool(own))
 
 
 Features = list[Tensor | None]
@@ -133,13 +128,8 @@ def _write_tower(
 
 def answers_from_disk(folder: Path, probes: list[proof.Probe], adapter: Path | None = None) -> list[Tensor]:
     """The logits at the answers' places of a written LLaVA, with the adapter beside it."""
-    llm = StreamedLlm(folder, adapter, inside=LANGUAGE_MODEL)
-    tower = Tower.read(folder, adapter)
-    shown = zip(probes, features(tower, probes), strict=True)
-    states = [proof.embedded(llm, probe, found) for probe, found in shown]
-    for number in range(llm.layers):
-        states = llm.run(llm.block(number), states)
-    return proof.logits_at_answers(llm, probes, states)
+    llm, tower = StreamedLlm(folder, adapter, inside=LANGUAGE_MODEL), Tower.read(folder, adapter)
+    return answers_of(llm, probes, features(tower, probes))
 
 
 def _write_config(

@@ -21,6 +21,7 @@ MEMORY = re.compile(
     re.IGNORECASE,
 )
 """As Python, CUDA and its libraries, torch's allocator for the CPU, NumPy, C++ and the kernel say it."""
+LESS = "take a smaller --batch-size with more optim_wrapper.accumulative_counts"
 _ADVICE = (
     (re.compile(r"No space left on device|Disk quota exceeded"), "make room, then --resume auto"),
     (re.compile(r"Read-only file system|Permission denied"), "give a --work-dir that can be written to"),
@@ -30,8 +31,7 @@ _ADVICE = (
     ),
     (
         MEMORY,
-        "memory ran out: take a smaller --batch-size with more optim_wrapper.accumulative_counts, or fewer processes; "
-        "`moslora plan` counts what a run needs",
+        f"memory ran out: {LESS}, or fewer processes; `moslora plan` counts what a run needs",
     ),
     (re.compile(r"[Aa]ddress already in use"), "another program has the port: start again, or set another PORT"),
     (

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError
-from .endings import MEMORY
+from .endings import LESS, MEMORY
 
-ADVICE = (
-    "take a smaller --batch-size with more optim_wrapper.accumulative_counts, or bound a micro-batch's places with "
-    "train_cfg.max_tokens; `moslora plan` counts what a step needs"
-)
+ADVICE = f"{LESS}, or bound a micro-batch's places with train_cfg.max_tokens; `moslora plan` counts what a step needs"
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import Server, serving
+from judge_server import Server, ask_again_sooner, serving
 from small_tables import png64, write_tsv
 
 from moslora_xtuner.errors import DiskFull, EvaluationError, UsageError
@@ -32,9 +32,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as ever, but sooner."""
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    ask_again_sooner(monkeypatch)
 
 
 def test_a_question_that_the_server_will_not_answer_costs_itself(

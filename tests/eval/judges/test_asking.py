@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import Server, serving
+from judge_server import Server, ask_again_sooner, serving
 from small_tables import png64, write_tsv
 
 from moslora_xtuner.eval.evaluator import evaluate
@@ -37,9 +37,7 @@ def judge() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as ever, but sooner."""
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    ask_again_sooner(monkeypatch)
 
 
 def mmvet(folder: Path, answers: int) -> Path:
