@@ -129,16 +129,19 @@ def extracted(reply: Reply, row: Mapping[str, Any]) -> Outcome:
     return Read(str(int(value)), ours=True) if value.is_integer() else Read(text)
 
 
+def _left(reply: Reply) -> str | Unread:
+    """What of a reply does not decline; unread where that is nothing."""
+    text = reply.text.strip()
+    return what_is_left(text) or Unread("a refusal" if text else "an empty reply")
+
+
 def option(reply: Reply, choices: Mapping[str, Any]) -> Outcome:
     """The letter of an option, or Z for none of them."""
     from vlmeval.utils import can_infer
 
-    text = reply.text.strip()
-    if not text:
-        return Unread("an empty reply")
-    left = what_is_left(text)
-    if not left:
-        return Unread("a refusal")
+    text, left = reply.text.strip(), _left(reply)
+    if isinstance(left, Unread):
+        return left
     stock = can_infer(text, dict(choices))
     for said in (left, left.splitlines()[0]):
         if (found := can_infer(said, dict(choices))) and (found in choices or re.search(r"\bZ\b", said)):
@@ -153,12 +156,9 @@ def yes_no(reply: Reply) -> Outcome:
     """Yes, No, or Unknown for neither."""
     from vlmeval.dataset.utils.yorn import YOrN_Extraction
 
-    text = reply.text.strip()
-    if not text:
-        return Unread("an empty reply")
-    left = what_is_left(text)
-    if not left:
-        return Unread("a refusal")
+    text, left = reply.text.strip(), _left(reply)
+    if isinstance(left, Unread):
+        return left
     if (found := YOrN_Extraction(left)) != UNKNOWN:
         return Read(found, ours=found != YOrN_Extraction(text))
     if re.search(r"\bunknown\b", left, re.IGNORECASE):
