@@ -38,7 +38,7 @@ if [[ ${1:-} != transformers ]]; then
         # The wheel's own torch is a build that torchvision cannot be loaded beside.
         "$VENV/bin/uv" pip install --quiet --python "$PLACE/bin/python" --reinstall-package torch torch==2.13.0 torchvision==0.28.0
     fi
-    VLLM_CPU_KVCACHE_SPACE=1 ask "$PLACE/bin/python" ask_vllm.py served.json vllm
+    VLLM_CPU_KVCACHE_SPACE=1 ask "$PLACE/bin/python" ask_vllm.py jobs.json vllm
     MOSLORA_VLLM="$PLACE" "$VENV/bin/python" "$ROOT/scripts/engines/serve.py" "$WORK"
 fi
 write=()

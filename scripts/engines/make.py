@@ -17,8 +17,6 @@ if str(SCRIPTS) not in sys.path:
 
 from engines import pictures, trained  # noqa: E402
 
-SERVED = ("llama-fp32", "internlm2-nf4", "tied-bf16")
-"""What is asked in vLLM, whose every start takes two minutes on two cores."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "nf4": "float32"}
 
 
@@ -49,8 +47,6 @@ def make(root: Path, wanted: list[str], count: int) -> None:
                 jobs.append({**job, **({"model": str(out)} if form == "hf" else beside)})
                 print(f"{name}-{form}: {told[0]}", flush=True)
     (root / "jobs.json").write_text(json.dumps(jobs, indent=1), encoding="utf-8")
-    served = [job for job in jobs if job["name"].rpartition("-")[0] in SERVED]
-    (root / "served.json").write_text(json.dumps(served, indent=1), encoding="utf-8")
     (root / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
 
 

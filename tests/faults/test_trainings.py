@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from moslora_xtuner.training.artifacts import ADAPTERS, MANIFEST
 from moslora_xtuner.training.checkpoints.mark import newest
-from moslora_xtuner.training.run_folder import is_held
+from moslora_xtuner.training.run_folder import ASKED, is_held
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("MOSLORA_KILLS", "1"))
@@ -71,6 +71,23 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(start: Start, whole
     assert losses(folder) == losses(whole)
     assert weights(folder) == weights(whole)
     assert len(list(folder.glob("iter_*.pth"))) == 2
+
+
+def test_asked_twice_it_ends_at_once(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    training = start(folder, cold=True)
+    training.until(lambda: len(losses(folder)) >= 1)
+    os.kill(ranks(folder)[1], signal.SIGSTOP)  # the step in hand does not end
+    training.process.send_signal(signal.SIGINT)
+    training.until((folder / ASKED).exists)
+    training.process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    status, said = training.end()
+    assert status == 128 + signal.SIGINT, said
+    assert "ended at once: --resume auto goes on" in said
+    assert time.monotonic() - begun < 30
+    assert ranks(folder) == []
+    assert not is_held(folder)
 
 
 def test_a_finished_run_is_not_lost(start: Start, whole: Path) -> None:

@@ -7,7 +7,16 @@ from random import Random
 
 from moslora_xtuner.data.tokens.chat_templates import get_template
 from moslora_xtuner.data.worlds.cases import KINDS as CASES
-from moslora_xtuner.data.worlds.cases import NAMES, PLACES, STUFFS, THINGS
+from moslora_xtuner.data.worlds.cases import (
+    ANIMALS,
+    COLOURS,
+    DOINGS,
+    HOLDERS,
+    NAMES,
+    PLACES,
+    STUFFS,
+    THINGS,
+)
 from moslora_xtuner.data.worlds.forms import FORMS, draw
 
 SO = " so it is"
@@ -22,6 +31,32 @@ class Text:
 
 
 VALUES = (NAMES, PLACES, STUFFS, THINGS, tuple("0123456789"))
+
+
+WORDS = (*NAMES, *THINGS, *COLOURS, *STUFFS, *PLACES, *HOLDERS, *ANIMALS, *DOINGS, *"0123456789")
+
+
+def echo(rng: Random, words: tuple[str, ...] = WORDS) -> Text:
+    """Words in a row three times: to find where a word has stood, and what came after it."""
+    row = rng.sample(words, rng.randint(4, 12))
+    rest = "".join(f" {word}" for word in row[1:])
+    again = [(f" {row[0]}", False), (rest, True)]
+    return Text(((f" {row[0]}{rest}", False), *again, *again))
+
+
+def echo_of_few(rng: Random) -> Text:
+    """The same of twenty words: with a hundred at once it is not learnt in a thousand steps."""
+    return echo(rng, THINGS)
+
+
+def pairs(rng: Random) -> Text:
+    """Pairs of any words, then the first of one and its second again and again."""
+    count = rng.randint(2, 5)
+    words = rng.sample(WORDS, 2 * count)
+    facts = [(f" {words[2 * at]}", f" {words[2 * at + 1]}") for at in range(count)]
+    asked = [facts[rng.randrange(count)] for _ in range(10)]
+    pieces = [("".join(key + value for key, value in facts), False)]
+    return Text((*pieces, *(piece for key, value in asked for piece in ((key, False), (value, True)))))
 
 
 def dense(rng: Random) -> Text:
