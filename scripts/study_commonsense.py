@@ -19,6 +19,7 @@ import platform
 import time
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -134,7 +135,7 @@ def main() -> None:
     base = args.base or args.out / "base"
     if args.base is None and not (base / "built.json").is_file():
         begun = time.process_time()
-        build(base, rate=1.5e-3, tokens=1000, seed=0, tell=print)
+        build(base, rate=1.5e-3, tokens=1000, seed=0, tell=partial(print, flush=True))
         atomic_json(base / "built.json", {"cpu_seconds": round(time.process_time() - begun, 1)})
     data = write_worlds(args.out / "data", records=8, test_questions=args.questions)
     found = {"base": [score(base, data, args.out / "eval", "base")]}

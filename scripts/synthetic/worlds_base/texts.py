@@ -1,4 +1,4 @@
-"""What the base learns: to find what a text has told, and which letter stands before it; in words that nobody tunes."""
+"""What the base learns: to find what a text has told, and which letter stands before it; of relations that nobody tunes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from random import Random
 
 from moslora_xtuner.data.tokens.chat_templates import get_template
-from moslora_xtuner.data.worlds.cases import KINDS as CASES
 from moslora_xtuner.data.worlds.cases import (
     ANIMALS,
     COLOURS,
@@ -17,6 +16,7 @@ from moslora_xtuner.data.worlds.cases import (
     STUFFS,
     THINGS,
 )
+from moslora_xtuner.data.worlds.cases import KINDS as CASES
 from moslora_xtuner.data.worlds.forms import FORMS, draw
 
 SO = " so it is"
@@ -77,6 +77,39 @@ def told(rng: Random) -> Text:
     for _ in range(10):
         at = rng.randrange(4)
         pieces += [(f" {keys[at]}{link}", False), (f" {values[at]}", True), (".", False)]
+    return Text(tuple(pieces))
+
+
+FILLING = ("is", "in", "the", "made", "of", "what", "which", "place", "so", "it", "with", "and", "has", "where")
+
+
+def filled(rng: Random) -> str:
+    """Up to three small words."""
+    return "".join(f" {word}" for word in rng.choices(FILLING, k=rng.randint(0, 3)))
+
+
+def apart(rng: Random) -> Text:
+    """Facts whose two words stand apart, asked with words before and behind: the step from pairs to sentences."""
+    keys = rng.sample(rng.choice((NAMES, THINGS)), 4)
+    values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), 4)
+    link = filled(rng)
+    told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
+    return _asked(rng, told, [(key, value) for key, value in zip(keys, values, strict=True)])
+
+
+def letters(rng: Random) -> Text:
+    """Lettered words, asked likewise."""
+    words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
+    found = list(zip(words, "ABCD", strict=False))
+    return _asked(rng, "".join(f" {letter}. {word}" for word, letter in found), found)
+
+
+def _asked(rng: Random, told: str, facts: list[tuple[str, str]]) -> Text:
+    before, behind = filled(rng), filled(rng)
+    pieces = [(told, False)]
+    for _ in range(8):
+        key, value = rng.choice(facts)
+        pieces += [(f"{before} {key}{behind}", False), (f" {value}", True), (".", False)]
     return Text(tuple(pieces))
 
 
