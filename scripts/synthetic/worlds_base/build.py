@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 
 from moslora_xtuner.digits_base import language_model
 
-from .texts import Text, apart, dense, drill, echo, echo_of_few, form, letters, pairs, question, told
+from .texts import Text, apart, dense, drill, echo, echo_of_few, form, hop, letters, pairs, question, told
 
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
 READ = 0.02
@@ -102,12 +102,13 @@ CURRICULUM = (
     Stage({echo: 0.2, pairs: 0.8}, 3000, (pairs, 0.95)),
     Stage({pairs: 0.3, dense: 0.4, told: 0.3}, 3000, (dense, 0.97)),
     Stage({apart: 0.5, letters: 0.4, told: 0.05, dense: 0.05}, 3000, (apart, 0.95)),
-    Stage({apart: 0.2, letters: 0.2, drill: 0.6}, 2000, (drill, 0.93)),
-    Stage({drill: 0.3, question: 0.6, form: 0.1}, 2000, (question, 0.85)),
-    Stage({drill: 0.1, question: 0.7, form: 0.2}, 600),
+    Stage({apart: 0.2, letters: 0.1, hop: 0.7}, 3000, (hop, 0.95)),
+    Stage({apart: 0.1, hop: 0.3, drill: 0.6}, 2000, (drill, 0.93)),
+    Stage({drill: 0.2, question: 0.7, form: 0.1}, 1000, (question, 0.85)),
+    Stage({drill: 0.1, question: 0.7, form: 0.2}, 500),
 )
-"""From the densest form to that of questions: each is learnt in some hundred steps after those before it, and the last
-at once in none (facts in sentences stayed at chance for 1,500 steps, those of `apart` took 450)."""
+"""From the densest form to that of questions: each takes some hundred steps after those before it. Facts in sentences at
+once stayed at chance for 1,500 steps; letters of facts, before `hop`, for 1,000."""
 
 
 def batches(tokenizer: Any, rng: Random, stage: Stage, tokens: int) -> Iterator[tuple[Make, tuple[Any, Any]]]:

@@ -1,4 +1,4 @@
-"""What the base learns: to find what a text has told, and which letter stands before it; of relations that nobody tunes."""
+"""What the base learns: to find what a text has told, and the letter before it, of relations that nobody tunes."""
 
 from __future__ import annotations
 
@@ -102,6 +102,39 @@ def letters(rng: Random) -> Text:
     words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
     found = list(zip(words, "ABCD", strict=False))
     return _asked(rng, "".join(f" {letter}. {word}" for word, letter in found), found)
+
+
+def hop(rng: Random) -> Text:
+    """Facts, their second words lettered, and asked for the letters: two steps at once."""
+    count = rng.randint(2, 4)
+    keys = rng.sample(rng.choice((NAMES, THINGS)), count)
+    values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
+    link = filled(rng)
+    told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
+    order = list(zip("ABCD", rng.sample(range(count), count), strict=False))
+    listed = "".join(f" {letter}. {values[at]}" for letter, at in order)
+    return _asked(rng, told + listed, [(keys[at], letter) for letter, at in order])
+
+
+def posed(rng: Random, latest: int = 0) -> Text:
+    """Facts, then again and again a list of second words with a first word before its option `latest`, or earlier."""
+    count = rng.randint(2, 4)
+    keys = rng.sample(rng.choice((NAMES, THINGS)), count)
+    values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
+    link, before, behind = filled(rng), filled(rng), filled(rng)
+    pieces = [("".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
+    for _ in range(6):
+        at = rng.randrange(count)
+        options = rng.sample(values, count)
+        listed = [f" {letter}. {option}" for letter, option in zip("ABCD", options, strict=False)]
+        listed.insert(rng.randint(0, min(latest, count)), f"{before} {keys[at]}")
+        pieces += [("".join(listed) + behind, False), (f" {'ABCD'[options.index(values[at])]}", True), (".", False)]
+    return Text(tuple(pieces))
+
+
+def posed_anywhere(rng: Random) -> Text:
+    """The first word at any place of the list, so that what stands before all of it is found as what stands behind."""
+    return posed(rng, 4)
 
 
 def _asked(rng: Random, told: str, facts: list[tuple[str, str]]) -> Text:
