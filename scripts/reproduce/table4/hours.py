@@ -111,7 +111,7 @@ def main() -> None:
             name = f"prepare-part-{run.part:g}-seed-{run.seed}"
             found[name] = (hours * run.part / WHOLE, f"{how}, {run.part:g} % of them")
     for name, (hours, whose) in found.items():
-        print(f"{name}\t{hours:.2g}\t{whose}")
+        print(f"{name}\t{hours:.3g}\t{whose}")
 
 
 if __name__ == "__main__":

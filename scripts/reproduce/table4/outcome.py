@@ -78,11 +78,19 @@ class Outcome:
             return next(iter(methods.gaps(table, runs, base, outcomes).values()))[-1]
         return paired_differences.gaps(runs, base, table.datasets, outcomes)[one.runs[0].model][-1]
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one seed."""
+        return len({run.seed for run in self.runs}) > 1
+
+    def method_note(self) -> list[str]:
+        """How differences are computed."""
+        return [methods.METHOD if self.several else paired_differences.METHOD]
+
     def notes(self) -> list[str]:
         """What is to be known of all figures."""
-        several = len({run.seed for run in self.runs}) > 1
         theirs = {"small-worlds": [SMALL], "commonsense-greedy": [ONE_RUN, GREEDY]}.get(self.group, [ONE_RUN])
-        return [*([SPREAD] if several else []), *theirs]
+        return [*([SPREAD] if self.several else []), *theirs]
 
 
 def cost_of(training: Path) -> Cost | None:
@@ -110,7 +118,9 @@ def grid(outcome: Outcome, table: Table) -> Grid:
         if outcome.group != "small-worlds":
             rows.append(paper_row(recipe, found.name, table))
     header = ["method", "seeds", *map(scores.label, datasets), "mean", "trained", "hours", "GiB"]
-    return Grid(header, rows, table.title, [*outcome.notes(), *cost_notes(outcome), *said(outcome, table)])
+    pairs = said(outcome, table)
+    method = outcome.method_note() if pairs else []
+    return Grid(header, rows, table.title, [*outcome.notes(), *cost_notes(outcome), *method, *pairs])
 
 
 def paper_row(recipe: str, name: str, table: Table) -> list[str]:
