@@ -75,9 +75,7 @@ def memory(plans: dict[str, Any], gpus: int) -> Iterator[str]:
     """Memory of the machine while a model is loaded, and of its GPUs for the method that needs most."""
     import torch
 
-    from moslora_xtuner.training.plan import costs
-
-    loading = max(costs.host_memory_while_loading(plan) for plan in plans.values()) / GIB
+    loading = max(map(loaded, plans.values())) / GIB
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     if loading > here:
         yield f"this machine has {here:.1f} GiB of memory, loading the model takes {loading:.1f}: take another machine"
@@ -88,6 +86,16 @@ def memory(plans: dict[str, Any], gpus: int) -> Iterator[str]:
         if plan.memory is not None and plan.memory.total > room * GIB:
             needed = f"{PREFIX}{recipe} needs about {plan.memory.total / GIB:.1f} GiB of a GPU, which has {room:.1f}"
             yield f"{needed}: MOSLORA_TRAIN_OPTIONS can give fewer records at a time (docs/plan.md), or take other GPUs"
+
+
+def loaded(plan: Any) -> float:
+    """Bytes of the machine while the model is loaded; without its files, of all weights once."""
+    from moslora_xtuner.training.plan import costs
+
+    try:
+        return costs.host_memory_while_loading(plan)
+    except OSError:  # which `machine.model` has told
+        return float(plan.setting.precision.compute * plan.llm.parameters)
 
 
 def plans_of(trainings: Sequence[Trained], gpus: int, options: list[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ PRINTED = "paper: "
 ONE_RUN = "The paper's figures are of one run each, of four beams, one question at a time, with dropout on."
 GREEDY = "Here answers are greedy, the paper's are of four beams: near each other, and not the same."
 SMALL = "Made-up questions: the paper's figures are not of them, and stand nowhere here."
+COSTS = "Hours are of one training, GiB its peak: of a GPU, without one of the process."
 SPREAD = "Mean and standard deviation over the seeds."
 
 
@@ -151,9 +152,10 @@ def cost_cells(costs: Sequence[Cost]) -> list[str]:
 
 
 def cost_notes(outcome: Outcome) -> list[str]:
-    """Which trainings have no hours."""
+    """What hours and memory are, and which trainings have no hours."""
     broken = [run.name for run, cost in outcome.costs.items() if cost.hours is None]
-    return [f"No hours of {'; '.join(broken)}: interrupted and taken up again."] if broken else []
+    without = [f"No hours of {'; '.join(broken)}: interrupted and taken up again."] if broken else []
+    return [COSTS, *without] if outcome.costs else []
 
 
 def said(outcome: Outcome, table: Table) -> list[str]:
