@@ -11,7 +11,8 @@
 #   --seeds N,...        a training of each method for each seed (default: 42)
 #   --parts P,...        figure 4's parts, per cent of the questions (default: 12.5,25,50,75; 100 is always there)
 #   --greedy             ask without beams, at about a quarter of the cost
-#   --small-worlds       made-up questions instead of LLM-Adapters': no download, and nothing to compare with the paper
+#   --small-worlds       made-up questions instead of LLM-Adapters', asked without beams: no download, and nothing to
+#                        compare with the paper
 #   --gpus N             train on N GPUs of this machine: 1, 2, 4, 8 or 16, the global batch stays 16; 0 is the CPU
 #                        (default: 1, as the paper)
 #   --gpu-tflops T       what a GPU achieves, for the estimated hours (default: 125, 40 % of an A100)
@@ -62,6 +63,7 @@ read_arguments() {
     done
     [[ $GPUS =~ ^(0|1|2|4|8|16)$ ]] || die 2 "--gpus $GPUS: give 1, 2, 4, 8 or 16, or 0 for the CPU"
     [[ -x $MOSLORA ]] || die 3 "no environment at $VENV: run 'bash scripts/install.sh', or set MOSLORA_VENV"
+    [[ -z $PER_CENT || -n $FIGURE ]] || die 2 "--parts is of --figure 4, which is not chosen"
     if [[ -z $TABLES$FIGURE ]]; then TABLES=4; fi
     if [[ -n $GREEDY ]]; then BENCHMARKS=commonsense-greedy; fi
     if [[ -n $SMALL ]]; then BENCHMARKS=small-worlds; fi

@@ -111,6 +111,7 @@ def printed(text: str) -> dict[str, str]:
         (["--methods", "vera"], "nothing that is chosen has vera"),
         (["--seeds", "one"], "give whole numbers"),
         (["--figure", "4", "--parts", "150"], "--parts 150: give per cent"),
+        (["--parts", "50"], "--parts is of --figure 4"),
         (["--gpus", "3"], "give 1, 2, 4, 8 or 16"),
         (["--table"], "needs a value"),
         (["--fast"], "there is no option --fast"),

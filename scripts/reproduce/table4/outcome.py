@@ -91,7 +91,8 @@ class Outcome:
     def notes(self) -> list[str]:
         """What is to be known of all figures."""
         theirs = {"small-worlds": [SMALL], "commonsense-greedy": [ONE_RUN, GREEDY]}.get(self.group, [ONE_RUN])
-        return [*([SPREAD] if self.several else []), *theirs]
+        asked = group_table.build(list(self.runs.values()), self.group).notes  # what was asked in part, say
+        return [*([SPREAD] if self.several else []), *theirs, *asked]
 
 
 def cost_of(training: Path) -> Cost | None:
@@ -116,7 +117,7 @@ def grid(outcome: Outcome, table: Table) -> Grid:
         cells = [cell(seeds.score(found, name)) for name in datasets]
         costs = [cost for run, cost in outcome.costs.items() if (run.recipe, run.part) == (recipe, WHOLE)]
         rows.append([found.name, str(len(found.runs)), *cells, cell(seeds.mean(found, datasets)), *cost_cells(costs)])
-        if outcome.group != "small-worlds":
+        if outcome.group != "small-worlds" and recipe in table.printed:
             rows.append(paper_row(recipe, found.name, table))
     header = ["method", "seeds", *map(scores.label, datasets), "mean", "trained", "hours", "GiB"]
     pairs = said(outcome, table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from reproduce.table4.catalogue import NAMES, RECORDS, Trained
+from places import ROOT
+from reproduce.table4.catalogue import LINES, NAMES, PARTS, RECORDS, TABLES, Trained
 from reproduce.table4.hours import QUESTIONS, assumed, training
 
 
@@ -20,6 +21,20 @@ def test_the_papers_hours_shared_out() -> None:
     assert of("lora", 12.5) == 1.0
     assert of("moslora", 50.0, gpus=2) == pytest.approx(2.05)
     assert all(of(recipe) > 0 for recipe in NAMES)
+
+
+def test_the_sums_that_the_page_gives() -> None:
+    """docs/commonsense.md: hours of Table 4, and what Tables 1 and 3 and figure 4 add to them."""
+    first = {name: {(recipe, 100.0) for recipe in table.printed} for name, table in TABLES.items()}
+    first["figure"] = {(recipe, part) for recipe in LINES for part in PARTS}
+    hours = [sum(of(*run) for run in first["4"])]
+    hours += [sum(of(*run) for run in first[name] - first["4"]) for name in ("1", "3", "figure")]
+    page = (ROOT / "docs" / "commonsense.md").read_text()
+    said = "a seed of Table 4 is {:.0f} h of training and 10 h of evaluation (of which LoKr and LoHa are 52 h)"
+    assert said.format(hours[0]) in page
+    assert "Table 1 adds {:.0f} h, Table 3 {:.0f} h, figure 4 {:.0f} h of training".format(*hours[1:]) in page
+    assert of("lokr") + of("loha") == pytest.approx(52, abs=0.5)
+    assert 8 * assumed(1, "commonsense")["eval"][0] == pytest.approx(10, abs=0.05)
 
 
 def test_whose_they_are_is_said() -> None:

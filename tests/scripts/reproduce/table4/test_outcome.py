@@ -84,6 +84,19 @@ def test_other_questions_stand_beside_no_figure_of_the_paper(tmp_path: Path, gro
         assert "Here answers are greedy, the paper's are of four beams" in text
 
 
+def test_a_control_has_no_row_of_the_papers_and_a_part_of_the_questions_is_said(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, Trained(recipe, 100.0, 1), 10) for recipe in ("lora", "frozen_mixer")]
+    for folder in folders:
+        found = json.loads((folder / "scores.json").read_text())
+        for entry in found["benchmarks"].values():
+            entry["limit"] = 20
+        (folder / "scores.json").write_text(json.dumps(found))
+    made = grid(Outcome.read(folders, "commonsense"), TABLES["4"])
+    assert [row[0] for row in made.rows] == ["LoRA", "paper: LoRA", "LoRA with a frozen mixer"]
+    assert any(note.startswith("LoRA with a frozen mixer minus LoRA: +0.0") for note in made.notes)
+    assert any("20" in note and "part" in note for note in made.notes), made.notes
+
+
 def test_runs_that_are_no_such_runs_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, Trained("lora", 100.0, 1), 10)
     with pytest.raises(UsageError, match="each once"):
