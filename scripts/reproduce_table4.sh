@@ -6,7 +6,7 @@
 #   --dry-run            print every command with estimated hours; run nothing, write nothing
 #   --table N,...        1 (LoRA and two-subspaces mixing), 3 (how the mixer starts), 4 (methods); default: 4
 #   --figure 4           LoRA and MoSLoRA on parts of the questions; with --table or alone
-#   --methods NAME,...   only these recipes, without commonsense_ (default: all of what is chosen);
+#   --methods NAME,...   only these recipes, with or without commonsense_ (default: all of what is chosen);
 #                        frozen_mixer, a control that the paper lacks, joins Table 4 when it is named
 #   --seeds N,...        a training of each method for each seed (default: 42)
 #   --parts P,...        figure 4's parts, per cent of the questions (default: 12.5,25,50,75; 100 is always there)
@@ -71,10 +71,11 @@ read_arguments() {
 }
 
 read_environment() { # the recipes' variables, with the recipes' defaults
+    local data=data/commonsense questions=LLM-Adapters
+    if [[ -n $SMALL ]]; then data=data/small-worlds questions="small worlds"; fi
     export COMMONSENSE_LLM="${COMMONSENSE_LLM:-meta-llama/Meta-Llama-3-8B-Instruct}"
     export LLM_ADAPTERS="${LLM_ADAPTERS:-LLM-Adapters}"
-    export COMMONSENSE_DATA="${COMMONSENSE_DATA:-data/${SMALL:+small-worlds}}"
-    if [[ $COMMONSENSE_DATA == data/ ]]; then COMMONSENSE_DATA=data/commonsense; fi
+    export COMMONSENSE_DATA="${COMMONSENSE_DATA:-$data}"
     export COMMONSENSE_STORE="${COMMONSENSE_STORE:-$COMMONSENSE_DATA/store}"
     # Words on purpose: each is one option or its value.
     read -ra DATA_OPTIONS <<<"${MOSLORA_DATA_OPTIONS:-}"
@@ -82,14 +83,14 @@ read_environment() { # the recipes' variables, with the recipes' defaults
     read -ra TRAIN_OPTIONS <<<"${MOSLORA_TRAIN_OPTIONS:-}"
     read -ra EVAL_OPTIONS <<<"${MOSLORA_EVAL_OPTIONS:-}"
     VARIABLES=(COMMONSENSE_LLM LLM_ADAPTERS COMMONSENSE_DATA COMMONSENSE_STORE)
-    SETTINGS=("gpus=$GPUS" "questions=${SMALL:+small worlds}" "MOSLORA_DATA_OPTIONS=${MOSLORA_DATA_OPTIONS:-}"
+    SETTINGS=("gpus=$GPUS" "questions=$questions" "MOSLORA_DATA_OPTIONS=${MOSLORA_DATA_OPTIONS:-}"
         "MOSLORA_PREPARE_OPTIONS=${MOSLORA_PREPARE_OPTIONS:-}" "MOSLORA_TRAIN_OPTIONS=${MOSLORA_TRAIN_OPTIONS:-}"
         "COMMONSENSE_LLM=$COMMONSENSE_LLM" "COMMONSENSE_DATA=$COMMONSENSE_DATA" "COMMONSENSE_STORE=$COMMONSENSE_STORE")
     PATHS=COMMONSENSE_DATA,COMMONSENSE_STORE HUB=COMMONSENSE_LLM
 }
 
 read_runs() { # what is to be trained, and of what each report is made: the part runs.py knows
-    local kind key recipe per_cent seed name folder stamp before=() lines
+    local kind key recipe per_cent seed name stamp before=() lines
     for stamp in "$OUT/done/eval-"*; do
         stamp=${stamp##*/eval-}
         if [[ $BENCHMARKS != *-greedy && $stamp != *-greedy ]]; then before+=("$stamp"); fi
@@ -98,11 +99,11 @@ read_runs() { # what is to be trained, and of what each report is made: the part
     lines=$(part runs.py --tables "$TABLES" --figure "$FIGURE" --methods "$METHODS" --seeds "$SEEDS" \
         ${PER_CENT:+--parts "$PER_CENT"} --evaluated ${before[@]+"${before[@]}"}) || exit 2
     KEYS=() REPORTS=()
-    declare -gA RECIPE=() PER_CENT_OF=() SEED=() NAME=() FOLDER=()
-    while IFS=$'\t' read -r kind key recipe per_cent seed name folder; do
+    declare -gA RECIPE=() PER_CENT_OF=() SEED=() NAME=()
+    while IFS=$'\t' read -r kind key recipe per_cent seed name; do
         [[ $kind == run ]] || continue
         KEYS+=("$key")
-        RECIPE[$key]=$recipe PER_CENT_OF[$key]=$per_cent SEED[$key]=$seed NAME[$key]=$name FOLDER[$key]=$folder
+        RECIPE[$key]=$recipe PER_CENT_OF[$key]=$per_cent SEED[$key]=$seed NAME[$key]=$name
     done <<<"$lines"
     mapfile -t REPORTS < <(grep '^report' <<<"$lines")
     TRAININGS=("${KEYS[@]}")

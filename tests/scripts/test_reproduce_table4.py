@@ -210,11 +210,13 @@ def test_a_table_over_seeds_and_a_figure(finished: Finished) -> None:
     with (report / "table4.csv").open() as stream:
         rows = {line[0]: line[1:] for line in list(csv.reader(stream))[1:]}
     assert list(rows) == ["LoRA", "MoSLoRA (Kaiming)"]  # small worlds: nothing of the paper's
-    scores = {}
+    scores, models = {}, set()
     for folder in (finished.out / "eval").iterdir():
         found = json.loads((folder / "scores.json").read_text())
+        models.add(found["manifest"]["model_sha256"])
         scores[found["model"]] = [100 * e["overall"] / e["scale"] for e in found["benchmarks"].values()]
         assert len(scores[found["model"]]) == 8
+    assert len(models) == len(KEYS)  # each evaluation asked a training of its own
     for name, row in rows.items():
         means = [sum(scores[f"{name}, seed {seed}"]) / 8 for seed in (1, 2)]
         assert row[0] == "2"

@@ -3,7 +3,7 @@
     python scripts/reproduce/table4/runs.py --tables 1,4 --figure 4 --methods NAME,... --seeds N,... --parts P,... \\
         [--evaluated KEY ...]
 
-Lines of words with tabs between: `run KEY RECIPE PART SEED NAME FOLDER`, seed by seed, so that what is interrupted
+Lines of words with tabs between: `run KEY RECIPE PART SEED NAME`, seed by seed, so that what is interrupted
 still compares like with like; then `report WHAT BASELINE KEY=FOLDER ...`, where runs that were evaluated by an earlier
 start are in it too. FOLDER is what `moslora eval` calls the run's folder.
 """
@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from moslora_xtuner.errors import MoSLoRAError, UsageError
 from moslora_xtuner.eval.results.run_folder import folder_name
-from reproduce.table4.catalogue import FIGURE, LINES, PARTS, TABLES, WHOLE, Trained, by_key
+from reproduce.table4.catalogue import FIGURE, LINES, PARTS, PREFIX, TABLES, WHOLE, Trained, by_key
 
 
 def words(text: str) -> list[str]:
@@ -114,13 +114,14 @@ def main() -> None:
     try:
         if args.figure not in ("", FIGURE):
             raise UsageError(f"--figure {args.figure}: there is figure {FIGURE} alone")
-        rows = chosen(words(args.tables), bool(args.figure), words(args.methods), parts_of(args.parts))
+        methods = [name.removeprefix(PREFIX) for name in words(args.methods)]
+        rows = chosen(words(args.tables), bool(args.figure), methods, parts_of(args.parts))
         runs = wanted(rows, seeds_of(args.seeds))
     except MoSLoRAError as fault:
         raise SystemExit(f"error: {fault}") from None
     before = [run for run in map(by_key, args.evaluated) if run is not None]
     for run in runs:
-        print("run", run.key, run.recipe, f"{run.part:g}", run.seed, run.name, folder_name(run.name), sep="\t")
+        print("run", run.key, run.recipe, f"{run.part:g}", run.seed, run.name, sep="\t")
     for what, some in rows.items():
         mine = [run for run in runs if (run.recipe, run.part) in some]
         found = of_report(what, mine, before)
