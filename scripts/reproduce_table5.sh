@@ -24,14 +24,17 @@ set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 VENV="${MOSLORA_VENV:-$ROOT/.venv}"
-MOSLORA="$VENV/bin/moslora" PYTHON="$VENV/bin/python" PARTS="$ROOT/scripts/reproduce"
+MOSLORA="$VENV/bin/moslora" PYTHON="$VENV/bin/python" PARTS="$ROOT/scripts/reproduce/table5"
+TITLE="table 5" KIND="table 5" SCRIPT=reproduce_table5.sh
 ROWS=(llava_llama3_lora llava_llama3_moslora llava_llama3_moslora_kaiming
     llava_internlm2_qlora llava_internlm2_qmoslora llava_internlm2_qmoslora_kaiming)
 GLOBAL_BATCH=64
 declare -A MICRO=([llama3]=8 [internlm2]=16) # the recipes' batch_size
 declare -A BASELINE=([llama3]=llava_llama3_lora [internlm2]=llava_internlm2_qlora)
 # shellcheck source=scripts/reproduce/steps.sh
-source "$PARTS/steps.sh"
+source "$ROOT/scripts/reproduce/steps.sh"
+# shellcheck source=scripts/reproduce/course.sh
+source "$ROOT/scripts/reproduce/course.sh"
 
 llm_of() { [[ $1 == llava_llama3_* ]] && echo llama3 || echo internlm2; }
 
@@ -86,15 +89,13 @@ read_environment() { # the recipes' variables, with the recipes' defaults
 }
 
 training_words() { # training_words LLM: fills WORDS with the options that plan and train share
-    local share batch=${MICRO[$1]}
     WORDS=(--gpus "$GPUS")
     if ((GPUS == 0)); then WORDS=(--processes 1); fi
-    share=$((GLOBAL_BATCH / (GPUS > 0 ? GPUS : 1)))
-    if ((batch > share)); then batch=$share; fi
+    cut_batch "${MICRO[$1]}" "$GLOBAL_BATCH"
     if ((GPUS != 4)); then
-        WORDS+=(--cfg-options "train_dataloader.batch_size=$batch"
-            --cfg-options "optim_wrapper.accumulative_counts=$((share / batch))"
-            --cfg-options "train_dataloader.sampler.per_device_batch_size=$share")
+        WORDS+=(--cfg-options "train_dataloader.batch_size=$BATCH"
+            --cfg-options "optim_wrapper.accumulative_counts=$ACCUMULATION"
+            --cfg-options "train_dataloader.sampler.per_device_batch_size=$SHARE")
     fi
     WORDS+=(${TRAIN_OPTIONS[@]+"${TRAIN_OPTIONS[@]}"})
 }
@@ -162,73 +163,31 @@ report() { # one page over the rows done, also by earlier starts; and one a lang
 }
 
 require_all() { # what the steps left need, looked at before the first of them: one list
-    "$PYTHON" "$PARTS/needs.py" --gpus "$GPUS" --judge "$JUDGE" --benchmarks "$BENCHMARKS" "${LEFT[@]}"
+    part needs.py --gpus "$GPUS" --judge "$JUDGE" --benchmarks "$BENCHMARKS" "${LEFT[@]}"
 }
 
-price() { # price STEP COMMAND: the command as it would be run, with its estimated hours
-    local kind=${1%%-*} hours how
-    hours=${HOURS[$1]:-${HOURS[$kind]}} how=${HOW[$1]:-${HOW[$kind]}}
-    printf '%s  # estimated %s h (%s)\n' "$2" "$hours" "$how"
-    TOTAL=$(awk -v a="$TOTAL" -v b="$hours" 'BEGIN { printf "%.6f", a + b }')
+estimate() { # hours of each step, and whose figure
+    part hours.py --gpus "$GPUS" --gpu-tflops "$TFLOPS" --rows "${CHOSEN[@]}" \
+        -- ${TRAIN_OPTIONS[@]+"${TRAIN_OPTIONS[@]}"}
 }
 
-print_all() { # a script of its own: exports, then a command a line
-    local table name hours how
-    declare -gA HOURS=() HOW=()
-    table=$("$PYTHON" "$PARTS/hours.py" --gpus "$GPUS" --gpu-tflops "$TFLOPS" --rows "${CHOSEN[@]}" \
-        -- ${TRAIN_OPTIONS[@]+"${TRAIN_OPTIONS[@]}"})
-    while IFS=$'\t' read -r name hours how; do HOURS[$name]=$hours HOW[$name]=$how; done <<<"$table"
-    TOTAL=0
-    for name in "${VARIABLES[@]}"; do printf 'export %s=%q\n' "$name" "${!name}"; done
-    walk print
-    awk -v t="$TOTAL" -v n="${#LEFT[@]}" 'BEGIN { printf "# estimated %.3g h in all, %d steps; nothing was run\n", t, n }'
-    if ((${#LEFT[@]})); then require_all || true; fi
-}
-
-claim() { # the folder is ours, and was begun with the settings that all rows share
-    local name words=("gpus=$GPUS" "MOSLORA_TRAIN_OPTIONS=${MOSLORA_TRAIN_OPTIONS:-}")
+shared_settings() { # what all rows share
+    local name
+    SETTINGS=("gpus=$GPUS" "MOSLORA_TRAIN_OPTIONS=${MOSLORA_TRAIN_OPTIONS:-}")
     for name in "${VARIABLES[@]}"; do
-        if [[ $name != LMUData ]]; then words+=("$name=${!name}"); fi
+        if [[ $name != LMUData ]]; then SETTINGS+=("$name=${!name}"); fi
     done
-    "$PYTHON" "$PARTS/begin.py" "$OUT" "${words[@]}"
-}
-
-lock() { # nobody else works in the folder
-    local row left
-    exec 9>>"$OUT/.lock"
-    flock -n 9 || die 4 "another reproduce_table5.sh works in $OUT: wait for it, or give another folder with -o"
-    for row in "${ROWS[@]}"; do
-        # A launch that was killed outright leaves its training alone, and two must not write one folder.
-        # Option and pattern are one word: grep itself runs with it, and must not find itself.
-        # shellcheck disable=SC2062
-        left=$(grep -lzx "-Fe$OUT/train/$row" /proc/[0-9]*/cmdline 2>/dev/null | grep -o '[0-9]\+' | xargs || true)
-        [[ -z $left ]] || die 4 "a training of $row that was left behind still runs: wait for it, or 'kill $left'"
-    done
+    PATHS=LLAVA_MIX,LLAVA_IMAGES,LLAMA3_STORE,LLAMA3_PROJECTOR,INTERNLM2_STORE,INTERNLM2_PROJECTOR
+    HUB=LLAMA3_8B,INTERNLM2_7B,CLIP_L_336
 }
 
 main() { # read whole before it begins: the file may change under a run of days
     read_arguments "$@"
     read_environment
     mapfile -t LLMS < <(for row in "${CHOSEN[@]}"; do llm_of "$row"; done | awk '!seen[$0]++')
-    if [[ -e $OUT/.moslora.json ]]; then claim; fi
-    if [[ -n $DRY ]]; then
-        print_all
-        exit
-    fi
-    walk look
-    if ((${#LEFT[@]} == 0)); then
-        say "nothing to do, all steps are done: $OUT/report/report.html"
-        exit
-    fi
-    require_all
-    claim
-    mkdir -p "$OUT/done" "$OUT/logs"
-    lock
-    trap 'stopped 130' INT
-    trap 'stopped 143' TERM
-    trap 'stopped 129' HUP
-    walk run
-    say "done: $OUT/report/report.html"
+    shared_settings
+    TRAININGS=("${ROWS[@]}") PAGE="$OUT/report/report.html"
+    go
 }
 
 main "$@"; exit

@@ -23,7 +23,8 @@ settings.load_profile("machine")
 
 LONGEST = (
     "test_reproduce_table5.py", "test_distributed.py", "test_launches.py", "test_llava_recipes.py",
-    "test_end_to_end.py", "test_killed.py", "test_memory.py", "test_check.py", "test_build.py",
+    "test_reproduce_table4.py", "test_end_to_end.py", "test_killed.py", "test_memory.py", "test_check.py",
+    "test_build.py",
 )  # fmt: skip
 """Files that take minutes each, begun first: then none is left alone on one of two processes at the end."""
 

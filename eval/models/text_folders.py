@@ -10,6 +10,7 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError, ExportError
 from moslora_xtuner.export.form import ADAPTER, BASE_LLAVA, FILE_NAME
 from moslora_xtuner.export.parts import ADAPTER_CONFIG
+from moslora_xtuner.llm.families import checkpoint_file
 from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST, TrainingRecord
 
 CONFIG = "config.json"
@@ -80,6 +81,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _on_base(base: str, adapter: Path | None, where: Path) -> TextFolders:
-    if not (Path(base) / CONFIG).is_file():
+    try:
+        config = checkpoint_file(base, CONFIG, local_files_only=True)  # a hub's name is a folder of the cache
+    except OSError:  # no folder, and no such name
+        config = None
+    if config is None or not config.is_file():
         raise EvaluationError(f"{where} was made on {base}, which is no model's folder here: bring it back")
-    return TextFolders(Path(base), adapter)
+    return TextFolders(config.parent, adapter)

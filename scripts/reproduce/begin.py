@@ -1,38 +1,42 @@
 """Take the folder of a reproduction: made with other settings, its rows could not be compared.
 
-    python scripts/reproduce/begin.py DIR NAME=VALUE...
+    python scripts/reproduce/begin.py [--paths NAME,...] [--hub NAME,...] -- DIR KIND NAME=VALUE...
 
-Values that are paths are compared as absolute ones; names of a hub stay what they are.
+Values that are paths are compared as absolute ones; names of a hub (`--hub`, where no such folder is) stay what they
+are.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from moslora_xtuner.errors import OutputError
 from moslora_xtuner.output import claim
 
-KIND = "table 5"
-HUB = ("LLAMA3_8B", "INTERNLM2_7B", "CLIP_L_336")
-PATHS = (
-    "LLAVA_MIX", "LLAVA_IMAGES", "LLAMA3_STORE", "LLAMA3_PROJECTOR", "INTERNLM2_STORE", "INTERNLM2_PROJECTOR",
-)  # fmt: skip
 
-
-def settings(words: list[str]) -> dict[str, str]:
+def settings(words: list[str], paths: Container[str], hub: Container[str]) -> dict[str, str]:
     """NAME=VALUE words as a table, paths resolved."""
     found = dict(word.split("=", 1) for word in words)
     for name, value in found.items():
-        if name in PATHS or (name in HUB and Path(value).exists()):
+        if name in paths or (name in hub and Path(value).exists()):
             found[name] = str(Path(value).resolve())
     return found
 
 
 def main() -> None:
     """Claim the folder, or say why not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kind")
+    parser.add_argument("--paths", default="")
+    parser.add_argument("--hub", default="")
+    parser.add_argument("settings", nargs="*")
+    args = parser.parse_args()
     try:
-        claim(Path(sys.argv[1]), KIND, settings(sys.argv[2:]))
+        claim(args.folder, args.kind, settings(args.settings, args.paths.split(","), args.hub.split(",")))
     except OutputError as fault:
         print(f"error: {fault}", file=sys.stderr)
         raise SystemExit(fault.exit_code) from None

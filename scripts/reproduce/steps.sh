@@ -1,6 +1,7 @@
-# Steps that are skipped when their result is there, printed, or run with a log: read by reproduce_table5.sh.
+# Steps that are skipped when their result is there, printed, or run with a log: read by reproduce_table4.sh and
+# reproduce_table5.sh.
 #
-# Given: OUT. A step's result is a file that the tool leaves when all is complete, or else a stamp in OUT/done, which
+# Given: OUT, and TITLE, with which lines begin. A step's result is a file that the tool leaves when all is complete, or else a stamp in OUT/done, which
 # holds the command, so that another command is another step.
 # shellcheck shell=bash
 
@@ -8,7 +9,7 @@ STEP="" CHILD="" TEE=""
 AFTER=()            # the files that the next step is made from
 declare -A PENDING=() # results that this walk has found to be missing or old
 
-say() { printf 'table 5: %s\n' "$*"; }
+say() { printf '%s: %s\n' "$TITLE" "$*"; }
 
 die() { # die STATUS TEXT
     printf 'error: %s\n' "$2" >&2

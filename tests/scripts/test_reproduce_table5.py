@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from judge_server import serving
-from reproduce import hours
+from reproduce.table5 import hours
 from table5_world import BATCH, RECORDS, SCRIPT, World, make_world
 
 from moslora_xtuner.eval.tasks.registry import GROUPS

@@ -152,6 +152,26 @@ def test_what_a_folder_is(llama: Path, tmp_path: Path) -> None:
         text_folders(run)
 
 
+def test_a_hubs_name_is_its_folder_in_the_cache(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes name models of the hub; what was trained on one is asked where it lies, and nothing is fetched."""
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "abc"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(llama)
+    refs = tmp_path / "hub" / "models--owner--name" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path / "hub"))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name, found in (("owner/name", TextFolders(snapshot, adapter)), ("owner/other", None)):
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+        if found is not None:
+            assert text_folders(adapter) == found
+            continue
+        with pytest.raises(EvaluationError, match="owner/other, which is no model's folder here"):
+            text_folders(adapter)
+
+
 def test_words_and_pictures_are_not_mixed_up(llama: Path) -> None:
     model = find(str(llama), name="words")
     require_askable(model, [BENCHMARKS["boolq"]])

@@ -1,6 +1,6 @@
 """Everything that the steps left need and that is not here, in one list, with how to get it.
 
-    python scripts/reproduce/needs.py --gpus N [--judge NAME[@URL]] [--benchmarks NAMES] STEP...
+    python scripts/reproduce/table5/needs.py --gpus N [--judge NAME[@URL]] [--benchmarks NAMES] STEP...
 
 The variables of the recipes must be set. Nothing is downloaded. Exit status 3 when anything is missing.
 """
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from moslora_xtuner.errors import MoSLoRAError, SetupError
 from moslora_xtuner.eval.tasks.registry import resolve
 from moslora_xtuner.eval.tasks.standing_in import asked_for
-from moslora_xtuner.llm.weights import Weights
-from moslora_xtuner.training.plan.checkpoints import local_config
+from reproduce import machine
 
 LLMS = {
     "llama3": (
@@ -33,20 +30,10 @@ IMAGES = "COCO train2017, GQA, OCR-VQA, TextVQA and Visual Genome, as LLaVA's RE
 TABLES = "VLMEvalKit's TSV files of these names (MOSLORA_EVAL_OPTIONS=--download fetches them)"
 
 
-def model(variable: str, source: str) -> Iterator[str]:
-    """A checkpoint that is not on this machine, or not whole."""
-    where = os.environ[variable]
-    try:
-        local_config(where)
-        Weights(where, local_files_only=True)
-    except MoSLoRAError as fault:
-        yield f"{variable}={where}: {fault} (source: {source})"
-
-
 def llm(name: str) -> Iterator[str]:
     """A language model and the projector that was trained for it."""
     variable, source, recipe = LLMS[name]
-    yield from model(variable, source)
+    yield from machine.model(variable, source)
     projector = f"{name.upper()}_PROJECTOR"
     if not Path(os.environ[projector]).exists():
         yield (
@@ -63,14 +50,6 @@ def data() -> Iterator[str]:
         yield f"LLAVA_IMAGES={os.environ['LLAVA_IMAGES']} is no folder: get {IMAGES}, and set LLAVA_IMAGES to it"
 
 
-def gpus(wanted: int) -> Iterator[str]:
-    """GPUs that were asked for."""
-    import torch
-
-    if wanted > (here := torch.cuda.device_count()):
-        yield f"{wanted} GPUs are asked for, this machine has {here}: give --gpus, or start on another machine"
-
-
 def tables(names: str) -> Iterator[str]:
     """The benchmarks' questions, where `moslora eval` is not told to fetch them."""
     if "--download" in os.environ.get("MOSLORA_EVAL_OPTIONS", "").split():
@@ -78,9 +57,7 @@ def tables(names: str) -> Iterator[str]:
     root = Path(os.environ["LMUData"])  # noqa: SIM112 (VLMEvalKit's name)
     words = [name.strip() for name in names.split(",") if name.strip()]
     chosen = resolve(asked_for(words, root, download=False))
-    missing = [item.dataset for item in chosen if not (root / f"{item.dataset}.tsv").is_file()]
-    if missing:
-        yield f"LMUData={root} lacks {', '.join(f'{name}.tsv' for name in missing)}: get {TABLES}, and set LMUData"
+    yield from machine.tables("LMUData", root, [item.dataset for item in chosen], f"get {TABLES}, and set LMUData")
 
 
 def judge(name: str) -> Iterator[str]:
@@ -90,24 +67,22 @@ def judge(name: str) -> Iterator[str]:
         yield f"no way to ask the judge ({asked}): set OPENAI_API_KEY, or name a server with --judge NAME@URL"
 
 
-def missing(steps: list[str], wanted_gpus: int, wanted_judge: str, benchmarks: str) -> list[str]:
+def missing(steps: list[str], wanted_gpus: int, wanted_judge: str, benchmarks: str) -> Iterator[str]:
     """What the steps need and is not here, a line each."""
     kinds = {step.split("-")[0] for step in steps}
-    found: list[str] = []
     if kinds & {"check", "prepare", "train"}:
-        found += data()
+        yield from data()
     if kinds & {"prepare", "train", "export"}:
         for name in LLMS:
             if any(name in step for step in steps if step.split("-")[0] in {"prepare", "train", "export"}):
-                found += llm(name)
+                yield from llm(name)
     if kinds & {"train", "export"}:
-        found += model("CLIP_L_336", CLIP)
+        yield from machine.model("CLIP_L_336", CLIP)
     if "train" in kinds:
-        found += gpus(wanted_gpus)
+        yield from machine.gpus(wanted_gpus)
     if "eval" in kinds:
-        found += tables(benchmarks)
-        found += judge(wanted_judge)
-    return found
+        yield from tables(benchmarks)
+        yield from judge(wanted_judge)
 
 
 def main() -> None:
@@ -118,17 +93,7 @@ def main() -> None:
     parser.add_argument("--benchmarks", default="paper")
     parser.add_argument("steps", nargs="*")
     args = parser.parse_args()
-    try:
-        found = missing(args.steps, args.gpus, args.judge, args.benchmarks)
-    except MoSLoRAError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        raise SystemExit(fault.exit_code) from None
-    if found:
-        print("\n".join(f"missing: {line}" for line in found), file=sys.stderr)
-        print(
-            f"error: {len(found)} of the things needed are missing, named above: nothing was started", file=sys.stderr
-        )
-        raise SystemExit(SetupError.exit_code)
+    machine.tell(missing(args.steps, args.gpus, args.judge, args.benchmarks))
 
 
 if __name__ == "__main__":

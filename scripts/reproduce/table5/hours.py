@@ -1,6 +1,6 @@
 """Estimated hours of each step of a reproduction: by `moslora plan`'s formula, else the paper's, else assumed.
 
-    python scripts/reproduce/hours.py --gpus N [--gpu-tflops T] --rows NAME... [-- OPTIONS OF plan AND train]
+    python scripts/reproduce/table5/hours.py --gpus N [--gpu-tflops T] --rows NAME... [-- OPTIONS OF plan AND train]
 
 A line a step: its name or kind, hours, whose figure that is; tabs between. Nothing here is measured on the machine
 that the hours are for.
@@ -9,10 +9,9 @@ that the hours are for.
 from __future__ import annotations
 
 import argparse
-import re
-from pathlib import Path
 
 from moslora_xtuner.errors import MoSLoRAError
+from reproduce import planned
 
 PAPER_HOURS, PAPER_GPUS = 20.0, 4
 """Of a row, on A100 of 80 GB: arXiv 2406.11909."""
@@ -29,7 +28,6 @@ QUESTIONS = {
 ANSWERED_A_SECOND = 5.0
 """By one GPU; each GPU has a process of its own."""
 EXPORT_HOURS = 0.2
-GPU_GIB = 80.0  # the formula for time does not read it, but a plan for another machine must have it
 
 
 def assumed(gpus: int) -> dict[str, tuple[float, str]]:
@@ -68,37 +66,16 @@ def training(row: str, gpus: int, tflops: float, options: list[str]) -> tuple[fl
 
 def planned_hours(row: str, gpus: int, tflops: float, options: list[str]) -> tuple[float, str] | None:
     """What the step "time" of the row's plan says, and of which records; None where the models are not here."""
-    from moslora_xtuner.progress import quiet
-
-    with quiet():
-        from moslora_xtuner.training.plan import costs
+    plan = planned.look(row, gpus, tflops, options)
+    of = "the token store's records"
+    if plan.store is None:  # not prepared yet: the published numbers of the mix stand in
         from moslora_xtuner.training.plan.checkpoints import Store
-        from moslora_xtuner.training.plan.make import make_plan
-        from moslora_xtuner.training.plan.outcome import Step
-        from moslora_xtuner.training.plan.setting import read_setting
 
-        parser = argparse.ArgumentParser(add_help=False)
-        parser.add_argument("--cfg-options", action="append", default=[])
-        parser.add_argument("--deepspeed", default="zero2")
-        known, _ = parser.parse_known_args(options)
-        setting = read_setting(
-            row,
-            gpus=gpus,
-            gpu_memory=GPU_GIB,
-            deepspeed=None if known.deepspeed == "none" else known.deepspeed,
-            options=known.cfg_options,
-            work_dir=Path("work_dirs") / row,
-        )
-        plan = make_plan(setting, tflops)
-        of = "the token store's records"
-        if plan.store is None:  # not prepared yet: the published numbers of the mix stand in
-            of = f"assuming {RECORDS:,} records of {TEXT_TOKENS} text tokens"
-            tokens = RECORDS * TEXT_TOKENS + PICTURES * (PLACES - 1)
-            plan.store = Store(RECORDS, PICTURES, PICTURES, 1, tokens, longest=2048)
-        step = Step("time")
-        costs.time(plan, step, tflops)
-    found = re.search(r"about (\S+) hours", " ".join(step.facts))
-    return (float(found[1]), of) if found else None
+        of = f"assuming {RECORDS:,} records of {TEXT_TOKENS} text tokens"
+        tokens = RECORDS * TEXT_TOKENS + PICTURES * (PLACES - 1)
+        plan.store = Store(RECORDS, PICTURES, PICTURES, 1, tokens, longest=2048)
+    hours = planned.hours(plan, tflops)
+    return None if hours is None else (hours, of)
 
 
 def main() -> None:

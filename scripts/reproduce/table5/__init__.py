@@ -1,0 +1,1 @@
+"""Table 5: what its steps need, and estimated hours."""
