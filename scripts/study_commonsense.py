@@ -18,8 +18,10 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -112,6 +114,23 @@ def score(model: Path, data: Path, out: Path, name: str) -> dict[str, float]:
     return {dataset: found.normalised(dataset) or 0.0 for dataset in found.benchmarks}
 
 
+def seed_of_all(
+    seed: int, base: Path, data: Path, args: argparse.Namespace
+) -> dict[str, tuple[dict[str, float], float]]:
+    """Train what is missing of one seed and ask it: each method's scores and its training's CPU seconds."""
+    torch.set_num_threads(1)
+    found = {}
+    for method in args.methods:
+        name = f"{method.lower().replace(' ', '-')}-{seed}"
+        adapter = args.out / "train" / name
+        if not (adapter / "done.json").is_file():
+            train(base, adapter, method, seed, args)
+        scored = score(adapter, data, args.out / "eval", name)
+        found[method] = scored, float(json.loads((adapter / "done.json").read_text())["cpu_seconds"])
+        print(name, f"{sum(scored.values()) / len(scored):.1f}", flush=True)
+    return found
+
+
 def main() -> None:
     """Run what is missing, then print and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,6 +145,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--loss", choices=("answer", "all"), default="answer")
     parser.add_argument("--questions", type=int, default=150, help="in each of the eight tests")
+    parser.add_argument("--processes", type=int, default=1, help="seeds at a time, one core each")
     parser.add_argument("--write", type=Path, help="folder for commonsense_study.json, .md and .png")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -141,15 +161,12 @@ def main() -> None:
     found = {"base": [score(base, data, args.out / "eval", "base")]}
     costs: dict[str, list[float]] = {}
     # Seeds outside, methods inside: an interrupted study still compares like with like.
-    for seed in range(args.seeds):
-        for method in args.methods:
-            name = f"{method.lower().replace(' ', '-')}-{seed}"
-            adapter = args.out / "train" / name
-            if not (adapter / "done.json").is_file():
-                train(base, adapter, method, seed, args)
-            found.setdefault(method, []).append(score(adapter, data, args.out / "eval", name))
-            costs.setdefault(method, []).append(json.loads((adapter / "done.json").read_text())["cpu_seconds"])
-            print(name, f"{sum(found[method][-1].values()) / 8:.1f}", flush=True)
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        work = partial(seed_of_all, base=base, data=data, args=args)
+        for row in pool.map(work, range(args.seeds)):
+            for method, (scored, seconds) in row.items():
+                found.setdefault(method, []).append(scored)
+                costs.setdefault(method, []).append(seconds)
     study = Study(
         found, costs, {**settings, "seeds": args.seeds, "base": "small" if args.base is None else args.base.name}
     )

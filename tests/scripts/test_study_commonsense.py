@@ -67,8 +67,10 @@ def test_the_whole_way_and_on_from_where_it_stopped(tmp_path: Path) -> None:
         sys.executable, str(ROOT / "scripts" / "study_commonsense.py"), "-o", str(tmp_path / "out"),
         "--base", str(base), "--steps", "3", "--batch", "4", "--questions", "2", "--write", str(tmp_path / "docs"),
     ]  # fmt: skip
-    for seeds in ("1", "2"):
-        subprocess.run([*command, "--seeds", seeds], check=True, capture_output=True, text=True)
+    for seeds, processes in (("1", "1"), ("2", "2")):
+        subprocess.run(
+            [*command, "--seeds", seeds, "--processes", processes], check=True, capture_output=True, text=True
+        )
     made = json.loads((tmp_path / "docs" / "commonsense_study.json").read_text())
     assert {method: len(rows) for method, rows in made["scores"].items()} == {
         "base": 1, "LoRA": 2, "frozen mixer": 2, "MoSLoRA": 2,

@@ -123,9 +123,9 @@ CURRICULUM = (
     Stage({posed: 0.3, drill: 0.1, question: 0.5, form: 0.1}, 1500, (question, 0.85)),
     Stage({posed: 0.1, drill: 0.1, question: 0.6, form: 0.2}, 500),
 )
-"""From the densest form to that of questions: each takes some hundred steps after those before it. Without the bridges
-nothing was learnt: facts in sentences stayed at chance for 1,500 steps (`apart` before them), letters of facts for 1,000
-(`hop`), lists behind what is asked for 900 (`posed_anywhere`)."""
+"""From the densest form to that of questions: each takes some hundred steps after those before it. Three are bridges
+without which the next was not learnt: facts in sentences stayed at chance for 1,500 steps before there was `apart`,
+letters of facts for 1,000 before `hop`, lists behind what is asked for 900 before `posed_anywhere`."""
 
 
 def batches(tokenizer: Any, rng: Random, stage: Stage, tokens: int) -> Iterator[tuple[Make, tuple[Any, Any]]]:
