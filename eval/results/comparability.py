@@ -121,6 +121,7 @@ def _of_the_tables(runs: Sequence[Run], dataset: str, title: str) -> list[str]:
 
 
 UNREAD = "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score"
+NO_LABEL = "Answers without a label of their set, wrong as in the authors' program"
 LEFT_TO_JUDGE = "Answers that name no option, left to the judge where VLMEvalKit reads none either"
 VERDICTS = "Verdicts of the judge that cannot be read, counted as wrong"
 _MODELS = 3
@@ -137,6 +138,8 @@ def _unread(runs: Sequence[Run], datasets: Sequence[str]) -> list[str]:
             unread, judged = entry.get("parse_failures") or 0, _judge(run, name) != NO_JUDGE if entry else False
             if "judge_failures" in entry:  # multiple choice: the judge is asked where the rules find no option
                 kind, verdicts = LEFT_TO_JUDGE if judged else UNREAD, entry["judge_failures"]
+            elif "beyond_options" in entry:  # sets of labels have no judge
+                kind, verdicts = NO_LABEL, 0
             else:  # MME counts what is unknown in the end; of open answers the judge's verdicts are read
                 kind, verdicts = VERDICTS if judged and "perception" not in entry else UNREAD, 0
             named = entry.get("unread_verdicts") or {}

@@ -135,16 +135,18 @@ def test_what_cannot_be_read_is_counted_by_what_was_made_of_it() -> None:
     mme = {"overall": 1.0, "scale": 2800.0, "judge": "m", "perception": 1.0, "parse_failures": 2}
     grades = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 4}
     clean = {"overall": 50.0, "scale": 100.0, "judge": "m", "parse_failures": 0}
+    labels = {"overall": 50.0, "scale": 100.0, "judge": "exact_matching", "parse_failures": 6, "beyond_options": 1}
     runs = [
-        Run("a", Path(), {"AI2D_TEST": rules, "MME": mme, "MMVet": grades}),
+        Run("a", Path(), {"AI2D_TEST": rules, "MME": mme, "MMVet": grades, "boolq": labels}),
         Run("b", Path(), {"AI2D_TEST": judged, "MMVet": clean}),
     ]
-    said = comparability.notes(runs, ("AI2D_TEST", "MME", "MMVet"))
-    assert [line for line in said if "read" in line or "name" in line] == [
+    said = comparability.notes(runs, ("AI2D_TEST", "MME", "MMVet", "boolq"))
+    assert [line for line in said if "read" in line or "name" in line or "label" in line] == [
         "Answers that name no option, neither yes nor no, or nothing at all; VLMEvalKit's rule decides their score: "
         "AI2D (a 3); MME (a 2).",
         "Answers that name no option, left to the judge where VLMEvalKit reads none either: AI2D (b 5).",
         "Verdicts of the judge that cannot be read, counted as wrong: AI2D (b 1); MM-Vet (a 4).",
+        "Answers without a label of their set, wrong as in the authors' program: BoolQ (a 6).",
     ]
 
 
