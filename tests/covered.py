@@ -29,6 +29,8 @@ COVERED = {
     "moslora_xtuner/data/worlds/__init__.py": "tests/eval/test_commonsense.py",
     "moslora_xtuner/data/worlds/cases.py": "tests/data/worlds/test_writing.py",
     "moslora_xtuner/data/worlds/forms.py": "tests/data/worlds/test_writing.py",
+    "eval/models/chat_pieces.py": "tests/eval/models/test_text_form.py",
+    "eval/models/streaming.py": "tests/eval/models/test_conversation.py",
     "eval/models/text_folders.py": "tests/eval/models/test_causal_lm.py",
     "eval/models/text_model.py": "tests/eval/models/test_causal_lm.py",
     "eval/report/paper_table4.py": "tests/eval/test_commonsense.py",
