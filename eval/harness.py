@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from moslora_xtuner.errors import DataError, EvaluationError, SetupError, UsageError
 from moslora_xtuner.progress import note, quiet
@@ -68,7 +71,7 @@ class Harness:
         if (folder := settings.kit_tasks) is not None and not folder.is_dir():
             raise UsageError(f"{folder} is no folder: --kit-tasks wants one of lm-evaluation-harness's task files")
         note("Reading lm-evaluation-harness's tasks", settings.quiet)
-        with quiet():
+        with quiet(), nullcontext() if settings.download else redirect_stderr(io.StringIO()):
             try:
                 import lm_eval
                 from lm_eval.tasks import TaskManager
@@ -141,10 +144,11 @@ class Harness:
         import lm_eval
 
         name, settings = task.config.task, self.settings
-        note(f"{job.model.name}: lm-evaluation-harness's {name}, {len(task.eval_docs)} questions", settings.quiet)
+        count = min(len(task.eval_docs), settings.limit or len(task.eval_docs))
+        note(f"{job.model.name}: lm-evaluation-harness's {name}, {count} questions", settings.quiet)
         begun = time.perf_counter()
         log = job.folder / HARNESS_LOG
-        with log.open("a", encoding="utf-8") as handle, redirect_stderr(handle), quiet(), _hub(settings.download):
+        with log.open("a", encoding="utf-8") as handle, _talk_into(handle), quiet(), _hub(settings.download):
             said: Any = lm_eval.simple_evaluate(
                 model=wrapped,
                 tasks=[task],
@@ -200,6 +204,21 @@ def _data(task: Any) -> str:
     config = task.config
     where = "/".join(str(part) for part in (config.dataset_path, config.dataset_name) if part)
     return f"{where}, {config.test_split or config.validation_split}"
+
+
+@contextmanager
+def _talk_into(log: TextIO) -> Iterator[None]:
+    """What the harness and the programs that it starts say on standard error goes into a file."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    os.dup2(log.fileno(), 2)
+    try:
+        with redirect_stderr(log):
+            yield
+    finally:
+        log.flush()
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @contextmanager

@@ -33,6 +33,8 @@ COVERED = {
     "eval/models/streaming.py": "tests/eval/models/test_conversation.py",
     "eval/models/text_folders.py": "tests/eval/models/test_causal_lm.py",
     "eval/models/text_model.py": "tests/eval/models/test_causal_lm.py",
+    "eval/report/harness_table.py": "tests/eval/test_harness.py",
+    "eval/results/harness_scores.py": "tests/eval/test_harness.py",
     "eval/report/paper_table4.py": "tests/eval/test_commonsense.py",
     "eval/tasks/label_table.py": "tests/eval/test_commonsense.py",
     "moslora_xtuner/data/checking/mix665k.py": "tests/data/checking/test_report.py",

@@ -21,8 +21,8 @@ def pairs(runs: Sequence[Run]) -> list[tuple[Run, str, HarnessScore]]:
     found = []
     for run in runs:
         said = harness_scores.read(run.folder, run.manifest.model_sha256)
-        for dataset in run.benchmarks:
-            if dataset in BENCHMARKS and (score := said.get(set_of(BENCHMARKS[dataset]))) is not None:
+        for dataset in BENCHMARKS:
+            if dataset in run.benchmarks and (score := said.get(set_of(BENCHMARKS[dataset]))) is not None:
                 found.append((run, dataset, score))
     return found
 

@@ -26,8 +26,8 @@ OWN_TASKS = {
 }
 """LLM-Adapters' names of the eight sets to the harness's tasks of the same origin."""
 NOTE = (
-    "lm-evaluation-harness takes the option whose text is the most likely (acc; acc_norm: by its length in bytes), on "
-    "data and prompts of its own, without a chat form: these figures are not comparable with the scores, nor with the "
+    "lm-evaluation-harness takes the option whose text is the most likely (acc; acc_norm: a character), on data and "
+    "prompts of its own, without a chat form: these figures are not comparable with the scores, nor with the "
     "paper's Table 4."
 )
 
