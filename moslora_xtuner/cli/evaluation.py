@@ -45,6 +45,14 @@ Benchmarks = Annotated[
         "your own (choice, yes-no, short-answer, open), with commas between; all lists what there is.",
     ),
 ]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[BENCHMARK=]NAME[@URL]",
+        help="Who reads free answers: exact_matching (default), a model of OpenAI's, one at a server's address up to "
+        "/v1, or local:FOLDER. Again for a benchmark that another one judges.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
@@ -97,14 +105,7 @@ def evaluate(
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[BENCHMARK=]NAME[@URL]",
-            help="Who reads free answers: exact_matching (default), a model of OpenAI's, one at a server's address up "
-            "to /v1, or local:FOLDER. Again for a benchmark that another one judges.",
-        ),
-    ] = None,
+    judge: Judges = None,
     judge_workers: Annotated[int, typer.Option(min=1, metavar="N", help="Requests that the judge gets at a time.")] = 8,
     judge_retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often a failed request is repeated.")] = 8,
     judge_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one verdict may take.")] = 60.0,
