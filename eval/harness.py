@@ -105,6 +105,8 @@ class Harness:
                     key = self._key(model, task)
                     if name in found and found[name].key == key:
                         continue
+                    if found.pop(name, None) is not None:  # of other data, or of another number of questions
+                        harness_scores.write(job.folder, model.name, model.sha256, found)
                     if not wrapped:
                         wrapped.append(self._wrapped(model))
                     found[name] = self._asked(job, task, key, wrapped[0])
@@ -177,21 +179,26 @@ def _task_name(name: str, manager: Any) -> str:
     for task in (OWN_TASKS.get(name), name):
         if task in known:
             return str(task)
-    raise UsageError(f"lm-evaluation-harness has no task for {name}: put one of that name into --kit-tasks FOLDER")
+    raise UsageError(f"lm-evaluation-harness has no task for {name}: put one of that name into --kit-tasks DIR")
 
 
 def _load(names: Mapping[str, str], manager: Any, download: bool) -> dict[str, Any]:
-    tasks, lacking = {}, []
+    tasks: dict[str, Any] = {}
+    lacking: dict[str, list[str]] = {}
+    why: dict[str, str] = {}
     for name, task in names.items():
         try:
             tasks[name] = manager.load([task])["tasks"][task]
         except KeyError as fault:
             raise UsageError(f"{task} is no single task of lm-evaluation-harness") from fault
         except Exception as fault:  # whatever datasets and the task's own functions raise
-            lacking.append(f"{task} ({_line(fault)})")
+            kind = type(fault).__name__
+            lacking.setdefault(kind, []).append(task)
+            why.setdefault(kind, _line(fault))
     if lacking:
-        do = "put their files where --kit-tasks FOLDER says" if download else "add --download, or --kit-tasks FOLDER"
-        raise DataError(f"the data of lm-evaluation-harness's tasks is not here: {'; '.join(lacking)}: {do}")
+        told = "; ".join(f"{', '.join(found)} ({why[kind]})" for kind, found in lacking.items())
+        do = "put their files where --kit-tasks DIR says" if download else "add --download, or --kit-tasks DIR"
+        raise DataError(f"the data of lm-evaluation-harness's tasks is not here: {told}: {do}")
     return tasks
 
 

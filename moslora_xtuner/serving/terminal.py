@@ -66,7 +66,7 @@ class Conversation:
         said = []
         try:
             for piece in self.partner.reply(asked, self.system, self.new_tokens):
-                piece = piece if said else piece.lstrip()
+                piece = piece if any(said) else piece.lstrip()
                 sys.stdout.write(piece)
                 sys.stdout.flush()
                 said.append(piece)

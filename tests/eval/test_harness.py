@@ -91,6 +91,10 @@ def test_what_is_there_is_not_asked_again(
     lm_eval_standin.write_task(tasks, "piqa", [1, 1, 1, 1])
     evaluate([llama], ["piqa_greedy"], data, tmp_path / "out", settings(tasks))
     assert harness_scores.read(run, scores.read(run).manifest.model_sha256)["piqa"].metrics["acc"] == 0
+    calls.broken = "piqa"
+    with pytest.raises(EvaluationError, match="lm-evaluation-harness's piqa"):
+        evaluate([llama], ["piqa_greedy"], data, tmp_path / "out", settings(tasks, limit=1))
+    assert "piqa" not in harness_scores.read(run, scores.read(run).manifest.model_sha256)  # the old one is no answer
     assert harness_scores.read(run, "of another model") == {}
     (run / "lm_eval.json").write_text("{")
     with pytest.raises(DataError, match=r"lm_eval.json cannot be read"):
@@ -144,7 +148,7 @@ def test_what_is_missing_is_said_before_anything_is_asked(
 ) -> None:
     out, own = tmp_path / "out", tmp_path / "own.tsv"
     own.write_text("index\tquestion\tanswer\n1\tQ\tA\n")
-    with pytest.raises(DataError, match=r"boolq \(ConnectionError: .*\); piqa \(.*: add --download, or --kit-tasks"):
+    with pytest.raises(DataError, match=r"boolq, piqa \(ConnectionError: .*\): add --download, or --kit-tasks"):
         evaluate([llama], ["boolq", "piqa"], data, out, settings(None))
     with pytest.raises(DataError, match="the data of lm-evaluation-harness's tasks is not here"):
         check(["boolq"], data, settings(None), log=tmp_path / "log")

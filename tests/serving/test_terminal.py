@@ -83,6 +83,15 @@ def test_who_sees_nothing_and_remembers_nothing_says_so(tmp_path: Path, capsys: 
         Conversation(parrot, tmp_path / "a.png")
 
 
+def test_an_answer_begins_with_its_first_word(capsys: pytest.CaptureFixture[str]) -> None:
+    class Sighing(Parrot):
+        def reply(self, turns: Sequence[Turn], system: str | None = None, new_tokens: int = 512) -> Iterator[str]:
+            yield from (" ", "\n  one", "  two")
+
+    talk(Conversation(Sighing()), ["x"])
+    assert capsys.readouterr().out == "one  two\n"
+
+
 def test_a_page_shows_it_single_questions() -> None:
     parrots = [Parrot(), Parrot(remembers=False)]
     room = Room(parrots, None, 8)

@@ -16,7 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from moslora_xtuner.adapters import MosLoraConfig
 from moslora_xtuner.causal_lm import MosLoraCausalLM
 from moslora_xtuner.data.prepare import prepare
+from moslora_xtuner.data.reading.records import Record
+from moslora_xtuner.data.tokens.chat_templates import get_template
 from moslora_xtuner.data.tokens.store import open_store
+from moslora_xtuner.data.tokens.tokenise import Encoder, tokenise
 from moslora_xtuner.errors import DataError, EvaluationError, UsageError
 from moslora_xtuner.eval.models.causal_lm import CausalAnswerer, load_encoder, prompt_ids
 from moslora_xtuner.eval.models.conversation import TextPartner, Turn, partner
@@ -31,6 +34,7 @@ from moslora_xtuner.training.artifacts import TrainingRecord
 from moslora_xtuner.training.hooks import write_parts
 
 ASKED = "Is water wet?\n\nAnswer format: true/false {input} {{ x }} <image>"
+ASKED_PLAIN = "What colour is this?\n\nred/green"
 CHATML = (
     "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '\\n' + m['content'] + '<|eot_id|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant\\n' }}{% endif %}"
@@ -244,6 +248,19 @@ def test_the_answer_is_evaluations(alpaca: Path, place: str) -> None:
     pieces = [list(asked.reply([Turn("user", text)], new_tokens=12)) for text in texts]
     assert ["".join(each).strip() for each in pieces] == wanted
     assert len(set(wanted)) > 1 or len(wanted[0]) > 3
+
+
+@pytest.mark.parametrize("template", ["alpaca_as_asked", "internlm2_chat"])
+def test_an_internlm2s_tokenizer_gives_the_trainings_tokens(tmp_path: Path, template: str) -> None:
+    folder = standins.make_internlm2(tmp_path / "internlm2")
+    found = Speech(TextFolders(folder), *load_encoder(TextFolders(folder)), TextForm(template))
+    encoder = Encoder(found.tokenizer, plain=get_template(template).plain)
+    ((wanted, labels),) = tokenise(
+        [Record("0", (), ((ASKED_PLAIN, "It is."),))], encoder, get_template(template), "answer"
+    )
+    asked = found.ids([Turn("user", ASKED_PLAIN)])
+    assert wanted[: len(asked)] == asked
+    assert labels[len(asked) - 1] == -100 != labels[len(asked)]
 
 
 def test_a_form_that_cannot_be(llama: Path, tmp_path: Path) -> None:
