@@ -38,7 +38,8 @@ class Task:
         self.eval_docs = [json.loads(line) for line in Path(data).read_text().splitlines()]
 
     def dump_config(self) -> dict[str, Any]:
-        return dict(self.config.told)
+        sampler = {"sampler": "default", "doc_to_text": f"<function doc_to_text at {id(self):#x}>"}
+        return {**self.config.told, "fewshot_config": sampler}
 
 
 class TaskManager:

@@ -149,6 +149,7 @@ def test_a_system_prompt_is_the_trainings_or_the_askers(llama: Path, tmp_path: P
         assert engine.apply_chat_template([{"role": "user", "content": "a"}], add_generation_prompt=True) == ids(
             run, "a"
         )
+        assert ids(made, "a") == ids(run, "a")
         assert ids(made, "a", system="Be long.") == ids(run, "a", system="Be long.")
 
 
