@@ -233,7 +233,11 @@ def _talk_into(log: TextIO) -> Iterator[None]:
 
 @contextmanager
 def _hub(download: bool) -> Iterator[None]:
-    """Without `download` nothing is fetched: what the hub's cache holds is taken, the rest fails at once."""
+    """Without `download` nothing is fetched: what the hub's cache holds is taken, the rest fails at once.
+
+    WORK-AROUND lm-eval 0.4.13 (api/task.py): it loads a task's data with no way to say that none is to be fetched, and
+    waits half a minute a task for a hub that is not there. Can go when it takes such a word.
+    """
     import datasets.config
     import huggingface_hub.constants
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, Template, missing_tokens
+from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, Template, get_template, missing_tokens
 from moslora_xtuner.data.tokens.tokenise import Encoder
 from moslora_xtuner.errors import ConfigError, EvaluationError, ExportError, UsageError
 from moslora_xtuner.export.form import ADAPTER, FILE_NAME, ExportForm
@@ -50,7 +50,7 @@ def text_form(folder: Path) -> TextForm:
             form = ExportForm.read(said.parent)
             return TextForm(_named(form.instruction), form.system)
         record = TrainingRecord.read(said.parent)
-        return TextForm(record.template if record.template in TEMPLATES else "", record.system)
+        return TextForm(record.template, record.system)
     except ExportError as fault:
         raise EvaluationError(str(fault)) from fault
 
@@ -70,19 +70,20 @@ class Speech:
         remembers: whether a conversation may go on after an answer.
 
     Raises:
-        UsageError: the tokenizer lacks a token of the template.
+        UsageError: the tokenizer lacks a token of the template, or there is none of this name.
+        EvaluationError: the adapter's tokenizer cannot be read.
     """
 
     def __init__(self, folders: TextFolders, tokenizer: Any, encoder: Encoder, form: TextForm) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
-        self.template: Template | None = TEMPLATES.get(form.template)
+        self.template: Template | None = get_template(form.template) if form.template else None
         if self.template is not None:
             if missing := missing_tokens(tokenizer, form.template):
                 raise UsageError(f"{folders.base} has no token {' or '.join(missing)}: {form.template} is not its form")
             bos = opening(tokenizer, self.template)
             written: str | None = training_template(tokenizer, self.template, bos, form.system, pictures=False)
         else:
-            written = own_template(folders)
+            written = _own_template(folders, tokenizer)
         self.plain = written is None
         self.tokenizer.chat_template = written
         self.remembers = not (self.plain or (self.template is not None and self.template.one_turn))
@@ -112,14 +113,14 @@ class Speech:
         return ids
 
 
-def own_template(folders: TextFolders) -> str | None:
-    """The chat template that the adapter's folder brings, else the model's. Raises EvaluationError."""
-    for folder in (folders.adapter, folders.base):
-        if folder is not None and (folder / TOKENIZER_CONFIG).is_file():
-            try:
-                found = load_tokenizer(folder, local_files_only=True).chat_template
-            except ConfigError as fault:
-                raise EvaluationError(str(fault)) from fault
-            if found:
-                return str(found["default"] if isinstance(found, dict) else found)
-    return None
+def _own_template(folders: TextFolders, tokenizer: Any) -> str | None:
+    """The chat template that the adapter's folder brings, else the model's."""
+    found = tokenizer.chat_template
+    if folders.adapter is not None and (folders.adapter / TOKENIZER_CONFIG).is_file():
+        try:
+            found = load_tokenizer(folders.adapter, local_files_only=True).chat_template or found
+        except ConfigError as fault:
+            raise EvaluationError(str(fault)) from fault
+    if isinstance(found, dict):  # several, by name
+        found = found.get("default", next(iter(found.values()), None))
+    return str(found) if found else None

@@ -225,7 +225,7 @@ def test_an_adapter_of_peft_is_asked_by_its_own_template_else_its_bases(
     get_peft_model(AutoModelForCausalLM.from_pretrained(chat), config).save_pretrained(str(tmp_path))
     assert ids(tmp_path, "a b") == ids(chat, "a b")
     tokenizer = AutoTokenizer.from_pretrained(chat)
-    tokenizer.chat_template = "{{ messages[0]['content'] }}!"
+    tokenizer.chat_template = {"tool_use": "?", "default": "{{ messages[0]['content'] }}!"}
     tokenizer.save_pretrained(tmp_path)
     assert ids(tmp_path, "a b") == tokenizer("a b!", add_special_tokens=False)["input_ids"]
     partner(find(str(tmp_path)))
@@ -271,6 +271,8 @@ def test_a_form_that_cannot_be(llama: Path, tmp_path: Path) -> None:
         speech(llama, TextForm("internlm2_chat"))
     with pytest.raises(UsageError, match="no chat template 'vicuna'"):
         partner(find(str(llama)), "vicuna")
+    with pytest.raises(UsageError, match="no chat template 'vicuna'"):  # of a run by another version, say
+        speech(llama, TextForm("vicuna"))
     (tmp_path / "moslora_export.json").write_text("{}")
     with pytest.raises(EvaluationError, match=r"moslora_export.json cannot be used"):
         text_form(tmp_path)
