@@ -65,8 +65,9 @@ def jinja(
 
     It takes a message as text or as a list of parts. One picture of a turn stands in front of its words; several stay
     where they are, as parts each with the end of its line. Without a system turn the model's own system prompt opens
-    the conversation; an empty system turn leaves it out. Where questions are asked with another template than the
-    training's, the one that is to be answered has the ids of evaluation; answered ones have those of training.
+    the conversation; an empty system turn leaves it out. Where a language model's evaluation asks with another template
+    than the training's, the question that is to be answered has the ids of evaluation; answered ones have those of
+    training.
 
     Args:
         template: of the training.
@@ -78,7 +79,8 @@ def jinja(
         pictures: whether the model sees any; without, a part that is one is refused, and its mark is a word.
     """
     before, after = template.instruction.split("{input}")
-    asked_before, asked_after = template.asking.instruction.split("{input}")
+    asking = template if pictures else template.asking  # a LLaVA is always asked in the form of its training
+    asked_before, asked_after = asking.instruction.split("{input}")
     if template.plain:
         cut = len(after)  # the assistant's words follow without a mark
     else:
@@ -89,7 +91,7 @@ def jinja(
     asked_cut = len(asked_after) - (len(after) - cut)
     pieces = {
         "SEES": pictures,
-        "ONE_TURN": template.one_turn,
+        "ONE_TURN": template.one_turn and not pictures,
         "BOS": bos,
         "IMAGE": IMAGE_TOKEN,
         "SYSTEM_BEFORE": system_before,
