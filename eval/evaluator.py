@@ -13,6 +13,7 @@ from moslora_xtuner.atomic import atomic_lines
 from moslora_xtuner.errors import DataError, UsageError
 from moslora_xtuner.progress import note
 
+from .harness import Harness
 from .job import Job, answer_all, costs_only_itself, raise_what_is_missing
 from .judges.base import AnyJudge
 from .judges.openai_judge import JudgeAddress
@@ -52,7 +53,7 @@ def evaluate(
         benchmarks: dataset names, groups (`paper`, `digits`, `commonsense`), or tables of one's own (`own_table.read`).
         data_root: holds DATASET.tsv files; None where all are tables of one's own.
         out: holds the run folders.
-        settings: how they are asked and judged.
+        settings: how they are asked and judged; whether lm-evaluation-harness is, too (OUT/NAME/lm_eval.json).
         names: one a model.
 
     Raises:
@@ -63,6 +64,7 @@ def evaluate(
     chosen = _chosen(benchmarks, data_root, settings)
     settings.judging.check(chosen, catalogue.find)
     root = _root(chosen, data_root, settings)
+    harness = Harness.ready(chosen, settings)
     jobs = _plan(models, names, out, settings)
     _check_names(jobs, chosen, settings)
     for job in jobs:
@@ -90,6 +92,8 @@ def evaluate(
         )
         for job in jobs:
             _run(job, tasks, settings)
+            if harness is not None:
+                harness.ask(job)
     raise_what_is_missing(jobs)
     return [job.folder for job in jobs]
 
@@ -103,6 +107,7 @@ def check(benchmarks: list[str], data_root: Path | None, settings: Settings = DE
     """
     chosen = _chosen(benchmarks, data_root, settings)
     root = _root(chosen, data_root, settings)
+    Harness.ready(chosen, settings)
     return look_at_all(
         chosen, root, log, kit_fixes=settings.kit_fixes, download=settings.download, quiet=settings.quiet
     )

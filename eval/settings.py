@@ -33,6 +33,8 @@ class Settings:
         limit: only that many units (circular groups, image pairs, questions) of each benchmark.
         skip_bad: so many rows with faults may be left out of each table; 0: none is.
         kit_fixes: whether known defects of VLMEvalKit are corrected (`scoring/kit_fixes.py`).
+        kit: whether lm-evaluation-harness is asked, too, for its own tasks of the sets of commonsense (`harness.py`).
+        kit_tasks: a folder of its task files, which take the place of its own tasks of the same names.
         precision: of the weights; bf16 on a GPU and fp32 on a CPU by default.
         download: whether models and tables that are not here are fetched.
         quiet: no progress.
@@ -51,6 +53,8 @@ class Settings:
     limit: int | None = None
     skip_bad: int = 0
     kit_fixes: bool = False
+    kit: bool = False
+    kit_tasks: Path | None = None
     precision: Precision | None = None
     download: bool = False
     quiet: bool = False

@@ -18,6 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from moslora_xtuner.adapters import MosLoraConfig, fold_adapter
 from moslora_xtuner.causal_lm import MosLoraCausalLM
 from moslora_xtuner.data.dataset import collate
+from moslora_xtuner.eval.models.conversation import TextPartner, Turn, partner
+from moslora_xtuner.eval.models.precision import Precision
+from moslora_xtuner.eval.models.resolve import find
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.llm.quantise_on_cpu import quantise_on_cpu
 from moslora_xtuner.llm.smollm2 import write_smollm2
@@ -97,6 +100,18 @@ def test_it_answers(base: Path) -> None:
     ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt")
     made = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
     assert tokenizer.decode(made, skip_special_tokens=True) == "The capital of France is Paris."
+
+
+def test_it_is_asked_by_its_own_chat_template(base: Path) -> None:
+    asked = partner(find(str(base), precision=Precision.fp32))
+    assert isinstance(asked, TextPartner)
+    turns = [Turn("user", "What is the capital of France?")]
+    assert "".join(asked.reply(turns, new_tokens=12)) == "The capital of France is Paris."
+    turns += [Turn("assistant", "The capital of France is Paris."), Turn("user", "And of Italy?")]
+    messages = [{"role": "system", "content": "Be brief."}, *({"role": t.role, "content": t.text} for t in turns)]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    assert asked.speech.ids(turns, "Be brief.") == wanted
 
 
 def test_the_loss_in_chunks_of_a_tied_head(tuned: MosLoraCausalLM, batch: dict[str, Any]) -> None:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from moslora_xtuner.data.images.opening import from_bytes
-from moslora_xtuner.data.tokens.chat_templates import TEMPLATES
-from moslora_xtuner.data.tokens.tokenise import Pieces
-from moslora_xtuner.errors import DataError, EvaluationError
+from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, get_template
+from moslora_xtuner.errors import DataError, EvaluationError, UsageError
+from moslora_xtuner.progress import note
 
 from ..images import data_uri
 from ..openai_client import Client
+from .chat_pieces import chat_pieces
 from .openai_server import ServedModel
 from .resolve import LocalModel, Model
+from .streaming import room_for, stream
+from .text_form import Speech, TextForm, text_form
+from .text_model import TextModel
 
 if TYPE_CHECKING:
     import torch
 
 NEW_TOKENS = 512
-
-
-_MARK = "\ue000"
-"""A character of no script, around the places where people's words go in a template."""
-
-
-def _with_words(content: Any, replace: Callable[[str], str]) -> Any:
-    """A message's content, a text or parts, with other words."""
-    if isinstance(content, str):
-        return replace(content)
-    return [{**part, "text": replace(part["text"])} if part["type"] == "text" else part for part in content]
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,14 @@ class Turn:
 
 
 class Partner(Protocol):
-    """Who answers."""
+    """Who answers.
+
+    `sees`: whether it may be shown pictures. `remembers`: whether it takes a conversation that goes on after an answer;
+    who does not is asked single questions. Of a server both are its own affair.
+    """
+
+    sees: bool
+    remembers: bool
 
     @property
     def name(self) -> str: ...
@@ -69,10 +68,23 @@ class Partner(Protocol):
         ...
 
 
-def partner(model: Model) -> Partner:
-    """Who answers for a model that `resolve.find` found."""
+def partner(model: Model, template: str | None = None) -> Partner:
+    """Who answers for a model that `resolve.find` found.
+
+    Args:
+        model: the model.
+        template: the name of the chat template that a language model is spoken to with, instead of its own.
+
+    Raises UsageError for a template that does not exist, or a model that has to be spoken to in its own form.
+    """
+    if template is not None:
+        get_template(template)
+        if not isinstance(model, TextModel):
+            raise UsageError(f"{model.name} is asked in a form of its own: leave --template out")
     if isinstance(model, ServedModel):
         return ServedPartner(model)
+    if isinstance(model, TextModel):
+        return TextPartner(model, template)
     assert isinstance(model, LocalModel)
     return LocalPartner(model)
 
@@ -82,6 +94,8 @@ class LocalPartner:
 
     Raises EvaluationError when the folder cannot be loaded.
     """
+
+    sees = remembers = True
 
     def __init__(self, model: LocalModel) -> None:
         from .llava import LlavaAnswerer
@@ -104,81 +118,34 @@ class LocalPartner:
         return jinja(template, bos=bos, system=model.form.system, space=first_space(self.tokenizer))
 
     def ids(self, turns: Sequence[Turn], system: str | None = None) -> list[int]:
-        """The prompt's tokens, one for a picture."""
+        """The prompt's tokens, one for a picture. Raises UsageError for what the chat template refuses."""
+        form = self.answerer.prompts.form
         messages = [turn.as_message(lambda _: {"type": "image"}) for turn in turns]
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
-        (ids,) = self.answerer.prompts.encoder([self._pieces(messages)])
+        (ids,) = self.answerer.prompts.encoder([chat_pieces(self.tokenizer, messages, form.image_token)])
         bos = self.tokenizer.bos_token_id
-        return ids if not self.answerer.prompts.form.bos or ids[:1] == [bos] else [bos, *ids]
-
-    def _pieces(self, messages: list[dict[str, Any]]) -> Pieces:
-        """The template's text of a conversation, and in it what people wrote, in which a control token is text."""
-        render = partial(self.tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
-        words: list[str] = []
-
-        def hidden(text: str) -> str:
-            words.append(text)
-            return f"{_MARK}{len(words) - 1}{_MARK}"
-
-        marked = [{**message, "content": _with_words(message["content"], hidden)} for message in messages]
-        # What looks like a picture's mark would be moved like one.
-        tame = [word.replace(self.answerer.prompts.form.image_token, "") for word in words]
-        places = iter(tame)
-        plain = [{**item, "content": _with_words(item["content"], lambda _: next(places))} for item in messages]
-        whole, at = str(render(plain)), 0
-        pieces: list[tuple[str, bool]] = []
-        for number, piece in enumerate(str(render(marked)).split(_MARK)):
-            written = bool(number % 2)
-            text = tame[int(piece)] if written else piece
-            bare = written and not whole.startswith(text, at)  # a template may take blanks off
-            at += len(text.strip() if bare else text)
-            said = words[int(piece)] if written else piece
-            pieces.append((said.strip() if bare else said, written))
-        if at != len(whole):
-            return ((str(render(messages)), False),)  # a template that does more with people's words
-        return tuple(pieces)
+        return ids if not form.bos or ids[:1] == [bos] else [bos, *ids]
 
     def reply(self, turns: Sequence[Turn], system: str | None = None, new_tokens: int = NEW_TOKENS) -> Iterator[str]:
         """The answer, piece by piece. Raises DataError for what is no picture or too long a conversation."""
-        from threading import Thread
-
         import torch
-        from transformers import TextIteratorStreamer
 
         embeds = self._embedded(turns, self.ids(turns, system))
         model: Any = self.answerer.model
-        room = model.config.text_config.max_position_embeddings - embeds.shape[1]
-        if room < 1:
-            raise DataError(
-                f"the conversation has {embeds.shape[1]} tokens with its pictures, the model reads "
-                f"{model.config.text_config.max_position_embeddings}: begin a new one"
-            )
-        streamer = TextIteratorStreamer(self.tokenizer, skip_special_tokens=True)
-        failed: list[BaseException] = []
-
-        def generate() -> None:
-            try:
-                with torch.inference_mode():
-                    model.language_model.generate(
-                        inputs_embeds=embeds,
-                        attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
-                        max_new_tokens=min(new_tokens, room),
-                        do_sample=False,
-                        eos_token_id=sorted(self.answerer.prompts.stop_ids),
-                        pad_token_id=self.tokenizer.pad_token_id or 0,
-                        streamer=streamer,
-                    )
-            except BaseException as fault:  # told in the caller's thread
-                failed.append(fault)
-                streamer.end()
-
-        thread = Thread(target=generate, daemon=True)
-        thread.start()
-        yield from (piece for piece in streamer if piece)
-        thread.join()
-        if failed:
-            raise EvaluationError(f"{self.name} cannot answer ({type(failed[0]).__name__}: {failed[0]})") from failed[0]
+        longest = model.config.text_config.max_position_embeddings
+        yield from stream(
+            model.language_model.generate,
+            self.tokenizer,
+            self.name,
+            prompted=False,
+            inputs_embeds=embeds,
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
+            max_new_tokens=room_for(new_tokens, embeds.shape[1], longest, " with its pictures"),
+            do_sample=False,
+            eos_token_id=sorted(self.answerer.prompts.stop_ids),
+            pad_token_id=self.tokenizer.pad_token_id or 0,
+        )
 
     def _embedded(self, turns: Sequence[Turn], ids: Sequence[int]) -> torch.Tensor:
         import torch
@@ -199,8 +166,67 @@ class LocalPartner:
             return torch.cat([*pieces, words[at:]])[None]
 
 
+class TextPartner:
+    """A language model on disk that sees no pictures, spoken to as it was trained.
+
+    Raises EvaluationError when it cannot be loaded, UsageError when its form is not its tokenizer's.
+    """
+
+    sees = False
+
+    def __init__(self, model: TextModel, template: str | None = None) -> None:
+        from .causal_lm import CausalAnswerer
+
+        self.name = model.name
+        form = TextForm() if model.folder is None else text_form(model.folder)
+        form = form if template is None else TextForm(template, form.system)
+        self.answerer = CausalAnswerer(model.folders, precision=model.precision)
+        self.speech = Speech(model.folders, self.answerer.tokenizer, self.answerer.encoder, form)
+        self.remembers = self.speech.remembers
+        if self.speech.plain:
+            note(f"{self.name} has no chat template: words are asked as they stand (--template NAME gives them a form)")
+        elif not form.template and model.folders.adapter is not None:
+            note(
+                f"{self.name} does not say in what form it was trained: it is asked by the chat template of its folder "
+                "or its base (--template NAME takes another one)"
+            )
+
+    def reply(self, turns: Sequence[Turn], system: str | None = None, new_tokens: int = NEW_TOKENS) -> Iterator[str]:
+        """The answer, piece by piece. Raises DataError for too long a conversation, UsageError for what has no form."""
+        import torch
+        from transformers import GenerationConfig
+
+        require_no_pictures(self.name, any(turn.pictures for turn in turns))
+        answerer, ids = self.answerer, self.speech.ids(turns, system)
+        longest = getattr(answerer.model.config, "max_position_embeddings", None)
+        row = torch.tensor([ids], device=answerer.device)
+        settings = GenerationConfig(
+            max_new_tokens=room_for(new_tokens, len(ids), longest),
+            do_sample=False,
+            pad_token_id=answerer.pad,
+            eos_token_id=sorted(answerer.stops | self.speech.stops) or None,
+        )
+        yield from stream(
+            answerer.model.generate,
+            answerer.tokenizer,
+            self.name,
+            prompted=True,
+            input_ids=row,
+            attention_mask=torch.ones_like(row),
+            generation_config=settings,
+        )
+
+
+def require_no_pictures(name: str, given: bool) -> None:
+    """Raise UsageError where a model without eyes is shown a picture."""
+    if given:
+        raise UsageError(f"{name} is a language model and sees no pictures: ask it in words alone")
+
+
 class ServedPartner:
     """A model behind a server that speaks OpenAI's protocol."""
+
+    sees = remembers = True
 
     def __init__(self, model: ServedModel) -> None:
         self.name, self.model = model.name, model

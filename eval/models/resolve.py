@@ -171,7 +171,7 @@ def find(
     if not folder.is_dir():
         folder = _from_hub(word, download)
     if (text := text_folders(folder)) is not None:
-        return TextModel.read(text, precision, word, name or own_name(folder) or called)
+        return TextModel.read(text, precision, word, name or own_name(folder) or called, folder)
     if not (folder / CONFIG).is_file() or not _is_llava(folder):
         made = _exported(folder, called, quiet)
         return LocalModel.read(made, precision, word, name or (None if called == "adapters" else called))

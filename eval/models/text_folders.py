@@ -33,7 +33,8 @@ def text_folders(folder: Path) -> TextFolders | None:
     """What a folder holds of a language model without pictures; None where it is something else.
 
     A checkpoint as transformers writes it (an export of `--format hf` is one), an export of `--format lora`, a run that
-    trained on text alone (or its `adapters/`), or an adapter of PEFT whose config names its base.
+    trained on text alone (or its `adapters/`), or an adapter of PEFT whose config names its base, or that is part of
+    such an export.
 
     Raises:
         EvaluationError: it is one, and its base model is not there.
@@ -52,6 +53,8 @@ def text_folders(folder: Path) -> TextFolders | None:
         if record.visual_encoder:
             return None
         return _on_base(record.llm, run / LLM if (run / LLM / ADAPTER_CONFIG).is_file() else None, run)
+    if folder.name == ADAPTER and (folder.parent / BASE_LLAVA / CONFIG).is_file():
+        return text_folders(folder.parent)
     if (folder / ADAPTER_CONFIG).is_file():
         return _on_base(str(_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")), folder, folder)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from moslora_xtuner.data.tokens.tokenise import Encoder
@@ -27,15 +28,18 @@ class TextModel:
     sha256: str
     precision: Precision
     facts: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     @classmethod
-    def read(cls, folders: TextFolders, precision: Precision, source: str, name: str) -> TextModel:
-        """A model that has been found."""
+    def read(
+        cls, folders: TextFolders, precision: Precision, source: str, name: str, folder: Path | None = None
+    ) -> TextModel:
+        """A model that has been found, in a folder that may say how it was trained."""
         marks = " ".join([*map(fingerprint, folders.all), precision.value])
         facts: dict[str, Any] = {"precision": precision.value}
         if folders.adapter is not None:
             facts["base"] = folders.base.resolve().name
-        return cls(name, source, folders, hashlib.sha256(marks.encode()).hexdigest(), precision, facts)
+        return cls(name, source, folders, hashlib.sha256(marks.encode()).hexdigest(), precision, facts, folder)
 
     def prompt(self, question: Question) -> str:
         """The question's text, which is the whole prompt."""

@@ -20,6 +20,7 @@ from . import (
     changed,
     formats,
     glance,
+    harness_table,
     headline,
     loss_curves,
     methods,
@@ -101,6 +102,7 @@ def write_report(
         times=[(step, f"{seconds:.1f}") for step, seconds in (times or {}).items()],
         provenance=sections.provenance(loaded),
         paper=[score_table.paper_grid("", item.group) for item in built if item.group in score_table.PRINTED],
+        harness=harness_table.grid(loaded),
         command=command,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         names=names,
@@ -152,6 +154,8 @@ def _write_files(
     for place, item in enumerate(built):
         found = gaps[place] if gaps else {}
         grids += [part for part, _ in score_table.beneath(item, runs, found, base, outcomes, paper=False)]
+    if (beside := harness_table.grid(runs)) is not None:
+        grids.append(beside)
     atomic_write(out / "scores.md", "\n".join(formats.as_markdown(grid) for grid in grids))
     if changes is not None:
         atomic_write(out / changed.CSV, changes)

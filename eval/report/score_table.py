@@ -13,7 +13,7 @@ from moslora_xtuner.errors import UsageError
 from ..results import bootstrap, scores
 from ..results.scores import Run
 from ..tasks.registry import GROUPS
-from . import ability_tables, formats, headline, methods, paired_differences, terminal
+from . import ability_tables, formats, harness_table, headline, methods, paired_differences, terminal
 from .formats import Grid
 from .group_table import TITLES, Table, build, groups, groups_of
 from .headline import ByModel
@@ -85,7 +85,7 @@ def table(
     named in its place.
     Beneath it: with `baseline` the differences from that model with interval and p (not in csv, which stays one table
     of models), with `paper` Table 5 or 4 as printed (in csv as further rows), with `abilities` what the scores are made
-    of (in csv after an empty line, a row a number).
+    of (in csv after an empty line, a row a number). Last, but not in csv, what lm-evaluation-harness said of the runs.
     Raises UsageError for an unknown format, group or baseline, or where the paper printed nothing of the group,
     DataError for a run without valid scores.
     """
@@ -117,6 +117,8 @@ def table(
             first["paper"] = {"rows": rows, "note": note}
         if abilities:
             first["abilities"] = ability_tables.as_json(loaded)
+        if (harness := harness_table.as_json(loaded)) is not None:
+            first["lm_evaluation_harness"] = harness
         return json.dumps(first, indent=1, ensure_ascii=False) + "\n"
     parts: list[str] = []
     render = formats.RENDERERS[format]
@@ -132,6 +134,8 @@ def table(
             parts.append(render(part.transposed("benchmark") if tall and format == "terminal" else part))
     if abilities:
         parts += [render(part) for part in ability_tables.grids(loaded)]
+    if (beside := harness_table.grid(loaded)) is not None:
+        parts.append(render(beside))
     return "\n".join(parts)
 
 

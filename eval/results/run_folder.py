@@ -17,12 +17,15 @@ LOG = "vlmevalkit.log"
 VERDICTS = "verdicts.jsonl"
 LOCK = ".lock"
 MANIFEST, SCORES = "manifest.json", "scores.json"
+HARNESS, HARNESS_LOG = "lm_eval.json", "lm_eval.log"
 _OURS = {
     MANIFEST,
     SCORES,
     LOG,
     VERDICTS,
     LOCK,
+    HARNESS,
+    HARNESS_LOG,
     *("predictions", "vlmeval", "outcomes", "answers", "samples", "submission"),
 }
 _LONGEST = 120

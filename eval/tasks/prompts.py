@@ -15,7 +15,7 @@ from moslora_xtuner.data.tokens.chat_templates import get_template
 
 from .registry import Benchmark
 
-ASKED = "alpaca_as_asked"
+ASKED = get_template("alpaca").asking
 """The template of questions of the kind `label`."""
 
 
@@ -58,7 +58,7 @@ def build(benchmark: Benchmark, row: Mapping[str, Any]) -> str:
     """
     question = str(row["question"])
     if benchmark.kind == "label":
-        return get_template(ASKED).instruction.format(input=question)
+        return ASKED.instruction.format(input=question)
     if benchmark.kind == "mcq":
         hint = None if is_blank(row.get("hint")) else str(row["hint"])
         language = benchmark.language if benchmark.instruction else None

@@ -7,13 +7,16 @@ import sys
 import tempfile
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from moslora_xtuner.errors import DataError, UsageError
 
 from .app import app
+
+if TYPE_CHECKING:
+    from moslora_xtuner.eval.settings import Settings
 
 
 class ReportFormat(str, Enum):
@@ -42,6 +45,14 @@ Benchmarks = Annotated[
         "your own (choice, yes-no, short-answer, open), with commas between; all lists what there is.",
     ),
 ]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[BENCHMARK=]NAME[@URL]",
+        help="Who reads free answers: exact_matching (default), a model of OpenAI's, one at a server's address up to "
+        "/v1, or local:FOLDER. Again for a benchmark that another one judges.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Only so many circular groups, image pairs or questions a benchmark."),
@@ -55,6 +66,23 @@ SkipBad = Annotated[
 ]
 KitFixes = Annotated[
     bool, typer.Option("--kit-fixes", help="Correct known defects of VLMEvalKit; the scores name them.")
+]
+
+Kit = Annotated[
+    bool,
+    typer.Option(
+        "--kit",
+        help="Also ask lm-evaluation-harness's own tasks of the sets of commonsense: log-likelihood on other data, not "
+        "comparable, in a file and a table of its own.",
+    ),
+]
+KitTasks = Annotated[
+    Path | None,
+    typer.Option(
+        "--kit-tasks",
+        metavar="DIR",
+        help="With --kit: a folder of the harness's task files, which take the place of its tasks of the same names.",
+    ),
 ]
 
 EXITS = (
@@ -77,14 +105,7 @@ def evaluate(
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar="LMUData", help="The folder of the TSV files.")
     ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[BENCHMARK=]NAME[@URL]",
-            help="Who reads free answers: exact_matching (default), a model of OpenAI's, one at a server's address up "
-            "to /v1, or local:FOLDER. Again for a benchmark that another one judges.",
-        ),
-    ] = None,
+    judge: Judges = None,
     judge_workers: Annotated[int, typer.Option(min=1, metavar="N", help="Requests that the judge gets at a time.")] = 8,
     judge_retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often a failed request is repeated.")] = 8,
     judge_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one verdict may take.")] = 60.0,
@@ -109,54 +130,57 @@ def evaluate(
     check: Check = False,
     skip_bad: SkipBad = 0,
     kit_fixes: KitFixes = False,
+    kit: Kit = False,
+    kit_tasks: KitTasks = None,
 ) -> None:
     """Answer benchmarks in batches and let VLMEvalKit score them."""
     words = [word.strip() for word in benchmarks.split(",") if word.strip()]
     if benchmarks == "all":
         typer.echo(_catalogue(data_root))
         return
-    if check:
-        _check(words, data_root, instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
-        return
-    if not models or out is None:
+    if not check and (not models or out is None):
         raise UsageError("eval needs a model and an output folder: moslora eval MODEL -o DIR")
-    from moslora_xtuner.eval.evaluator import evaluate as evaluate_models
+    if kit_tasks is not None and not kit:
+        raise UsageError("--kit-tasks is for --kit, which asks lm-evaluation-harness: add it")
     from moslora_xtuner.eval.models.precision import Precision
     from moslora_xtuner.eval.settings import Settings
 
-    runs = evaluate_models(
-        models,
-        words,
-        data_root,
-        out,
-        Settings(
-            judge=judge or (),
-            judge_workers=judge_workers,
-            judge_retries=judge_retries,
-            judge_timeout=judge_timeout,
-            processes=processes or _gpus(),
-            batch_size=batch_size,
-            precision=None if precision is None else Precision(precision),
-            instruct=instruct,
-            limit=limit,
-            download=download,
-            skip_bad=skip_bad,
-            kit_fixes=kit_fixes,
-        ),
-        names=name,
+    settings = Settings(
+        judge=judge or (),
+        judge_workers=judge_workers,
+        judge_retries=judge_retries,
+        judge_timeout=judge_timeout,
+        processes=processes or _gpus(),
+        batch_size=batch_size,
+        precision=None if precision is None else Precision(precision),
+        instruct=instruct,
+        limit=limit,
+        download=download,
+        skip_bad=skip_bad,
+        kit_fixes=kit_fixes,
+        kit=kit,
+        kit_tasks=kit_tasks,
     )
+    if check:
+        _check(words, data_root, settings)
+        return
+    assert models
+    assert out is not None
+    from moslora_xtuner.eval.evaluator import evaluate as evaluate_models
+
+    runs = evaluate_models(models, words, data_root, out, settings, names=name)
     for run in runs:
         typer.echo(f"scores: {run / 'scores.json'}")
+    if kit:
+        from moslora_xtuner.eval.report import harness_table
+
+        typer.echo(f"\n{harness_table.terminal(runs)}".rstrip("\n"))
 
 
-def _check(
-    benchmarks: list[str], data_root: Path | None, *, instruct: bool, kit_fixes: bool, skip_bad: int, download: bool
-) -> None:
+def _check(benchmarks: list[str], data_root: Path | None, settings: Settings) -> None:
     """Print every finding in the tables on a line of its own. Raises DataError where `eval` would stop."""
     from moslora_xtuner.eval import evaluator
-    from moslora_xtuner.eval.settings import Settings
 
-    settings = Settings(instruct=instruct, kit_fixes=kit_fixes, skip_bad=skip_bad, download=download)
     with tempfile.TemporaryDirectory(prefix="moslora-") as folder:
         looked = evaluator.check(benchmarks, data_root, settings, log=Path(folder) / "log")
     stops = []
@@ -167,7 +191,7 @@ def _check(
         name, count = item.benchmark.dataset, len(item.look.table)
         answers = "" if item.has_answers else ", without answers: it has no score"
         typer.echo(f"{name}: {count} rows{answers}, {faults} faults, {rest} notes")
-        if faults and not item.look.skippable(skip_bad):
+        if faults and not item.look.skippable(settings.skip_bad):
             stops.append(name)
     if stops:
         raise DataError(f"eval would not ask {', '.join(stops)}: the lines above name each fault")

@@ -13,13 +13,21 @@ from moslora_xtuner.errors import UsageError
 from .app import app
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="An export, a run, a LLaVA's folder, OWNER/NAME, or openai:[NAME@]URL.")
+    str, typer.Argument(metavar="MODEL", help="An export, a run, a model's folder, OWNER/NAME, or openai:[NAME@]URL.")
 ]
 System = Annotated[str | None, typer.Option(help="The system prompt; the model's own when not given.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")]
 Numbers = Annotated[
     Literal["fp32", "bf16", "fp16", "4bit"] | None,
     typer.Option("--precision", help="Of the weights; bf16 on a GPU and fp32 on a CPU by default."),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="Ask a language model in this form (alpaca, llama3_chat, internlm2_chat), not in that of its training.",
+    ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a hub's model that is not here.")]
 
@@ -34,6 +42,7 @@ def ask(
     max_new_tokens: NewTokens = 512,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     precision: Numbers = None,
+    template: Form = None,
     download: Download = False,
 ) -> None:
     """Ask a model one question; the answer, and nothing else, on standard output."""
@@ -43,7 +52,7 @@ def ask(
     from moslora_xtuner.eval.models.conversation import Turn, read_picture
 
     pictures = tuple(read_picture(Path(file)) for file in files)
-    partner = _partner(model, precision, download)
+    partner = _partner(model, precision, download, template, shown=bool(pictures))
     answer = "".join(partner.reply([Turn("user", question, pictures)], system, max_new_tokens)).strip()
     said = {"model": partner.name, "pictures": files, "question": question, "answer": answer}
     typer.echo(json.dumps(said, ensure_ascii=False) if as_json else answer)
@@ -56,18 +65,20 @@ def chat(
     system: System = None,
     max_new_tokens: NewTokens = 512,
     precision: Numbers = None,
+    template: Form = None,
     download: Download = False,
 ) -> None:
     """Talk with a model in the terminal; /image FILE, /reset, /quit."""
     from moslora_xtuner.progress import note
-    from moslora_xtuner.serving.terminal import HELP, Conversation, talk, typed
+    from moslora_xtuner.serving.terminal import Conversation, commands, talk, typed
 
     if picture is not None:
         from moslora_xtuner.eval.models.conversation import read_picture
 
         read_picture(picture)  # told before the model is loaded
-    conversation = Conversation(_partner(model, precision, download), picture, system, max_new_tokens)
-    note(f"{conversation.partner.name}: {HELP}")
+    partner = _partner(model, precision, download, template, shown=picture is not None)
+    conversation = Conversation(partner, picture, system, max_new_tokens)
+    note(f"{partner.name}: {commands(partner)}")
     talk(conversation, typed("> "))
 
 
@@ -101,6 +112,7 @@ def demo(
     system: System = None,
     max_new_tokens: NewTokens = 512,
     precision: Numbers = None,
+    template: Form = None,
     download: Download = False,
 ) -> None:
     """Show a web page on this machine to ask one model, or two side by side."""
@@ -108,15 +120,21 @@ def demo(
         raise UsageError(f"demo shows one model or two, got {len(models)}")
     from moslora_xtuner.serving.demo import Room, show
 
-    partners = [_partner(model, precision, download) for model in models]
+    partners = [_partner(model, precision, download, template) for model in models]
     show(Room(partners, system, max_new_tokens), port)
 
 
-def _partner(word: str, precision: str | None, download: bool):  # type: ignore[no-untyped-def]
-    from moslora_xtuner.eval.models.conversation import partner
+def _partner(  # type: ignore[no-untyped-def]
+    word: str, precision: str | None, download: bool, template: str | None, *, shown: bool = False
+):
+    """Who answers; that a model without eyes is `shown` a picture is said before it is loaded."""
+    from moslora_xtuner.eval.models.conversation import partner, require_no_pictures
     from moslora_xtuner.eval.models.precision import Precision
     from moslora_xtuner.eval.models.resolve import find
+    from moslora_xtuner.eval.models.text_model import TextModel
     from moslora_xtuner.progress import quiet
 
     with quiet():
-        return partner(find(word, precision=None if precision is None else Precision(precision), download=download))
+        found = find(word, precision=None if precision is None else Precision(precision), download=download)
+        require_no_pictures(found.name, shown and isinstance(found, TextModel))
+        return partner(found, template)

@@ -49,9 +49,15 @@ def engine_tokenizer(checkpoint: str, template: Template, system: str = "", pict
     )
     if pictures:
         tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    space = "" if template.plain else first_space(tokenizer)
-    tokenizer.chat_template = jinja(template, bos=bos, system=system, space=space, eos=tokenizer.eos_token or "")
+    tokenizer.chat_template = training_template(tokenizer, template, bos, system, pictures)
     return tokenizer
+
+
+def training_template(tokenizer: Any, template: Template, bos: str, system: str = "", pictures: bool = True) -> str:
+    """The chat template of a training, for its tokenizer; `bos` is the text that opens a conversation."""
+    space = "" if template.plain else first_space(tokenizer)
+    eos = tokenizer.eos_token or ""
+    return jinja(template, bos=bos, system=system, space=space, eos=eos, pictures=pictures)
 
 
 def first_space(tokenizer: Any) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MoSLoRAError, SetupError, UsageError
-from ..eval.models.conversation import Partner, Turn, read_picture
+from ..eval.models.conversation import Partner, Turn, read_picture, require_no_pictures
 
 HOST = "127.0.0.1"
 UPLOAD = 20 << 20
@@ -46,7 +46,8 @@ class Room:
     def reply(self, number: int, turns: Sequence[Turn]) -> Iterator[str]:
         """One partner's answer, piece by piece; a second visitor waits for the first."""
         with self._locks[number]:
-            yield from self.partners[number].reply(turns, self.system, self.new_tokens)
+            partner = self.partners[number]
+            yield from partner.reply(turns if partner.remembers else turns[-1:], self.system, self.new_tokens)
 
     def replies(self, turns: Sequence[Sequence[Turn]]) -> Iterator[tuple[int, str | MoSLoRAError | None]]:
         """All partners' answers as they come: whose, and a piece, the fault that ended it, or None at its end."""
@@ -89,19 +90,22 @@ def build(room: Room) -> Any:
 
     count = len(room.partners)
     names = [partner.name for partner in room.partners]
+    labels = [p.name if p.remembers else f"{p.name} (each question by itself)" for p in room.partners]
+    sees = any(partner.sees for partner in room.partners)
     with gradio.Blocks(title=" and ".join(names), analytics_enabled=False, fill_height=True, fill_width=True) as page:
         states = [gradio.State([]) for _ in names]
         with gradio.Row(scale=1):
             chats = [
                 gradio.Chatbot(
-                    label=name, elem_id=f"chat-{number}", scale=1, height="70vh", render_markdown=False,
+                    label=label, elem_id=f"chat-{number}", scale=1, height="70vh", render_markdown=False,
                     allow_tags=False, feedback_options=None, buttons=["copy"], allow_file_downloads=False,
                 )
-                for number, name in enumerate(names)
+                for number, label in enumerate(labels)
             ]  # fmt: skip
         box = gradio.MultimodalTextbox(
-            elem_id="question", file_types=["image"], file_count="multiple", sources=["upload"], show_label=False,
-            placeholder="A question; pictures by the button on the left, or dropped here", autofocus=True,
+            elem_id="question", file_types=["image"], file_count="multiple", sources=["upload"] if sees else [],
+            placeholder=f"A question{'; pictures by the button on the left, or dropped here' * sees}", autofocus=True,
+            show_label=False,
         )  # fmt: skip
         anew = gradio.Button("New conversation", elem_id="anew", size="sm")
 
@@ -109,6 +113,7 @@ def build(room: Room) -> Any:
             turns, shown = now[:count], now[count:]
             try:
                 turn, messages = asked(message)
+                require_no_pictures(" and ".join(names), bool(turn.pictures) and not sees)
             except MoSLoRAError as fault:
                 raise gradio.Error(str(fault), duration=None, print_exception=False) from fault
             busy = gradio.MultimodalTextbox(value=None, submit_btn=False, stop_btn=True)

@@ -7,10 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import MoSLoRAError
-from ..eval.models.conversation import Partner, Turn, read_picture
+from ..eval.models.conversation import Partner, Turn, read_picture, require_no_pictures
 from ..progress import note
 
-HELP = "/image FILE shows a picture with your next words, /reset begins anew, /quit or Ctrl-D ends"
+SHOW = "/image FILE shows a picture with your next words"
+ANEW = "/reset begins anew"
+END = "/quit or Ctrl-D ends"
+ALONE = "each question stands by itself, nothing said before is part of it"
+
+
+def commands(partner: Partner) -> str:
+    """What can be typed beside words, and whether they are remembered."""
+    return ", ".join([SHOW] * partner.sees + [ANEW if partner.remembers else ALONE, END])
 
 
 class Conversation:
@@ -30,6 +38,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.pictures: list[bytes] = []
         if picture is not None:
+            require_no_pictures(partner.name, not partner.sees)
             self.pictures.append(read_picture(picture))
 
     def obey(self, line: str) -> bool:
@@ -42,12 +51,13 @@ class Conversation:
             note("a new conversation")
         elif word == "/image" and rest.strip():
             try:
+                require_no_pictures(self.partner.name, not self.partner.sees)
                 self.pictures.append(read_picture(Path(rest.strip()).expanduser()))
                 note(f"{rest.strip()} goes with your next words")
             except MoSLoRAError as fault:
                 note(f"error: {fault}")
         else:
-            note(HELP)
+            note(commands(self.partner))
         return True
 
     def say(self, line: str) -> None:
@@ -56,6 +66,7 @@ class Conversation:
         said = []
         try:
             for piece in self.partner.reply(asked, self.system, self.new_tokens):
+                piece = piece if any(said) else piece.lstrip()
                 sys.stdout.write(piece)
                 sys.stdout.flush()
                 said.append(piece)
@@ -67,7 +78,8 @@ class Conversation:
             return
         sys.stdout.write("\n")
         sys.stdout.flush()
-        self.turns, self.pictures = [*asked, Turn("assistant", "".join(said).strip())], []
+        kept = [*asked, Turn("assistant", "".join(said).strip())] if self.partner.remembers else []
+        self.turns, self.pictures = kept, []
 
 
 def talk(conversation: Conversation, lines: Iterable[str]) -> None:

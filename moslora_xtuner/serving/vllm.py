@@ -31,12 +31,13 @@ class Serving:
     """A model, and how vLLM is to serve it.
 
     Attributes:
-        folder: a LLaVA in Hugging Face's form.
+        folder: a LLaVA or a language model in Hugging Face's form.
         name: what requests call the model.
         adapter: a LoRA of it, which requests by that name get.
         rank: of the LoRA.
         dtype: of the weights.
         tokens: that a conversation may have.
+        sees: whether it may be shown pictures.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Serving:
     rank: int
     dtype: str
     tokens: int
+    sees: bool = True
 
     @classmethod
     def of(cls, folder: Path, name: str | None = None) -> Serving:
@@ -67,13 +69,15 @@ class Serving:
             adapter,
             rank,
             str(config.get("torch_dtype") or "auto"),
-            int(config["text_config"]["max_position_embeddings"]),
+            int(config.get("text_config", config)["max_position_embeddings"]),
+            "text_config" in config,
         )
 
     def command(self, vllm: list[str], port: int, further: list[str]) -> list[str]:
         """The command line."""
         words = [*vllm, str(self.folder), "--host", HOST, "--port", str(port), "--dtype", self.dtype]
-        words += ["--limit-mm-per-prompt", '{"image": 4}', "--max-model-len", str(min(self.tokens, 8192))]
+        words += ["--limit-mm-per-prompt", '{"image": 4}'] if self.sees else []
+        words += ["--max-model-len", str(min(self.tokens, 8192))]
         if self.adapter is None:
             words += ["--served-model-name", self.name]
         else:
@@ -141,7 +145,7 @@ def serve(
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _wait(process, port, patience)
-        print(tried(serving.name, port), flush=True)  # noqa: T201
+        print(tried(serving.name, port, serving.sees), flush=True)  # noqa: T201
         return process.wait()
     finally:
         end()
@@ -153,10 +157,11 @@ def serve(
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def tried(name: str, port: int) -> str:
+def tried(name: str, port: int, sees: bool = True) -> str:
     """Lines to try a served model with."""
     address = f"http://{HOST}:{port}/v1"
-    return f"serving {name} at {address}\ntry: moslora ask openai:{name}@{address} PICTURE QUESTION"
+    words = "PICTURE QUESTION" if sees else "QUESTION"
+    return f"serving {name} at {address}\ntry: moslora ask openai:{name}@{address} {words}"
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, patience: float) -> None:

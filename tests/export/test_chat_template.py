@@ -105,6 +105,16 @@ def trained_prompt(folder: Path, template: str, human: str) -> list[int]:
     return encoder.bos + ids
 
 
+def test_a_llava_is_asked_in_the_form_of_its_training(model: tuple[Path, str]) -> None:
+    """Also where a language model's evaluation would ask otherwise."""
+    folder, _ = model
+    template = get_template("alpaca")
+    written = engine_tokenizer(str(folder), template).apply_chat_template(
+        messages([("What is it?", "")])[:1], add_generation_prompt=True, tokenize=False
+    )
+    assert written.endswith(template.instruction.format(input="What is it?"))
+
+
 def test_several_pictures_as_parts_stay_where_they_are(model: tuple[Path, str]) -> None:
     folder, template = model
     tokenizer = engine_tokenizer(str(folder), get_template(template))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from moslora_xtuner.errors import EvaluationError, SetupError, UsageError
-from moslora_xtuner.serving.vllm import Serving, find_vllm, serve
+from moslora_xtuner.serving.vllm import Serving, find_vllm, serve, tried
 
 STAND_IN = """#!{python}
 import http.server, json, os, sys, time
@@ -72,6 +72,26 @@ def test_the_flags_that_a_model_needs(exported: Path, tmp_path: Path) -> None:
     assert f"--enable-lora --max-lora-rank 64 --lora-modules mine={exported / 'adapter'} --more" in words
     with pytest.raises(UsageError, match="is no export"):
         Serving.of(tmp_path)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_language_model_has_no_flags_of_pictures(exported: Path, apart: bool) -> None:
+    base = exported / "base" if apart else exported
+    (base / "config.json").write_text(json.dumps({"torch_dtype": "float32", "max_position_embeddings": 512}))
+    form = {
+        "format": 1,
+        "kind": "lora" if apart else "hf-causal-lm",
+        "name": "mine",
+        "template": {"INSTRUCTION": "{input}"},
+    }
+    (exported / "moslora_export.json").write_text(json.dumps(form))
+    serving = Serving.of(exported)
+    assert not serving.sees
+    words = " ".join(serving.command(["vllm", "serve"], 9, []))
+    head = f"vllm serve {base} --host 127.0.0.1 --port 9 --dtype float32 --max-model-len 512 --served-model-name mine"
+    tail = f"-base --enable-lora --max-lora-rank 64 --lora-modules mine={exported / 'adapter'}" if apart else ""
+    assert words == head + tail
+    assert tried("mine", 9, serving.sees).endswith("moslora ask openai:mine@http://127.0.0.1:9/v1 QUESTION")
 
 
 def test_where_vllm_is(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

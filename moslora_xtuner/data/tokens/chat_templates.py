@@ -36,6 +36,8 @@ class Template:
         joined: whether a turn and its answer are encoded as one text, not each by itself.
         loss: where it is unless something else is asked for.
         max_length: tokens that a record may have unless something else is asked for.
+        asked: the name of the template that questions are asked with, where that is another one.
+        one_turn: whether a conversation is one question and its answer.
     """
 
     instruction: str
@@ -47,6 +49,13 @@ class Template:
     joined: bool = False
     loss: Loss = "answer"
     max_length: int = MAX_LENGTH
+    asked: str = ""
+    one_turn: bool = False
+
+    @property
+    def asking(self) -> Template:
+        """The template that questions are asked with."""
+        return TEMPLATES[self.asked] if self.asked else self
 
 
 _INDENT = 16 * " "
@@ -54,7 +63,7 @@ _INDENT = 16 * " "
 _TASK = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 
 
-def _alpaca(preamble_ends: str, between: str, *, joined: bool) -> Template:
+def _alpaca(preamble_ends: str, between: str, *, joined: bool, asked: str = "") -> Template:
     """Alpaca's text without an input; the arguments are where the authors' training and evaluation differ."""
     lines = (
         f"{_TASK}{preamble_ends}",
@@ -65,7 +74,10 @@ def _alpaca(preamble_ends: str, between: str, *, joined: bool) -> Template:
         f"{_INDENT}### Response:",
         _INDENT,
     )
-    return Template("\n".join(lines), "", "{system}\n\n", plain=True, joined=joined, loss="all", max_length=256)
+    return Template(
+        "\n".join(lines), "", "{system}\n\n",
+        plain=True, joined=joined, loss="all", max_length=256, asked=asked, one_turn=True,
+    )  # fmt: skip
 
 
 TEMPLATES = {
@@ -85,7 +97,7 @@ TEMPLATES = {
         separator="\n",
         stop_words=("<|im_end|>",),
     ),
-    "alpaca": _alpaca(2 * " ", _INDENT, joined=True),
+    "alpaca": _alpaca(2 * " ", _INDENT, joined=True, asked="alpaca_as_asked"),
     "alpaca_as_asked": _alpaca(" ", "", joined=False),
 }
 """By name. `alpaca` is what the authors train on, `alpaca_as_asked` what they ask with, where no answer is encoded with

@@ -15,7 +15,7 @@ from moslora_xtuner.data.instructions import as_word
 from moslora_xtuner.data.reading.records import Record
 from moslora_xtuner.data.tokens.chat_templates import TEMPLATES, get_template
 from moslora_xtuner.data.tokens.tokenise import IMAGE_TOKEN_INDEX, Encoder, tokenise
-from moslora_xtuner.errors import DataError, EvaluationError
+from moslora_xtuner.errors import DataError, EvaluationError, UsageError
 from moslora_xtuner.eval.models.conversation import LocalPartner, Turn, partner, read_picture, uri
 from moslora_xtuner.eval.models.openai_server import ServedModel
 from moslora_xtuner.eval.models.precision import Precision
@@ -79,6 +79,8 @@ def test_behind_a_server(server: judge_server.Server, picture: Picture) -> None:
     image = picture(3)
     assert list(served.reply([Turn("user", "which is it?", (image,))])) == ["WHICH ", "IS ", "IT? "]
     assert base64.b64decode(server.images["which is it?"].partition(",")[2]) == image
+    with pytest.raises(UsageError, match="m is asked in a form of its own: leave --template out"):
+        partner(ServedModel.read(f"openai:{server.url}"), "alpaca")
     server.away = True
     with pytest.raises(EvaluationError, match="does not answer"):
         list(served.reply([Turn("user", "which?")]))
