@@ -12,6 +12,8 @@ from ..errors import ExportError
 from ..formats import FORMAT, unreadable
 
 ADAPTERS = "adapters"
+LAST = "last"
+"""In `adapters/`, the last step's, where that is not the one that is kept."""
 LLM = "llm"
 VISUAL_ENCODER = "visual_encoder"
 PROJECTOR = "projector"
@@ -35,6 +37,8 @@ class TrainingRecord:
         system: the system prompt that the records carried.
         data: what the records were: how many, of which sources.
         settings: of the optimiser and its schedule.
+        validation: how many `records`, every how many iterations (`interval`), which adapter is kept (`keep`), of which
+            iteration it is and what loss it had (`step`, `loss`), and all `losses`; empty without one.
         trainable: weights of each part.
         versions: of the packages.
     """
@@ -57,6 +61,7 @@ class TrainingRecord:
     system: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
     trainable: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
