@@ -10,7 +10,7 @@ from typing import Any
 from moslora_xtuner.errors import EvaluationError, ExportError
 from moslora_xtuner.export.form import ADAPTER, BASE_LLAVA, FILE_NAME
 from moslora_xtuner.export.parts import ADAPTER_CONFIG
-from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST, TrainingRecord
+from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST, TrainingRecord, kept_text
 
 CONFIG = "config.json"
 
@@ -54,6 +54,17 @@ def text_folders(folder: Path) -> TextFolders | None:
     if (folder / ADAPTER_CONFIG).is_file():
         return _on_base(str(_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")), folder, folder)
     return None
+
+
+def adapter_of(folders: TextFolders) -> str:
+    """Of which step a run's adapter is, where a validation has chosen or seen it; "" else."""
+    run = None if folders.adapter is None else folders.adapter.parent
+    if run is None or not (run / MANIFEST).is_file():
+        return ""
+    try:
+        return kept_text(TrainingRecord.read(run).validation)
+    except ExportError:
+        return ""
 
 
 def called(folder: Path) -> str | None:

@@ -37,8 +37,9 @@ class TrainingRecord:
         system: the system prompt that the records carried.
         data: what the records were: how many, of which sources.
         settings: of the optimiser and its schedule.
-        validation: how many `records`, every how many iterations (`interval`), which adapter is kept (`keep`), of which
-            iteration it is and what loss it had (`step`, `loss`), and all `losses`; empty without one.
+        validation: how many `records`, every how many iterations (`interval`) and how often (`times`) they were looked
+            at, which adapter this is (`keep`: the best or the last), of which iteration (`step`) and with which `loss`
+            (None: no finite number), and all `losses`; empty without one.
         trainable: weights of each part.
         versions: of the packages.
     """
@@ -95,3 +96,13 @@ class TrainingRecord:
     def write(self, folder: Path) -> None:
         """Write the file into a folder that is being made."""
         (folder / MANIFEST).write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def kept_text(validation: Mapping[str, Any]) -> str:
+    """Of which step an adapter is, and why, in words, from a record's `validation`; "" without one."""
+    if validation.get("step") is None:
+        return ""
+    loss, times = validation.get("loss"), validation.get("times")
+    found = "no finite number" if loss is None else f"{loss:.4f}"
+    why = f"the lowest of {times}" if validation.get("keep") == "best" else "the last step's"
+    return f"iteration {validation['step']:,}, validation loss {found}, {why}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +47,7 @@ def deal(
     return dealt
 
 
-def _cut(rows: Sequence[int], places: np.ndarray, records: int, most_places: int | None) -> list[tuple[int, ...]]:
+def _cut(rows: np.ndarray, places: np.ndarray, records: int, most_places: int | None) -> list[tuple[int, ...]]:
     """Rows, the longest first, in batches; a record longer than `most_places` is one by itself."""
     cut: list[list[int]] = []
     for row in rows:

@@ -19,6 +19,7 @@ from ...progress import note
 from ..checkpoints.save import Checkpoints, is_due, within_a_step
 from ..held_out import OFF, dataset_settings, interval_of, require_same_loss
 from ..parts import whole
+from ..run_folder import VALIDATED
 from ..unwrap import unwrapped
 from ..watch import Watchdog
 from . import best
@@ -27,8 +28,6 @@ from .losses import best as best_of
 from .measure import Records, mean_loss
 
 STATE = "validation.json"
-VALIDATED = "moslora: validation "
-"""Begins the line that tells a loss."""
 Keep = Literal["best", "last"]
 
 
@@ -217,6 +216,7 @@ class Validation(Hook):
         return {
             "records": len(self.records),
             "interval": self.interval,
+            "times": len(self.losses),
             "keep": self.keep,
             **({} if kept is None else {"step": kept.step, "loss": kept.loss}),
             "losses": as_json(self.losses),
