@@ -79,5 +79,5 @@ def test_a_store_is_told_from_what_is_to_be_prepared(tmp_path: Path) -> None:
 def test_the_loss_stands_on_the_same_places() -> None:
     require_same_loss({}, {"loss": "answer"})  # of stores from before there was a choice
     require_same_loss({"loss": "all"}, {"loss": "all"})
-    with pytest.raises(DataError, match="'all'.*'answer'.*--loss all"):
+    with pytest.raises(DataError, match=r"'all'.*'answer'.*--loss all"):
         require_same_loss({"loss": "all"}, {})

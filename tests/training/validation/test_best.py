@@ -26,7 +26,9 @@ def run(tmp_path: Path) -> Path:
 
 def test_copied_byte_for_byte_and_without_what_is_ours(run: Path, tmp_path: Path) -> None:
     best.put_into(run, tmp_path / "made", FOUND)
-    names = {path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*") if path.is_file()
+    }
     assert {"llm/adapter_model.safetensors", "llm/adapter_config.json"} <= names
     assert not {name for name in names if name.startswith(".") or name == best.FACTS}
     for name in names:
@@ -105,7 +107,9 @@ def test_nothing_to_put_and_nothing_left(run: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "state").iterdir()) == []
 
 
-def test_what_cannot_be_written_is_an_error_and_leaves_the_one_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_is_an_error_and_leaves_the_one_before(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -162,7 +162,7 @@ def test_no_number_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     losing(monkeypatch, [math.nan] * 4)
     found = hook()
     trained(runner(build(), tmp_path, [Checkpoints(), found]), found, 0, 8)
-    with pytest.raises(TrainingError, match="no validation loss was a finite number.*keep=last"):
+    with pytest.raises(TrainingError, match=r"no validation loss was a finite number.*keep=last"):
         _ = found.kept
 
 

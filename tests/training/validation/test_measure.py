@@ -61,7 +61,9 @@ def test_of_a_language_model(kind: str, options: dict[str, bool], tmp_path: Path
 @pytest.mark.parametrize(("size", "most"), [(1, None), (3, None), (7, None), (100, 12)])
 def test_no_cut_changes_it(size: int, most: int | None, tmp_path: Path) -> None:
     model, rows = build(), made_up(7)
-    assert mean_loss(runner(model, tmp_path, []), records(rows, size, most)) == pytest.approx(by_hand(model, rows), 1e-5)
+    assert mean_loss(runner(model, tmp_path, []), records(rows, size, most)) == pytest.approx(
+        by_hand(model, rows), 1e-5
+    )
 
 
 def test_a_record_without_labels_changes_nothing(tmp_path: Path) -> None:
@@ -111,7 +113,13 @@ def test_no_trace_is_left(tmp_path: Path) -> None:
     model.train()
     model.llm.get_base_model().lm_head.eval()  # a part that somebody holds in another mode
     drop = torch.nn.Dropout(0.5)
-    model.llm.register_forward_pre_hook(lambda *_: (drop(torch.ones(3)), random.random(), np.random.rand()) and None)
+
+    def draw(*_: Any) -> None:
+        drop(torch.ones(3))
+        random.random()
+        np.random.rand()
+
+    model.llm.get_base_model().register_forward_pre_hook(draw)
     modes = [part.training for part in model.modules()]
 
     def drawn() -> tuple[Any, ...]:
