@@ -23,11 +23,10 @@ from ..run_folder import VALIDATED
 from ..unwrap import unwrapped
 from ..watch import Watchdog
 from . import best
-from .losses import Loss, as_json, from_json
+from .losses import STATE, Loss, as_json, from_json
 from .losses import best as best_of
 from .measure import Records, mean_loss
 
-STATE = "validation.json"
 Keep = Literal["best", "last"]
 
 

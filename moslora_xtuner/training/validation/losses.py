@@ -9,6 +9,9 @@ from typing import Any
 
 from ...errors import TrainingError
 
+STATE = "validation.json"
+"""In a checkpoint's `iter_N.state`."""
+
 
 @dataclass(frozen=True)
 class Loss:
