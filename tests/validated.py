@@ -13,6 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 
 from moslora_xtuner.data.dataset import collate
+from moslora_xtuner.training.held_out import CHECKPOINTS
 
 
 class Rows:
@@ -54,7 +55,7 @@ def runner(model: Any, folder: Path, hooks: Sequence[Any], done: int = 0, total:
         visualizer=SimpleNamespace(add_scalars=lambda told, step, file_path: written.append({**told, "step": step})),
         train_dataloader=SimpleNamespace(dataset=made_up(3), collate_fn=collate),
         cfg=ConfigDict(
-            default_hooks={"checkpoint": {"interval": 2}},
+            default_hooks={"checkpoint": {"type": CHECKPOINTS, "interval": 2}},
             train_cfg={},
             train_dataloader={"batch_size": 2, "collate_fn": {}, "dataset": {"type": "a.TokenStore"}},
         ),

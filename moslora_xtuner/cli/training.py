@@ -51,7 +51,7 @@ Data = Annotated[
 Images = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that image paths of --data start from.")]
 ValidationData = Annotated[
     str | None,
-    typer.Option("--validation", metavar="STORE", help="Records, a token store or a JSON, whose loss is computed."),
+    typer.Option("--validation", metavar="STORE", help="Held-out records: their loss with each checkpoint; or a JSON."),
 ]
 CfgOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the config; repeatable.")]
 

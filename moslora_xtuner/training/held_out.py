@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError
 OFF = (None, "", "none")
 """`data` of a hook that does nothing; the last is what a recipe's variable says when it is not set."""
 HOOK = "moslora_xtuner.training.validation.hook.Validation"
+CHECKPOINTS = "moslora_xtuner.training.checkpoints.save.Checkpoints"
 _OF_THE_OTHER = ("store", "data_path")
 
 
@@ -25,10 +26,14 @@ def hook_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def interval_of(config: Mapping[str, Any], hook: Mapping[str, Any]) -> int:
-    """Iterations between two validations: the hook's own, or those between two checkpoints; -1 for none."""
+    """Iterations between two validations: the hook's own, or those between two checkpoints of ours; -1 for none.
+
+    mmengine's own hook may count epochs.
+    """
     own = hook.get("interval")
     found = (config.get("default_hooks") or {}).get("checkpoint") or {}
-    return int(found.get("interval") or -1) if own is None else int(own)
+    ours = str(found.get("type")) == CHECKPOINTS
+    return int((found.get("interval") if ours else None) or -1) if own is None else int(own)
 
 
 def dataset_settings(train: Mapping[str, Any], data: str) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from mmengine.config import Config
 
 from moslora_xtuner.errors import ConfigError, DataError
 from moslora_xtuner.recipes.catalogue import recipes, resolve_config
-from moslora_xtuner.training.held_out import HOOK, dataset_settings, hook_of, interval_of, is_store, require_same_loss
+from moslora_xtuner.training.checkpoints.save import Checkpoints
+from moslora_xtuner.training.held_out import (
+    CHECKPOINTS,
+    HOOK,
+    dataset_settings,
+    hook_of,
+    interval_of,
+    is_store,
+    require_same_loss,
+)
 from moslora_xtuner.training.validation.hook import Validation
 
 
@@ -49,6 +58,9 @@ def test_a_hook_among_the_custom_ones_and_an_interval_of_its_own() -> None:
     assert found is not None
     assert interval_of(config, found) == 7
     assert interval_of({}, {}) == -1
+    by_mmengine = {"default_hooks": {"checkpoint": {"type": "mmengine.hooks.CheckpointHook", "interval": 1}}}
+    assert interval_of(by_mmengine, {}) == -1  # epochs
+    assert f"{Checkpoints.__module__}.{Checkpoints.__qualname__}" == CHECKPOINTS
 
 
 def test_the_same_settings_with_other_records(tmp_path: Path) -> None:
