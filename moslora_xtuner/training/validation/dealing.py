@@ -22,14 +22,20 @@ class Batch:
 
 
 def deal(
-    places: np.ndarray, pictured: np.ndarray, records: int, most_places: int | None, processes: int
+    chosen: np.ndarray,
+    places: np.ndarray,
+    pictured: np.ndarray,
+    records: int,
+    most_places: int | None,
+    processes: int,
 ) -> list[list[Batch]]:
-    """For each process its batches, in their order; each record counts once in all.
+    """For each process its batches, in their order; each chosen record counts once in all.
 
     At the same time all processes have records with pictures or all have none, so that they run the same layers. The
     longest come first: memory that does not suffice shows at once.
 
     Args:
+        chosen: which records are looked at.
         places: of each record, with its pictures'.
         pictured: whether it has pictures.
         records: of a batch at most.
@@ -38,7 +44,7 @@ def deal(
     """
     dealt: list[list[Batch]] = [[] for _ in range(processes)]
     for kind in (True, False):
-        rows = np.flatnonzero(pictured == kind)
+        rows = chosen[pictured[chosen] == kind]
         batches = _cut(rows[np.argsort(-places[rows], kind="stable")], places, records, most_places)
         for start in range(0, len(batches), processes):
             for rank, own in enumerate(dealt):

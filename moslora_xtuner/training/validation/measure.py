@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
 from torch import nn
@@ -44,9 +45,11 @@ class Records:
         self.dataset = dataset
         images = dataset.image_counts
         places = abs(dataset.modality_lengths) + images * (image_tokens - 1)
-        if not dataset.table.column("supervised").any():
+        # Without a label there is no loss to count, and a process that has only such would leave the head out.
+        useful = np.flatnonzero(dataset.table.column("supervised"))
+        if not len(useful):
             raise DataError("no validation record has a place with a loss: give others")
-        self.own: Sequence[Batch] = deal(places, images > 0, records, most_places, get_world_size())[get_rank()]
+        self.own: Sequence[Batch] = deal(useful, places, images > 0, records, most_places, get_world_size())[get_rank()]
         self.loader = DataLoader(
             dataset, batch_sampler=[list(batch.rows) for batch in self.own], collate_fn=collate,
             num_workers=workers if images.any() else 0, pin_memory=pin_memory,
