@@ -75,6 +75,7 @@ COVERED = {
     "moslora_xtuner/training/agreement.py": "tests/training/test_finite.py",
     "moslora_xtuner/training/artifacts.py": "tests/test_formats.py",
     "moslora_xtuner/training/unwrap.py": "tests/training/test_finite.py",
+    "moslora_xtuner/training/validation/moving.py": "tests/training/test_reshard.py",
     "moslora_xtuner/training/deepspeed.py": "tests/test_plugin.py",
     "moslora_xtuner/training/hooks.py": "tests/training/test_xtuner_train.py",
     "moslora_xtuner/training/plan/checkpoints.py": "tests/training/plan/test_make.py",

@@ -11,7 +11,7 @@ from moslora_xtuner.errors import EvaluationError, ExportError
 from moslora_xtuner.export.form import ADAPTER, BASE_LLAVA, FILE_NAME
 from moslora_xtuner.export.parts import ADAPTER_CONFIG
 from moslora_xtuner.llm.families import checkpoint_file
-from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST, TrainingRecord
+from moslora_xtuner.training.artifacts import ADAPTERS, LLM, MANIFEST, TrainingRecord, kept_text
 
 CONFIG = "config.json"
 
@@ -58,6 +58,17 @@ def text_folders(folder: Path) -> TextFolders | None:
     if (folder / ADAPTER_CONFIG).is_file():
         return _on_base(str(_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")), folder, folder)
     return None
+
+
+def adapter_of(folders: TextFolders) -> str:
+    """Of which step a run's adapter is, where a validation has chosen or seen it; "" else."""
+    run = None if folders.adapter is None else folders.adapter.parent
+    if run is None or not (run / MANIFEST).is_file():
+        return ""
+    try:
+        return kept_text(TrainingRecord.read(run).validation)
+    except ExportError:
+        return ""
 
 
 def called(folder: Path) -> str | None:

@@ -14,7 +14,7 @@ from ..fingerprint import fingerprint
 from ..tasks.prompts import Question
 from .causal_lm import CausalAnswerer, load_encoder, prompt_ids
 from .precision import Precision, rounding
-from .text_folders import TextFolders
+from .text_folders import TextFolders, adapter_of
 from .worker_pool import Answerer, InProcess, Pool, Processes, own_device
 
 
@@ -39,6 +39,8 @@ class TextModel:
         facts: dict[str, Any] = {"precision": precision.value}
         if folders.adapter is not None:
             facts["base"] = folders.base.resolve().name
+        if kept := adapter_of(folders):
+            facts["adapter_of"] = kept
         return cls(name, source, folders, hashlib.sha256(marks.encode()).hexdigest(), precision, facts, folder)
 
     def prompt(self, question: Question) -> str:

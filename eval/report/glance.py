@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moslora_xtuner.training.artifacts import kept_text
+
 from ..results.scores import Run
 from .formats import Grid
 
-HEADER = ("model", "seed", "trained parameters", "training", "evaluation", "precision", "answered on")
+HEADER = ("model", "seed", "trained parameters", "training", "adapter of", "evaluation", "precision", "answered on")
 
 
 def grid(runs: Sequence[Run]) -> Grid | None:
@@ -37,10 +39,16 @@ def _facts(run: Run) -> list[str]:
         "" if seed is None else str(seed),
         f"{weights:,}" if weights else "",
         time_text(float(source.get("seconds") or 0)),
+        str(run.manifest.facts.get("adapter_of") or _kept(source)),
         time_text(spent),
         _all(item.precision for item in made),
         f"served by {served}" if served else _all(item.machine for item in made),
     ]
+
+
+def _kept(source: Mapping[str, Any]) -> str:
+    validation = source.get("validation")
+    return kept_text(validation) if isinstance(validation, Mapping) else ""
 
 
 def _trained(run: Run) -> Mapping[str, Any]:

@@ -49,6 +49,10 @@ Data = Annotated[
     list[str] | None, typer.Option(metavar="JSON", help="Train on this instead of the recipe's data; repeatable.")
 ]
 Images = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder that image paths of --data start from.")]
+ValidationData = Annotated[
+    str | None,
+    typer.Option("--validation", metavar="STORE", help="Held-out records: their loss with each checkpoint; or a JSON."),
+]
 CfgOptions = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the config; repeatable.")]
 
 
@@ -67,13 +71,14 @@ def plan(
     batch_size: BatchSize = None,
     data: Data = None,
     images: Images = None,
+    validation: ValidationData = None,
     cfg_options: CfgOptions = None,
     chosen: Annotated[Path | None, typer.Option(hidden=True, help="Write here what is left to the plan.")] = None,
 ) -> None:
     """Look at all that a training needs, count its steps, memory and time; nothing is started or downloaded."""
     from moslora_xtuner.progress import quiet
 
-    options = _changes(config, epochs, batch_size, data, images, cfg_options)
+    options = _changes(config, epochs, batch_size, data, images, validation, cfg_options)
     with quiet():
         from moslora_xtuner.training.plan.make import make_plan
         from moslora_xtuner.training.plan.outcome import require_ready, text
@@ -106,6 +111,7 @@ def train(
     batch_size: BatchSize = None,
     data: Data = None,
     images: Images = None,
+    validation: ValidationData = None,
     cfg_options: CfgOptions = None,
     resume: Annotated[
         str | None, typer.Option(help="'auto', the newest checkpoint of the run's folder, or a checkpoint.")
@@ -121,7 +127,7 @@ def train(
 
     count = processes_for(gpus, processes)
     require_deepspeed(None if deepspeed == "none" else deepspeed, count)
-    options = _changes(config, epochs, batch_size, data, images, cfg_options)
+    options = _changes(config, epochs, batch_size, data, images, validation, cfg_options)
     if not skip_plan:
         with tempfile.TemporaryDirectory() as folder:
             note = Path(folder) / "chosen"
@@ -169,11 +175,17 @@ def _changes(
     batch_size: int | None,
     data: list[str] | None,
     images: Path | None,
+    validation: str | None,
     further: list[str] | None,
 ) -> list[str]:
-    from moslora_xtuner.training.changes import own_data, sizes
+    from moslora_xtuner.training.changes import own_data, sizes, validation_data
 
-    return [*sizes(config, epochs, batch_size), *own_data(config, data or [], images), *(further or [])]
+    return [
+        *sizes(config, epochs, batch_size),
+        *own_data(config, data or [], images),
+        *validation_data(config, validation, images),
+        *(further or []),
+    ]
 
 
 @app.command(epilog="Example: moslora export runs/moslora -o runs/export/moslora --format hf")

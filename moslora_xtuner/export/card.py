@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..training.artifacts import ADAPTERS, LLM, VISUAL_ENCODER
+from ..training.artifacts import ADAPTERS, LAST, LLM, VISUAL_ENCODER, kept_text
 from .blocks import Written
 from .form import LORA, XTUNER, ExportForm, vllm_rank
 from .parts import Parts
@@ -185,6 +185,8 @@ def _training(parts: Parts, losses: list[tuple[int, float]]) -> str:
         return ""
     rows = {
         "steps": f"{record.steps:,}",
+        "adapter of": kept_text(record.validation),
+        **{f"validation, {key}": record.validation.get(key) for key in ("records", "sources")},
         "time": f"{record.seconds / 3600:.2f} h" if record.seconds else None,
         "processes": record.processes,
         "batch of a process": record.batch_size,
@@ -218,6 +220,7 @@ def _licence(parts: Parts) -> str:
 
 def read_losses(run: Path) -> list[tuple[int, float]]:
     """Step and loss of a run's logs, a later one's where two have a step; none where it has none."""
+    run = run.parent if run.name == LAST and run.parent.name == ADAPTERS else run
     logs = sorted((run.parent if run.name == ADAPTERS else run).glob("*/vis_data/scalars.json"))
     found: dict[int, float] = {}
     for log in logs:

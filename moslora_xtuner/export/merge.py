@@ -12,6 +12,7 @@ from ..llm.families import read_config
 from ..llm.load import load_tokenizer
 from ..output import atomic_folder
 from ..progress import quiet
+from ..training.artifacts import kept_text
 from .blocks import Written
 from .card import write_card
 from .causal_lm import write_causal_lm
@@ -115,7 +116,9 @@ def said(written: Written, parts: Parts) -> str:
         "original": "the original base",
     }
     on = f"{written.prompts} of the training's records" if written.own_prompts else f"{written.prompts} made-up records"
-    return f"merged into {into[written.base]}, in {kind}; from the trained model, on {on}: {written.rounding}"
+    kept = kept_text(parts.record.validation)
+    which = f"the adapter is of {kept}; " if kept else ""
+    return f"{which}merged into {into[written.base]}, in {kind}; from the trained model, on {on}: {written.rounding}"
 
 
 def _fold(adapter: Path, out: Path, format: str) -> Path:
@@ -169,8 +172,14 @@ def _form(parts: Parts, kind: str, name: str) -> ExportForm:
 
 
 def without_paths(facts: Any) -> dict[str, Any]:
-    """What was trained on, without where it lay on this machine: of a folder's path the last name stays."""
-    return {
+    """What was trained on, without where it lay on this machine: of a folder's path the last name stays.
+
+    And without each single validation loss, which the run's own record has.
+    """
+    plain = {
         key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in facts.items()
     }
+    if isinstance(validation := plain.get("validation"), dict):
+        plain["validation"] = {key: value for key, value in validation.items() if key != "losses"}
+    return plain

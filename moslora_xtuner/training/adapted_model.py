@@ -22,7 +22,7 @@ from ..llm.whole import require_whole
 from .checkpointing import checkpoint_first
 from .finite import BadLoss, nothing_to_learn
 from .loop import LOSS_DIVISOR, supervised_tokens
-from .loss_head import chunked_loss, is_trained
+from .loss_head import SUMMED_LOSS, chunked_loss, is_trained
 from .precision import QUANTISED_ZERO3, quantised_bits
 from .targets import require_fitting_rank, require_quantisable, require_targets
 
@@ -128,16 +128,18 @@ class AdaptedModel(BaseModel):
         )
 
     def run(self, batch: dict[str, Any], data: dict[str, Any], data_samples: Any, mode: str) -> Any:
-        """What XTuner's modes `loss`, `predict` and `tensor` give.
+        """What XTuner's modes `loss`, `predict` and `tensor` give, and `SUMMED_LOSS`.
 
         Args:
             batch: what goes into the language model, with `attention_mask` and `labels`.
             data: of `moslora_xtuner.data.dataset.collate`.
             data_samples: mmengine's, not read.
-            mode: one of the three.
+            mode: one of the four.
         """
         if self.skip_padding_mask and padded_right(batch["attention_mask"]):
             batch = {**batch, "attention_mask": None}
+        if mode == SUMMED_LOSS:
+            return self.summed_loss(batch)
         if mode == "loss":
             losses = self.compute_loss(batch, data_samples)
             if LOSS_DIVISOR in data:
@@ -157,13 +159,32 @@ class AdaptedModel(BaseModel):
 
     def compute_loss(self, data: dict[str, Any], data_samples: Any = None) -> dict[str, torch.Tensor]:
         """The loss of a batch with `labels`, all logits at once or in chunks."""
-        causal: Any = self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
-        head = causal.get_output_embeddings()
-        if not self.chunked_loss or is_trained(head) or adds_to_the_loss(self.llm):
+        if adds_to_the_loss(self.llm) or not self._cuts_the_loss():
             return super().compute_loss(data, data_samples)
+        return {"loss": self._chunked(data)}
+
+    def summed_loss(self, data: dict[str, Any]) -> torch.Tensor:
+        """The cross entropy of a batch's labelled places and their number, (2,), without what a method adds to it.
+
+        AdaLoRA's regulariser is of its weights and not of the records: with it methods could not be compared.
+        """
+        number = supervised_tokens(data["labels"])
+        mean = self._chunked(data) if self._cuts_the_loss() else self._causal()(**data).loss
+        total = mean.float() * number if number else torch.zeros_like(mean, dtype=torch.float32)
+        return torch.stack([total, total.new_tensor(float(number))])
+
+    def _causal(self) -> Any:
+        """The language model with its head, inside PEFT's wrapper."""
+        return self.llm.get_base_model() if isinstance(self.llm, PeftModel) else self.llm
+
+    def _cuts_the_loss(self) -> bool:
+        return self.chunked_loss and not is_trained(self._causal().get_output_embeddings())
+
+    def _chunked(self, data: dict[str, Any]) -> torch.Tensor:
+        causal = self._causal()
         inputs = {name: value for name, value in data.items() if name != "labels"}
         states = causal.get_decoder()(**inputs, use_cache=False, return_dict=True).last_hidden_state
-        return {"loss": chunked_loss(states, data["labels"], head)}
+        return chunked_loss(states, data["labels"], causal.get_output_embeddings())
 
     def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Sum the losses as mmengine does; what is logged is the mean over all processes.

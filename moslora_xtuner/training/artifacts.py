@@ -12,6 +12,8 @@ from ..errors import ExportError
 from ..formats import FORMAT, unreadable
 
 ADAPTERS = "adapters"
+LAST = "last"
+"""In `adapters/`, the last step's, where that is not the one that is kept."""
 LLM = "llm"
 VISUAL_ENCODER = "visual_encoder"
 PROJECTOR = "projector"
@@ -35,6 +37,9 @@ class TrainingRecord:
         system: the system prompt that the records carried.
         data: what the records were: how many, of which sources.
         settings: of the optimiser and its schedule.
+        validation: how many `records`, every how many iterations (`interval`) and how often (`times`) they were looked
+            at, which adapter this is (`keep`: the best or the last), of which iteration (`step`) and with which `loss`
+            (None: no finite number), and all `losses`; empty without one.
         trainable: weights of each part.
         versions: of the packages.
     """
@@ -57,6 +62,7 @@ class TrainingRecord:
     system: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
     trainable: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,3 +96,13 @@ class TrainingRecord:
     def write(self, folder: Path) -> None:
         """Write the file into a folder that is being made."""
         (folder / MANIFEST).write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def kept_text(validation: Mapping[str, Any]) -> str:
+    """Of which step an adapter is, and why, in words, from a record's `validation`; "" without one."""
+    if validation.get("step") is None:
+        return ""
+    loss, times = validation.get("loss"), validation.get("times")
+    found = "no finite number" if loss is None else f"{loss:.4f}"
+    why = f"the lowest of {times}" if validation.get("keep") == "best" else "the last step's"
+    return f"iteration {validation['step']:,}, validation loss {found}, {why}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data.prepare_on_launch import store_of
 from ..errors import ConfigError, UsageError
 from ..recipes.catalogue import resolve_config
+from .held_out import HOOK, is_store
 
 
 def sizes(config: str, epochs: int | None = None, batch_size: int | None = None) -> list[str]:
@@ -58,12 +59,36 @@ def own_data(config: str, data: Sequence[str], images: Path | None) -> list[str]
         if images is not None:
             raise UsageError("--images goes with --data: the recipe's own data has its folder in the config")
         return []
+    store, folder = _prepared(config, list(data), images, "--data")
+    return [f"train_dataloader.dataset.store={store}", f"train_dataloader.dataset.image_folder={folder.resolve()}"]
+
+
+def validation_data(config: str, validation: str | None, images: Path | None) -> list[str]:
+    """`--validation` as `key=value`: a store as it is, anything else prepared now, so that the plan looks at it.
+
+    Args:
+        config: a file or a recipe's name.
+        validation: a token store, or what `moslora data prepare` reads.
+        images: the folder that image paths start from; the config's own when not given.
+
+    Raises:
+        ConfigError: the config's dataset is not a TokenStore.
+        DataError: a record is bad; the message names it.
+    """
+    if validation is None:
+        return []
+    data = validation if is_store(validation) else str(_prepared(config, [validation], images, "--validation")[0])
+    # A copy of a recipe from before there was such a hook has none.
+    return [f"default_hooks.validation.type={HOOK}", f"default_hooks.validation.data={data}"]
+
+
+def _prepared(config: str, data: Sequence[str], images: Path | None, option: str) -> tuple[Path, Path]:
+    """The store of records that are read as the config's own are, and the folder of their pictures."""
     from mmengine.config import Config
 
     dataset = Config.fromfile(resolve_config(config), import_custom_modules=False).train_dataloader.dataset
     if "TokenStore" not in str(dataset.get("type")):
-        raise ConfigError(f"{config}: --data needs a dataset of the type moslora_xtuner.data.dataset.TokenStore")
+        raise ConfigError(f"{config}: {option} needs a dataset of the type moslora_xtuner.data.dataset.TokenStore")
     folder = Path(dataset.get("image_folder", "")) if images is None else images
     how = (dataset.get("tokenizer"), dataset.get("template"))
-    store = store_of(list(data), folder, *how, loss=dataset.get("loss"))
-    return [f"train_dataloader.dataset.store={store}", f"train_dataloader.dataset.image_folder={folder.resolve()}"]
+    return store_of(list(data), folder, *how, loss=dataset.get("loss")), folder

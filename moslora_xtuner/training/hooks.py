@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 
-from .artifacts import ADAPTERS, LLM, PROBES, PROJECTOR, VISUAL_ENCODER, TrainingRecord
+from .artifacts import ADAPTERS, LAST, LLM, PROBES, VISUAL_ENCODER, TrainingRecord
 from .checkpoints.setting import bases, loaded_from
+from .parts import whole, write_parts
 from .precision import quantised_bits
 from .probes import probes
 from .run_folder import drop_replaced
 from .unwrap import unwrapped
+from .validation import best
+from .validation.hook import validation_of
 
 
 class SaveAdapters(Hook):
@@ -24,8 +27,9 @@ class SaveAdapters(Hook):
 
     `WORK_DIR/adapters/` holds `llm/` and `visual_encoder/` (PEFT directories), `projector/model.safetensors`,
     `training.json` and `probes.safetensors`, some records on which an export is proved; of a model without pictures
-    there is `llm/` alone. The folder appears only when everything in it is complete, so it also proves that the run
-    ended.
+    there is `llm/` alone. Where a validation keeps the best, these are of the step of the lowest loss, and `last/` has
+    those of the last step, with a record of its own. The folder appears only when everything in it is complete, so it
+    also proves that the run ended.
     """
 
     priority = "VERY_LOW"
@@ -42,7 +46,7 @@ class SaveAdapters(Hook):
         from mmengine.dist import barrier, is_main_process
 
         model = unwrapped(runner.model)
-        with _whole(model):
+        with whole(model):
             if is_main_process():
                 self._write(runner, model)
         barrier()
@@ -52,12 +56,25 @@ class SaveAdapters(Hook):
 
         from ..output import atomic_folder
 
-        with atomic_folder(Path(runner.work_dir) / ADAPTERS, kind="adapters") as folder:
-            write_parts(model, folder)
-            self._record(runner, model).write(folder)
-            if found := probes(runner.train_dataloader.dataset):
-                save_file(found, folder / PROBES)
-        drop_replaced(Path(runner.work_dir))
+        validation, record, run = validation_of(runner), self._record(runner, model), Path(runner.work_dir)
+        kept = validation.kept if validation is not None else None
+        found = probes(runner.train_dataloader.dataset)
+        with atomic_folder(run / ADAPTERS, kind="adapters") as folder:
+            places = {folder: record}
+            if kept is None or kept.step == runner.iter:
+                write_parts(model, folder)
+            else:
+                best.put_into(run, folder, kept)
+                write_parts(model, folder / LAST)
+                step, loss = record.validation["losses"][-1]
+                last = {**record.validation, "keep": "last", "step": step, "loss": loss}
+                places[folder / LAST] = replace(record, validation=last)
+            for place, told in places.items():
+                told.write(place)
+                if found:
+                    save_file(found, place / PROBES)
+        drop_replaced(run)
+        best.forget(run)
 
     def _record(self, runner: Any, model: Any) -> TrainingRecord:
         from mmengine.dist import get_world_size
@@ -85,24 +102,10 @@ class SaveAdapters(Hook):
             system=getattr(runner.train_dataloader.dataset, "system", ""),
             data=counts_of(runner.train_dataloader.dataset),
             settings=settings_of(config),
+            validation=validation_told(runner),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
         )
-
-
-def write_parts(model: Any, folder: Path) -> None:
-    """Write what of a model was trained: its adapters as PEFT directories, a LLaVA's projector."""
-    from safetensors.torch import save_file
-
-    parts = model.parts()
-    for name, part in parts.items():
-        if hasattr(part, "peft_config"):
-            part.save_pretrained(folder / name)
-    if PROJECTOR not in parts:
-        return
-    (folder / PROJECTOR).mkdir()
-    weights = {n: w.detach().cpu().contiguous() for n, w in parts[PROJECTOR].state_dict().items()}
-    save_file(weights, folder / PROJECTOR / "model.safetensors", {"format": "pt"})
 
 
 def quantisation_of(model: Any) -> dict[str, dict[str, Any]]:
@@ -121,6 +124,14 @@ def counts_of(dataset: Any) -> dict[str, Any]:
     found = {"records": len(dataset), **{name: manifest[name] for name in ("text_only", "tokens") if name in manifest}}
     sources = [f"{item['name']} (sha256 {item['sha256'][:12]})" for item in manifest.get("sources", ())]
     return found | ({"sources": ", ".join(sources)} if sources else {})
+
+
+def validation_told(runner: Any) -> dict[str, Any]:
+    """The record's `validation`: what the hook found, and of which files the records were made."""
+    validation = validation_of(runner)
+    if validation is None or validation.records is None:
+        return {}
+    return {**counts_of(validation.records.dataset), **validation.told()}
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -168,14 +179,3 @@ def plain(quantisation: Any) -> dict[str, Any]:
 def elements(parameter: Any) -> int:
     """A parameter's elements, also of one that ZeRO-3 has cut up and that is empty here."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
-
-
-def _whole(model: Any) -> AbstractContextManager[Any]:
-    """While it lasts, what was trained is whole on every process."""
-    cut = [p for p in model.parameters() if p.requires_grad and hasattr(p, "ds_id")]
-    if not cut:
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(cut)
-    return gathered

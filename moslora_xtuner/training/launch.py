@@ -28,7 +28,16 @@ from .artifacts import ADAPTERS, MANIFEST
 from .checkpoints.resume import chosen
 from .endings import kills_for_memory, reason
 from .processes import default_processes
-from .run_folder import OVERWRITE, STOPPED, ask_to_stop, is_held, no_more_asked, require_free, require_new
+from .run_folder import (
+    OVERWRITE,
+    STOPPED,
+    VALIDATED,
+    ask_to_stop,
+    is_held,
+    no_more_asked,
+    require_free,
+    require_new,
+)
 from .starters import parent_of
 
 LOG = "train.log"
@@ -139,6 +148,8 @@ def _run(command: list[str], folder: Path, processes: int, extra: Mapping[str, s
                     last.append(line)
                     if found := _STEP.search(line):
                         progress(int(found[1]), int(found[2]), float(found[3]))
+                    elif line.startswith(VALIDATED):
+                        note(line.rstrip("\n"))
                 status = child.wait()
             except BaseException:
                 _end(child, folder)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ..data.tokens.tokenise import IGNORE_INDEX
 
+SUMMED_LOSS = "summed_loss"
+"""The mode of a model's forward that gives sum and number of the losses alone (training/validation)."""
 CHUNK_LOGITS = 2**26
 """Logits that live at once: 256 MiB in float32, 523 places of LLaMA-3's vocabulary."""
 

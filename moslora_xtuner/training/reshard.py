@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,11 +19,14 @@ from .checkpoints.mark import MARK, Mark, complete, contents, require_newest, st
 from .checkpoints.partitions import recut
 from .checkpoints.trust import run_no_code_of_checkpoints
 from .run_folder import require_free, require_new
+from .validation.losses import STATE
+from .validation.moving import move_state, times
 
 KIND = "training run"
 MODEL = "mp_rank_00_model_states.pt"
 _OPTIMISER = re.compile(r"(.*zero_pp_rank_)(\d+)(_mp_rank_00_optim_states\.pt)")
 _GROUP = "train_dataloader.sampler.per_device_batch_size"
+_VALIDATION = "validation.interval"
 _OWN_SCHEDULES = "moslora_xtuner.training.schedule."
 _ELSE = "to go on from its weights alone, with a fresh optimiser: a new run with --cfg-options load_from=CHECKPOINT"
 
@@ -85,8 +87,10 @@ def reshard(run: Path, out: Path, processes: int) -> Resharded:
     beside.mkdir()
     for file in state_of(found).iterdir():
         rank = re.fullmatch(r"random_(\d+)\.pt", file.name)
-        if file.name != MARK and (rank is None or int(rank[1]) < processes):
+        ours = file.name in (MARK, STATE) or file.is_dir()
+        if not ours and (rank is None or int(rank[1]) < processes):
             shutil.copyfile(file, beside / file.name)
+    move_state(state_of(found), beside, factor)
     complete(partial, beside, final, lambda: Mark(step, processes, contents(out, final, state_of(final)), setting))
     return Resharded(final, mark.step // int(mark.setting.get("accumulation") or 1), options)
 
@@ -113,7 +117,11 @@ def _cut_otherwise(mark: Mark, processes: int, checkpoint: Path) -> tuple[dict[s
     factor = Fraction(1) if by_tokens else micro_batches / int(before["accumulation"])
     accumulation = 1 if by_tokens else int(micro_batches)
     setting = {**before, "processes": processes, "accumulation": accumulation, _GROUP: int(share)}
-    return setting, (f"optim_wrapper.accumulative_counts={micro_batches}", f"{_GROUP}={share}"), factor
+    options = [f"optim_wrapper.accumulative_counts={micro_batches}", f"{_GROUP}={share}"]
+    if isinstance(interval := before.get(_VALIDATION), int) and interval > 0:
+        setting[_VALIDATION] = times(interval, factor)
+        options.append(f"default_hooks.{_VALIDATION}={setting[_VALIDATION]}")
+    return setting, tuple(options), factor
 
 
 def _deepspeed(found: Path, made: Path, processes: int, factor: Fraction, setting: Mapping[str, Any]) -> None:
@@ -136,14 +144,11 @@ def _deepspeed(found: Path, made: Path, processes: int, factor: Fraction, settin
 def _moved(states: dict[str, Any], factor: Fraction, setting: Mapping[str, Any]) -> dict[str, Any]:
     """mmengine's part of a checkpoint, which counts iterations, with as many more or fewer of them."""
 
-    def times(value: Any) -> Any:
-        return math.ceil(value * factor)  # what is left over at a run's end is a step of its own
-
-    states["meta"]["iter"] = times(states["meta"]["iter"])
+    states["meta"]["iter"] = times(states["meta"]["iter"], factor)
     for schedule in states.get("param_schedulers") or ():
         for name in ("last_step", "_global_step", "begin", "end"):
-            schedule[name] = times(schedule[name])
+            schedule[name] = times(schedule[name], factor)
         schedule["accumulation"] = setting["accumulation"]
     told = (states.get("message_hub") or {}).get("runtime_info") or {}
-    told |= {name: times(told[name]) for name in ("iter", "max_iters") if name in told}
+    told |= {name: times(told[name], factor) for name in ("iter", "max_iters") if name in told}
     return states

@@ -22,7 +22,8 @@ class Watchdog(Hook):
     Each process looks at itself; one that is stopped cannot, but all others wait for it, and each then says where.
 
     Args:
-        minutes: without a step; saving does not count. The first step may take three times as long.
+        minutes: without a step; saving does not count, and a batch of a validation counts as a step. The first step
+            may take three times as long.
     """
 
     priority = "VERY_HIGH"
@@ -50,6 +51,10 @@ class Watchdog(Hook):
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """The batch is there: what was written is written."""
         self._last, self._busy = time.monotonic(), False
+
+    def alive(self) -> None:
+        """Note that something is done between two steps, as a validation."""
+        self._last = time.monotonic()
 
     def stop(self) -> None:
         """Look no more: the loop has ended, or failed (loop.TrainLoop)."""

@@ -13,13 +13,17 @@ import instructions
 import pytest
 import torch
 from mmengine.config import Config
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from places import CONFIGS
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from xtuner.registry import BUILDER
 
 from moslora_xtuner.data.dataset import TokenStore, collate
+from moslora_xtuner.data.prepare import prepare
+from moslora_xtuner.data.tokens.store import Table
+from moslora_xtuner.eval.models.text_folders import adapter_of, text_folders
 from moslora_xtuner.export.merge import export
 from moslora_xtuner.training.hooks import write_parts
 from moslora_xtuner.training.launch import train
@@ -52,6 +56,8 @@ COUNTS = {
     "commonsense_dora": (LORA + NORMS, "29.1M"),
     "commonsense_dora_r32": (2 * LORA + NORMS, "57.4M"),
 }
+HELD_OUT = 7
+KEPT = ("adapters/llm/adapter_model.safetensors", "adapters/last/llm/adapter_model.safetensors")
 RECIPES = sorted(path.stem for path in CONFIGS.glob("commonsense_*.py"))
 
 
@@ -189,29 +195,81 @@ def test_stock_peft_loads_what_is_stock(
         assert kind == "MOSLORA"
 
 
+def plain_loss(llm: str, adapter: Path, store: Path) -> float:
+    """Stock PEFT and transformers in float64, each record by itself, a mean over all places with a label."""
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llm), adapter).double().eval()
+    total, places = 0.0, 0
+    for row in map(Table(store / "records.arrow").row, range(HELD_OUT)):
+        ids, labels = (torch.tensor(row[name].astype("int64")) for name in ("input_ids", "labels"))
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0]
+        total += float(cross_entropy(logits[:-1], labels[1:], reduction="sum", ignore_index=-100))
+        places += int((labels[1:] != -100).sum())
+    return total / places
+
+
 @pytest.mark.slow
-def test_launched_on_two_processes_stopped_and_resumed_to_the_bit(tmp_path: Path) -> None:
-    """`moslora train` with ZeRO-2 of the method that keeps most beside its weights; exported at the end."""
+def test_launched_on_two_processes_stopped_and_resumed_to_the_bit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`moslora train` with ZeRO-2 of the method that keeps most beside its weights; exported at the end.
+
+    It climbs, so that an early adapter is the best: the resumed run keeps the same one.
+    """
     places = {**instructions.environment(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
+    llm, held_out = places["COMMONSENSE_LLM"], tmp_path / "held_out"
+    source = instructions.make_records(tmp_path / "validation.json", HELD_OUT, seed=5)
+    prepare(source, tmp_path, Path(llm), held_out, template="alpaca")
+    places["COMMONSENSE_VALIDATION"] = str(held_out)
     options = (
-        "train_cfg.max_epochs=None", "train_cfg.max_iters=8", "optim_wrapper.accumulative_counts=2",
-        "param_scheduler.warmup_steps=1", "optim_wrapper.optimizer.lr=1e-3", "train_dataloader.num_workers=0",
+        "train_cfg.max_epochs=None", "train_cfg.max_iters=6", "optim_wrapper.accumulative_counts=2",
+        "param_scheduler.warmup_steps=1", "optim_wrapper.optimizer.lr=3e-2", "train_dataloader.num_workers=0",
+        "optim_wrapper.optimizer.maximize=True",
         "train_dataloader.persistent_workers=False", "default_hooks.checkpoint.interval=4",
+        "default_hooks.validation.interval=2",
     )  # fmt: skip
     run = train("commonsense_adalora", processes=2, work_dir=tmp_path / "run", cfg_options=options, environment=places,
                 progress=lambda *_: None)  # fmt: skip
     facts = json.loads((run / "adapters" / "training.json").read_text())
-    assert (facts["visual_encoder"], facts["template"], facts["steps"]) == ("", "alpaca", 8)
+    assert (facts["visual_encoder"], facts["template"], facts["steps"]) == ("", "alpaca", 6)
     assert facts["trainable"].keys() == {"llm"}
-    whole = load_file(run / "adapters" / "llm" / "adapter_model.safetensors")
-    for left in (run / "adapters", run / "iter_8.pth", run / "iter_8.state"):
+    told = facts["validation"]
+    losses = dict(told["losses"])
+    assert list(losses) == [2, 4, 6]
+    assert told["loss"] == min(losses.values()) == losses[told["step"]]
+    assert told["step"] <= 4  # of before the checkpoint that it resumes from
+    assert f"moslora: validation after iteration 6 of 6: loss {losses[6]:.4f} over 7 records" in capfd.readouterr().err
+    log = [json.loads(line) for file in run.glob("*/vis_data/scalars.json") for line in file.read_text().splitlines()]
+    assert {row["step"]: row["val_loss"] for row in log if "val_loss" in row} == losses
+    for folder, step in ((run / "adapters", told["step"]), (run / "adapters" / "last", 6)):
+        assert plain_loss(llm, folder / "llm", held_out) == pytest.approx(losses[step], rel=1e-5)
+        assert json.loads((folder / "training.json").read_text())["validation"]["step"] == step
+    whole = {name: load_file(run / name) for name in KEPT}
+    for left in (run / "adapters", run / "iter_6.pth", run / "iter_6.state"):
         shutil.rmtree(left)
+    assert not (run / ".best").exists()
     (run / "last_checkpoint").write_text("iter_4.pth")
     steps: list[int] = []
     train("commonsense_adalora", processes=2, work_dir=run, cfg_options=options, environment=places, resume="auto",
           progress=lambda step, *_: steps.append(step))  # fmt: skip
-    again = load_file(run / "adapters" / "llm" / "adapter_model.safetensors")
-    assert again.keys() == whole.keys()
-    assert all(torch.equal(again[name], whole[name]) for name in whole)
-    made = export(run, tmp_path / "export")
+    again = {name: load_file(run / name) for name in KEPT}
+    for name, weights in whole.items():
+        assert again[name].keys() == weights.keys()
+        assert all(torch.equal(again[name][key], value) for key, value in weights.items()), name
+    assert json.loads((run / "adapters" / "training.json").read_text())["validation"] == told
+    said: list[str] = []
+    made = export(run, tmp_path / "export", tell=said.append)
     assert json.loads((made / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    kept = f"iteration {told['step']}, validation loss {told['loss']:.4f}, the lowest of 3"
+    assert said[0].startswith(f"the adapter is of {kept}; merged into the base")
+    card = (made / "README.md").read_text()
+    assert f"| adapter of | {kept} |" in card
+    assert "| validation, sources | validation.json (sha256 " in card
+    form = json.loads((made / "moslora_export.json").read_text())
+    assert form["source"]["validation"]["step"] == told["step"]
+    assert "losses" not in form["source"]["validation"]
+    assert adapter_of(text_folders(run)) == kept
+    assert (
+        adapter_of(text_folders(run / "adapters" / "last"))
+        == f"iteration 6, validation loss {losses[6]:.4f}, the last step's"
+    )

@@ -25,6 +25,7 @@ def test_what_it_says(tuned: tuple[Any, Path], tmp_path: Path) -> None:
     more = {
         "steps": 163, "seconds": 7200.0, "seed": 5, "system": "Be brief.", "trainable": {"llm": 1234},
         "data": {"records": 5200, "sources": "train.json (sha256 abc)"}, "settings": {"lr": 2e-3},
+        "validation": {"records": 120, "step": 150, "loss": None, "keep": "last", "times": 4, "losses": [[150, None]]},
     }  # fmt: skip
     file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
     log = run / "20261128" / "vis_data" / "scalars.json"
@@ -38,7 +39,8 @@ def test_what_it_says(tuned: tuple[Any, Path], tmp_path: Path) -> None:
     for said in (
         "# mine", f"tuned with {kind} of rank 4, alpha 8 on the language model", "| steps | 163 |", "| time | 2.00 h |",
         "| seed | 5 |", "| system prompt | Be brief. |", "| trained weights | llm 1,234 |", "| data, records | 5200 |",
-        "| lr | 0.002 |", "![Loss over steps](loss.png)", "| 1 | 2 |", "vllm serve .", "Licence",
+        "| lr | 0.002 |", "| adapter of | iteration 150, validation loss no finite number, the last step's |",
+        "| validation, records | 120 |", "![Loss over steps](loss.png)", "| 1 | 2 |", "vllm serve .", "Licence",
     ):  # fmt: skip
         assert said in card, said
     assert str(tmp_path) not in card
@@ -55,4 +57,5 @@ def test_losses_of_a_run_that_was_resumed(tmp_path: Path) -> None:
         log.write_text("".join(json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in lines) + "cut {")
     assert read_losses(tmp_path) == [(1, 3.0), (2, 2.4), (4, 2.0)]
     assert read_losses(tmp_path / "adapters") == [(1, 3.0), (2, 2.4), (4, 2.0)]
+    assert read_losses(tmp_path / "adapters" / "last") == [(1, 3.0), (2, 2.4), (4, 2.0)]
     assert read_losses(tmp_path / "1") == []

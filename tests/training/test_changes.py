@@ -8,7 +8,7 @@ import pytest
 
 from moslora_xtuner.data.tokens.store import open_store
 from moslora_xtuner.errors import ConfigError, DataError, UsageError
-from moslora_xtuner.training.changes import own_data, sizes
+from moslora_xtuner.training.changes import own_data, sizes, validation_data
 from moslora_xtuner.training.plan.setting import read_setting
 
 
@@ -38,6 +38,22 @@ def test_data_of_ones_own_is_prepared_and_counted(tiny_data: Path) -> None:
     assert len(open_store(store, tiny_data / "images")[1]) == 48
     assert own_data("digits_moslora", [str(source)], tiny_data / "images") == changes  # found again
     assert own_data("digits_moslora", [], None) == []
+
+
+def test_held_out_records_are_a_store_or_made_one(tiny_data: Path, tmp_path: Path) -> None:
+    hook = "moslora_xtuner.training.validation.hook.Validation"
+    store = str(tiny_data / "store")
+    assert validation_data("digits_moslora", None, None) == []
+    assert validation_data("digits_moslora", store, None) == [
+        f"default_hooks.validation.type={hook}", f"default_hooks.validation.data={store}",
+    ]  # fmt: skip
+    _, changed = validation_data("digits_moslora", str(tiny_data / "train.json"), tiny_data / "images")
+    made = Path(changed.removeprefix("default_hooks.validation.data="))
+    assert len(open_store(made, tiny_data / "images")[1]) == 48
+    config = tmp_path / "mine.py"
+    config.write_text("train_dataloader = dict(dataset=dict(type='xtuner.dataset.LLaVADataset'))\n")
+    with pytest.raises(ConfigError, match="--validation needs a dataset of the type"):
+        validation_data(str(config), "a.json", None)
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path, tiny_data: Path) -> None:

@@ -37,6 +37,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[st
             turn["value"] = turn["value"].replace("<image>", "").strip()
     (folder / "train.json").write_text(json.dumps(records))
     prepare(folder / "train.json", folder / "images", tiny_base / "llm", folder / "store")
+    # Held out: 11 records, which no number of processes and batches divides, two of them without a picture.
+    (folder / "held_out.json").write_text(json.dumps(records[4:15]))
+    prepare(folder / "held_out.json", folder / "images", tiny_base / "llm", folder / "held_out")
     return {"DIGITS_BASE": str(tiny_base), "DIGITS_DATA": str(folder), "OMP_NUM_THREADS": "1"}
 
 
@@ -46,6 +49,9 @@ FAST = {
     "model.skip_padding_mask": "True", "model.use_activation_checkpointing": "True", "model.checkpointed_blocks": "1",
 }  # fmt: skip
 BUDGET = {"train_cfg.max_tokens": "1000"}
+HELD_OUT = "default_hooks.validation.data"
+LOOKED_AT = {HELD_OUT: "DIGITS_DATA/held_out", "default_hooks.validation.keep": "best", "model.chunked_loss": "True"}
+DROPOUT = {"model.llm_lora.lora_dropout": "0.3", "model.visual_encoder_lora.lora_dropout": "0.3"}
 
 
 @dataclass(frozen=True)
@@ -73,31 +79,52 @@ class Case:
             "optim_wrapper.optimizer.lr": 5e-4,
             **self.more,
         }
+        if HELD_OUT in self.more:
+            options["default_hooks.validation.interval"] = STEPS // 2 * self.cut
         return [f"{key}={value}" for key, value in options.items()]
+
+    @property
+    def cut(self) -> int:
+        """Iterations of a step; with a budget an iteration is one."""
+        return 1 if "train_cfg.max_tokens" in self.more else self.accumulation
 
     def losses(self, out: Path) -> list[float]:
         """Of the optimiser steps: means over a step's micro-batches."""
         (file,) = out.glob("*/vis_data/scalars.json")
         rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
         seen = [row["loss"] for row in rows if "loss" in row]
-        cut = 1 if "train_cfg.max_tokens" in self.more else self.accumulation  # then an iteration is a step
+        cut = self.cut
         assert len(seen) == STEPS * cut
         return [sum(seen[i : i + cut]) / cut for i in range(0, len(seen), cut)]
 
+    def validation(self, out: Path) -> list[float]:
+        """Losses over the held-out records, half way and at the end, from the run's record."""
+        told = json.loads((out / ADAPTERS / "training.json").read_text())["validation"]
+        assert (told["records"], told["text_only"], told["keep"]) == (11, 2, "best")
+        assert [step for step, _ in told["losses"]] == [STEPS // 2 * self.cut, STEPS * self.cut]
+        return [loss for _, loss in told["losses"]]
+
 
 CASES = {
-    "one": Case(1, "zero2"),
+    "one": Case(1, "zero2", more=LOOKED_AT),
     "accumulation": Case(1, "zero2", 4),
     "zero2": Case(2, "zero2"),
-    "both, fast": Case(2, "zero2", 2, FAST),
+    "both, fast": Case(2, "zero2", 2, {**FAST, **LOOKED_AT}),
+    "dropout": Case(2, "zero2", more={**DROPOUT, "model.chunked_loss": "True"}),
+    "dropout, looked at": Case(2, "zero2", more={**DROPOUT, **LOOKED_AT}),
     "zero2, budget": Case(2, "zero2", 1, BUDGET),
     "micro_batch": Case(2, "zero2", mean="micro_batch"),
     "zero3": Case(2, "zero3"),
     "zero3, fast": Case(2, "zero3", 1, FAST),
+    "zero3, looked at": Case(2, "zero3", more={HELD_OUT: LOOKED_AT[HELD_OUT], "default_hooks.validation.keep": "best"}),
     "zero3, budget": Case(2, "zero3", 2, BUDGET),
     "plain": Case(1, None),
-    "plain, budget": Case(1, None, 2, BUDGET),
+    "plain, budget": Case(1, None, 2, {**BUDGET, **LOOKED_AT}),
 }
+
+
+def placed(case: Case, digits: dict[str, str]) -> list[str]:
+    return [option.replace("DIGITS_DATA", digits["DIGITS_DATA"]) for option in case.options()]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +134,7 @@ def trained(digits: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     families = {(case.processes, case.deepspeed) for case in CASES.values()}
     for processes, deepspeed in sorted(families, key=str):
         names = [name for name, case in CASES.items() if (case.processes, case.deepspeed) == (processes, deepspeed)]
-        runs = [Run("digits_moslora", out / name, CASES[name].options(), deepspeed) for name in names]
+        runs = [Run("digits_moslora", out / name, placed(CASES[name], digits), deepspeed) for name in names]
         train_in_turn(runs, out / f"{processes} {deepspeed}", digits, processes)
     return out
 
@@ -136,6 +163,27 @@ def require_equal_adapters(one: Path, other: Path) -> None:
         assert wanted.keys() == found.keys()
         for key, value in wanted.items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=2e-3, msg=key)
+
+
+def test_the_same_validation_losses(trained: Path) -> None:
+    """Eleven records, each once, however many processes share them and batches hold them; ZeRO-3 in one way of two."""
+    one = CASES["one"].validation(trained / "one")
+    assert one[1] < one[0] - 0.01
+    for name in ("both, fast", "zero3, looked at"):
+        assert CASES[name].validation(trained / name) == pytest.approx(one, rel=0, abs=1e-4), name
+    # Without DeepSpeed gradients are clipped otherwise; half way nothing has come of it yet.
+    assert CASES["plain, budget"].validation(trained / "plain, budget") == pytest.approx(one, rel=0, abs=5e-2)
+
+
+@pytest.mark.parametrize("name", ["dropout", "zero3"])
+def test_a_validation_changes_no_bit_of_the_training(name: str, trained: Path) -> None:
+    other = f"{name}, looked at"
+    assert CASES[other].losses(trained / other) == CASES[name].losses(trained / name)
+    assert len(CASES[other].validation(trained / other)) == 2
+    files = [trained / run / ADAPTERS / part / "adapter_model.safetensors"
+             for part in ("llm", "visual_encoder") for run in (name, other)]  # fmt: skip
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[2].read_bytes() == files[3].read_bytes()
 
 
 def test_the_same_with_a_budget_without_deepspeed(trained: Path) -> None:

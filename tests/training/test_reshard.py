@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from text_models import build
 
 from moslora_xtuner.atomic import atomic_json
 from moslora_xtuner.errors import ConfigError, OutputError, TrainingError
@@ -16,6 +18,8 @@ from moslora_xtuner.training.artifacts import ADAPTERS, LLM
 from moslora_xtuner.training.checkpoints.mark import MARK, Mark, checkpoints, contents, newest, state_of
 from moslora_xtuner.training.launch import train
 from moslora_xtuner.training.reshard import reshard
+from moslora_xtuner.training.validation import best
+from moslora_xtuner.training.validation.losses import Loss, as_json, from_json
 
 GROUP = "train_dataloader.sampler.per_device_batch_size"
 
@@ -79,6 +83,29 @@ def test_what_is_left_over_at_the_end_stays_a_step(tmp_path: Path) -> None:
     made = reshard(run, tmp_path / "new", 4)
     (schedule,) = torch.load(made.path, weights_only=True)["param_schedulers"]
     assert (schedule["end"], schedule["accumulation"]) == (20, 1)
+
+
+@pytest.mark.parametrize(("processes", "factor"), [(1, 2), (4, 0.5), (2, 1)])
+def test_a_validation_goes_along(tmp_path: Path, processes: int, factor: float) -> None:
+    """Its losses stand at the same steps, and so does what is kept; the other run asks for it as often."""
+    run = marked(tmp_path / "run", **{"validation.interval": 4, "validation.data": "records a"})
+    kept, found = Loss(8, 1.25), [Loss(4, 2.0), Loss(8, 1.25), Loss(12, None)]
+    state = run / "iter_12.state"
+    atomic_json(state / "validation.json", {"format": 1, "keep": "best", "losses": as_json(found)})
+    best.write(run, build(), kept)
+    best.put_into_checkpoint(run, state)
+    before = Mark.read(state / MARK).setting
+    atomic_json(state / MARK, Mark(12, 2, contents(run, run / "iter_12.pth", state), before).as_json())
+    made = reshard(run, tmp_path / "new", processes)
+    assert made.options[-1] == f"default_hooks.validation.interval={int(4 * factor)}"
+    there = state_of(made.path)
+    assert Mark.read(there / MARK).setting["validation.interval"] == int(4 * factor)
+    assert newest(tmp_path / "new").path == made.path
+    told = from_json(json.loads((there / "validation.json").read_text())["losses"], there)
+    assert told == [Loss(int(loss.step * factor), loss.loss) for loss in found]
+    best.take_from_checkpoint(there, tmp_path / "new", Loss(int(8 * factor), 1.25))
+    weights = (tmp_path / "new" / ".best" / "llm" / "adapter_model.safetensors").read_bytes()
+    assert weights == (run / ".best" / "llm" / "adapter_model.safetensors").read_bytes()
 
 
 def test_by_tokens_an_iteration_is_a_step(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 Values: the paper's Table 7 and, where it is silent, the authors' train_moslora.sh and its defaults (micro-batches
 of 4, 100 steps of warm-up, a linear schedule, records in random order, clipping at 1). A recipe adds the adapter.
 Environment variables:
-    COMMONSENSE_LLM     the language model: a folder or a hub id; meta-llama/Meta-Llama-3-8B-Instruct by default
-    COMMONSENSE_STORE   what `moslora data prepare` made of the 170K records; data/commonsense/store by default
+    COMMONSENSE_LLM          the language model: a folder or a hub id; meta-llama/Meta-Llama-3-8B-Instruct by default
+    COMMONSENSE_STORE        what `moslora data prepare` made of the 170K records; data/commonsense/store by default
+    COMMONSENSE_VALIDATION   what it made of the 120 of validation.json, or that file itself; none by default
 """
 
 _base_ = ["./runtime.py"]
@@ -15,6 +16,7 @@ from moslora_xtuner.training.precision import compute_dtype as _compute_dtype  #
 
 llm_path = "{{$COMMONSENSE_LLM:meta-llama/Meta-Llama-3-8B-Instruct}}"
 store = "{{$COMMONSENSE_STORE:data/commonsense/store}}"
+validation = "{{$COMMONSENSE_VALIDATION:none}}"
 prompt_template = "alpaca"
 seed = 42
 
@@ -75,5 +77,9 @@ train_cfg = dict(
     loss_mean="micro_batch",  # as the authors' runs; "global_batch" does not depend on how a step is cut
 )
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=800, max_keep_ckpts=2))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=800, max_keep_ckpts=2),
+    validation=dict(data=validation, keep="best"),  # the authors': at each checkpoint, the lowest loss is kept
+)
 randomness = dict(seed=seed, deterministic=False)

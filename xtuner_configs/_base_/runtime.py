@@ -10,6 +10,9 @@ default_hooks = dict(
     param_scheduler=dict(type="mmengine.hooks.ParamSchedulerHook"),
     checkpoint=dict(type="moslora_xtuner.training.checkpoints.save.Checkpoints"),
     sampler_seed=dict(type="mmengine.hooks.DistSamplerSeedHook"),
+    # data: a token store, or a JSON, whose loss is computed where a checkpoint is due; None: no validation. keep="best"
+    # makes adapters/ that of the lowest loss.
+    validation=dict(type="moslora_xtuner.training.validation.hook.Validation", data=None, interval=None, keep="last"),
 )
 custom_hooks = [
     dict(type="moslora_xtuner.training.record.RecordRun"),

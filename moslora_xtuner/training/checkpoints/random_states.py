@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,11 @@ def write(file: Path) -> None:
 
 def restore(file: Path) -> None:
     """Go on with the states of a file."""
-    found = torch.load(file, weights_only=True)
+    set_states(torch.load(file, weights_only=True))
+
+
+def set_states(found: Mapping[str, Any]) -> None:
+    """Go on with what `states` gave."""
     version, inner, gauss = found["python"]
     random.setstate((version, tuple(inner), gauss))
     kind, keys, position, has_gauss, cached = found["numpy"]

@@ -73,8 +73,7 @@ class Checkpoints(Hook):
         if within_a_step(runner):
             return
         done, last = runner.iter + 1, runner.iter + 1 >= runner.max_iters
-        due = self.interval > 0 and done // self.interval > self.saved // self.interval
-        if due or (last and self.save_last):
+        if is_due(self.interval, done, self.saved) or (last and self.save_last):
             self.save(runner)
 
     def save(self, runner: Any) -> None:
@@ -126,6 +125,11 @@ def _with_state(runner: Any) -> list[Any]:
 
 def _accumulation(runner: Any) -> int:
     return int(getattr(runner.train_loop, "accumulation", 1))
+
+
+def is_due(interval: int, done: int, before: int) -> bool:
+    """Whether something that comes every so many iterations has come round since it was done last."""
+    return interval > 0 and done // interval > before // interval
 
 
 def within_a_step(runner: Any) -> bool:

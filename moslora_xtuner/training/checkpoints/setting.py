@@ -15,6 +15,7 @@ from ...errors import ConfigError
 from ...hashing import kept_sha256
 from ...llm.weights import content_of
 from ..artifacts import LLM, VISUAL_ENCODER
+from ..held_out import dataset_settings, hook_of, interval_of
 
 _MODEL = ("llm_lora", "visual_encoder_lora", "freeze_llm", "freeze_visual_encoder", "visual_select_layer")
 _LOOP = ("max_epochs", "max_iters", "max_tokens", "loss_mean")
@@ -52,7 +53,20 @@ def setting_of(config: Any, processes: int, accumulation: int) -> dict[str, Any]
         **{f"train_dataloader.dataset.{name}": dataset.get(name) for name in ("template", "pad_image_to_square")},
         **_flat("train_dataloader.sampler", loader.get("sampler")),
     }
+    found |= validation_of(config)
     return json.loads(json.dumps(found, default=str))
+
+
+def validation_of(config: Any) -> dict[str, Any]:
+    """What decides a run's validation losses, and with them which adapter is kept; nothing where there are none."""
+    hook = hook_of(config)
+    if hook is None:
+        return {}
+    dataset = dataset_settings(config.train_dataloader.dataset, str(hook["data"]))
+    content = content_of_data(dataset)
+    if (file := Path(str(dataset.get("data_path", "")))).is_file():
+        content = {"data": f"file {kept_sha256(file)}"}
+    return {f"validation.{name}": value for name, value in {**content, "interval": interval_of(config, hook)}.items()}
 
 
 def loaded_from(config: Any, part: str) -> str:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+from ..held_out import hook_of, interval_of
 from ..schedule import warmup_steps
 from . import budget, checkpoints
 from .memory import GIB, Batch, Memory, estimate
@@ -48,6 +49,11 @@ def schedule(plan: Plan, step: Step) -> None:
 
 def optimiser_steps(plan: Plan) -> int:
     """The run's optimiser steps."""
+    return math.ceil(iterations(plan) / (1 if plan.setting.max_tokens is not None else plan.setting.accumulation))
+
+
+def iterations(plan: Plan) -> int:
+    """The run's micro-batches on one process; with `max_tokens` its steps, which are one iteration each."""
     assert plan.store is not None
     setting, loop = plan.setting, plan.setting.config["train_cfg"]
     group = setting.config["train_dataloader"]["sampler"].get("per_device_batch_size", 1)
@@ -56,8 +62,7 @@ def optimiser_steps(plan: Plan) -> int:
     if setting.max_tokens is not None:  # an iteration is a step
         return int(loop.get("max_iters") or loop.get("max_epochs", 1) * share // group)
     each = math.ceil(share / setting.batch_size)
-    micro = int(loop.get("max_iters") or loop.get("max_epochs", 1) * each)
-    return math.ceil(micro / setting.accumulation)
+    return int(loop.get("max_iters") or loop.get("max_epochs", 1) * each)
 
 
 def memory(plan: Plan, step: Step) -> None:
@@ -137,8 +142,10 @@ def host(plan: Plan, step: Step) -> None:
     trained = plan.llm.trainable + plan.visual.trainable + plan.projector
     hook = plan.setting.config["default_hooks"]["checkpoint"]
     kept = (hook.get("max_keep_ckpts") or 1) + 1 if (hook.get("interval") or 0) > 0 else 0
-    # A checkpoint has the trained weights and, in float32, their copy and Adam's moments.
-    disk = trained * (kept * (plan.setting.precision.compute + 12) + 4)
+    # A checkpoint has the trained weights and, in float32, their copy and Adam's moments; and the best adapter so far,
+    # which is also beside it, and at the end beside the last one.
+    best = 4 if (validation := hook_of(plan.setting.config)) is not None and validation.get("keep") == "best" else 0
+    disk = trained * (kept * (plan.setting.precision.compute + 12 + best) + 4 + 2 * best)
     loading = host_memory_while_loading(plan)
     step.says(f"memory of the host while loading: about {gib(loading)} GiB; disk: about {gib(disk)} GiB")
     if plan.setting.elsewhere:
@@ -185,11 +192,29 @@ def time(plan: Plan, step: Step, tflops: float) -> None:
     seen = (3 if ways.checkpointing else 2) if plan.visual.trainable else 1  # frozen, it is only looked through
     work = 2.0 * share * (passes * plan.llm.parameters * store.tokens + seen * plan.visual.parameters * positions)
     said = f"{work:.2g} floating point operations"
+    if plan.validation is not None and (looks := validations(plan)):
+        seen_there = (setting.image_tokens + 1) * plan.validation.images
+        once = 2.0 * (plan.llm.parameters * plan.validation.tokens + plan.visual.parameters * seen_there)
+        work += looks * once
+        part = f"{100 * looks * once / work:.2g} % of them in {looks:,} validation{'s' * (looks > 1)}"
+        said = f"{work:.2g} floating point operations, {part}"
     if not setting.on_gpu:
         step.says(f"{said}; no GPU here to divide them by")
         return
     hours = work / (setting.processes * tflops * 1e12) / 3600
     step.says(f"{said}: about {hours:.2g} hours at {tflops:g} TFLOP/s a GPU, which is assumed and not measured")
+
+
+def validations(plan: Plan) -> int:
+    """How often the run validates: at the first whole step at which it is due, and after the last."""
+    config = plan.setting.config
+    hook = hook_of(config)
+    if hook is None:
+        return 0
+    last, interval = iterations(plan), interval_of(config, hook)
+    cut = 1 if plan.setting.max_tokens is not None else plan.setting.accumulation
+    due = (math.ceil(count * interval / cut) * cut for count in range(1, last // interval + 1)) if interval > 0 else ()
+    return len({done for done in due if done < last} | {last})
 
 
 def gib(size: float) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 from ...llm.whole import require_whole
 from ...versions import installed_versions, version_problems
+from ..held_out import hook_of
 from ..precision import QUANTISED_ZERO3
 from ..processes import SEVERAL_ON_CPU
 from ..targets import require_fitting_rank, require_quantisable, require_targets, useful_layers
-from . import checkpoints, costs
+from . import checkpoints, costs, validation
 from .keys import changed_variables, contradictions, missing_keys, unknown_keys
 from .outcome import Plan, Step
 from .setting import Setting, visible_gpus
@@ -34,6 +35,7 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
         ("visual encoder", _visual_encoder),
         ("projector", _projector),
         ("token store", _store),
+        ("validation", validation.look),
         ("schedule", costs.schedule),
         ("memory of a GPU", costs.memory),
         ("host and disk", costs.host),
@@ -42,7 +44,8 @@ def make_plan(setting: Setting, tflops: float = costs.ACHIEVED_TFLOPS) -> Plan:
     if setting.text_only:
         plan.visual = NOTHING
     for title, look in steps:
-        if not (setting.text_only and title in ("visual encoder", "projector")):
+        blind = setting.text_only and title in ("visual encoder", "projector")
+        if not blind and (title != "validation" or hook_of(setting.config) is not None):
             _step(plan, title, look)
     return plan
 
@@ -206,13 +209,7 @@ def _store(plan: Plan, step: Step) -> None:
     seen = "" if plan.setting.text_only else " with the pictures' places"
     step.says(f"{dataset['store']}: {store.records:,} records, {store.with_images:,} with a picture")
     step.says(f"{store.tokens:,} tokens{seen}, at most {store.longest:,} in a record")
-    if plan.setting.text_only and store.with_images:
-        step.wrong(f"{store.with_images:,} records have pictures, which a text model cannot see: prepare without them")
-    if plan.positions is not None and store.longest > plan.positions:
-        step.wrong(
-            f"the longest record has {store.longest:,} tokens with its pictures' places, the model takes "
-            f"{plan.positions:,}: prepare with a smaller --max-length"
-        )
+    validation.require_fitting(plan, step, store)
 
 
 def _files(count: int) -> str:

@@ -56,6 +56,7 @@ class Plan:
     positions: int | None = None
     vocabulary: int | None = None
     store: Store | None = None
+    validation: Store | None = None
     memory: Memory | None = None
     checkpointed_blocks: int | None = None
 

@@ -15,7 +15,8 @@ ENTRY = {"AI2D_TEST": {"overall": 1.0, "scale": 100.0}}
 
 
 def test_what_runs_say_of_themselves() -> None:
-    source = {"seed": 3, "seconds": 71_000, "trainable": {"llm": 1_000_000, "projector": 500}}
+    source = {"seed": 3, "seconds": 71_000, "trainable": {"llm": 1_000_000, "projector": 500},
+              "validation": {"step": 1600, "loss": 0.43219, "keep": "best", "times": 3}}  # fmt: skip
     made = Made(precision="bf16", machine="one GPU")
     record = DatasetRecord(seconds={"inference": 300.0, "scoring": 60.0, "answered": 10.0}, made=made)
     trained = Manifest(facts={"export": {"source": source}}, made=made, datasets={"AI2D_TEST": record})
@@ -24,10 +25,14 @@ def test_what_runs_say_of_themselves() -> None:
     assert found is not None
     assert list(found.header) == list(glance.HEADER)
     assert found.rows == [
-        ["a", "3", "1,000,500", "19.7 h", "6 min", "bf16", "one GPU"],
-        ["b", "0", "–", "–", "–", "–", "served by http://host/v1"],
-    ]
+        ["a", "3", "1,000,500", "19.7 h", "iteration 1,600, validation loss 0.4322, the lowest of 3", "6 min", "bf16",
+         "one GPU"],
+        ["b", "0", "–", "–", "–", "–", "–", "served by http://host/v1"],
+    ]  # fmt: skip
     assert glance.grid([Run("a", Path(), ENTRY)]) is None
+    asked = glance.grid([Run("a", Path(), ENTRY, Manifest(facts={"adapter_of": "iteration 5"}))])
+    assert asked is not None
+    assert asked.rows == [["a", "iteration 5"]]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,39 @@ def test_a_store_is_known_by_its_records(tiny_data: Path, tmp_path: Path) -> Non
     assert differences(one, three)[0].split()[0] == "data"
 
 
+def test_held_out_records_and_how_often_they_are_looked_at(tiny_data: Path, tmp_path: Path) -> None:
+    """They decide which adapter is kept."""
+    import shutil
+
+    hook = "default_hooks.validation"
+    store = {"train_dataloader.dataset.store": str(tiny_data / "store"), f"{hook}.data": str(tiny_data / "store")}
+    before = setting_of(config(**store), 1, 1)
+    without = setting_of(config(**{**store, f"{hook}.data": "none"}), 1, 1)
+    assert {name.split()[0] for name in differences(before, without)} == {
+        "validation.data", "validation.interval", "validation.pictures",
+    }  # fmt: skip
+    assert not any("validation" in name for name in without)
+    moved = shutil.copytree(tiny_data / "store", tmp_path / "store")
+    there = {**store, f"{hook}.data": str(moved)}
+    assert differences(before, setting_of(config(**there), 1, 1)) == []
+    records = moved / "records.arrow"
+    records.write_bytes(records.read_bytes()[:-1] + b"X")
+    assert differences(before, setting_of(config(**there), 1, 1))[0].startswith("validation.data was ")
+    for key in ("default_hooks.checkpoint.interval", f"{hook}.interval"):
+        assert differences(before, setting_of(config(**store, **{key: 3}), 1, 1)) == [
+            "validation.interval was -1, is 3"
+        ]
+    # From the best to the last one may change; the other way, what the checkpoint holds decides (validation/hook.py).
+    assert differences(before, setting_of(config(**store, **{f"{hook}.keep": "best"}), 1, 1)) == []
+    source = tmp_path / "held_out.json"
+    source.write_text("[]")
+    files = []
+    for text in ("[]", "[ ]"):
+        source.write_text(text)
+        files.append(setting_of(config(**{**store, f"{hook}.data": str(source)}), 1, 1))
+    assert [name.split()[0] for name in differences(*files)] == ["validation.data"]
+
+
 def test_a_picture_that_was_replaced_is_another_data(tiny_data: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -1,0 +1,1 @@
+"""The loss on records that are not trained on, and the adapter that has the lowest."""
