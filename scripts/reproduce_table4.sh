@@ -22,6 +22,8 @@
 # by an error, or more seeds wanted? The same command goes on. docs/commonsense.md says more.
 #   COMMONSENSE_LLM    LLaMA-3 8B Instruct       LLM_ADAPTERS  a clone of LLM-Adapters
 #   COMMONSENSE_DATA   what `moslora data commonsense` makes, or has made, of it      COMMONSENSE_STORE  its token store
+#   COMMONSENSE_VALIDATION  records, or their store, whose lowest loss says which adapter is kept, or none for the last
+#                      (default: the 120 of COMMONSENSE_DATA/validation.json, as the authors; none with --small-worlds)
 #   MOSLORA_DATA_OPTIONS, MOSLORA_PREPARE_OPTIONS, MOSLORA_TRAIN_OPTIONS, MOSLORA_EVAL_OPTIONS   more options for
 #       making the data, for every prepare, for every plan and train, for every eval
 set -euo pipefail
@@ -77,16 +79,21 @@ read_environment() { # the recipes' variables, with the recipes' defaults
     export LLM_ADAPTERS="${LLM_ADAPTERS:-LLM-Adapters}"
     export COMMONSENSE_DATA="${COMMONSENSE_DATA:-$data}"
     export COMMONSENSE_STORE="${COMMONSENSE_STORE:-$COMMONSENSE_DATA/store}"
+    local held_out="$COMMONSENSE_DATA/validation.json"
+    if [[ -n $SMALL ]]; then held_out=none; fi
+    export COMMONSENSE_VALIDATION="${COMMONSENSE_VALIDATION:-$held_out}"
     # Words on purpose: each is one option or its value.
     read -ra DATA_OPTIONS <<<"${MOSLORA_DATA_OPTIONS:-}"
     read -ra PREPARE_OPTIONS <<<"${MOSLORA_PREPARE_OPTIONS:-}"
     read -ra TRAIN_OPTIONS <<<"${MOSLORA_TRAIN_OPTIONS:-}"
     read -ra EVAL_OPTIONS <<<"${MOSLORA_EVAL_OPTIONS:-}"
-    VARIABLES=(COMMONSENSE_LLM LLM_ADAPTERS COMMONSENSE_DATA COMMONSENSE_STORE)
+    VARIABLES=(COMMONSENSE_LLM LLM_ADAPTERS COMMONSENSE_DATA COMMONSENSE_STORE COMMONSENSE_VALIDATION)
     SETTINGS=("gpus=$GPUS" "questions=$questions" "MOSLORA_DATA_OPTIONS=${MOSLORA_DATA_OPTIONS:-}"
         "MOSLORA_PREPARE_OPTIONS=${MOSLORA_PREPARE_OPTIONS:-}" "MOSLORA_TRAIN_OPTIONS=${MOSLORA_TRAIN_OPTIONS:-}"
-        "COMMONSENSE_LLM=$COMMONSENSE_LLM" "COMMONSENSE_DATA=$COMMONSENSE_DATA" "COMMONSENSE_STORE=$COMMONSENSE_STORE")
+        "COMMONSENSE_LLM=$COMMONSENSE_LLM" "COMMONSENSE_DATA=$COMMONSENSE_DATA" "COMMONSENSE_STORE=$COMMONSENSE_STORE"
+        "COMMONSENSE_VALIDATION=$COMMONSENSE_VALIDATION")
     PATHS=COMMONSENSE_DATA,COMMONSENSE_STORE HUB=COMMONSENSE_LLM
+    if [[ $COMMONSENSE_VALIDATION != none ]]; then PATHS+=,COMMONSENSE_VALIDATION; fi
 }
 
 read_runs() { # what is to be trained, and of what each report is made: the part runs.py knows
