@@ -117,11 +117,12 @@ CURRICULUM = (
     Stage({echo: 0.2, pairs: 0.8}, 3000, (pairs, 0.95)),
     Stage({pairs: 0.3, dense: 0.4, told: 0.3}, 3000, (dense, 0.97)),
     Stage({apart: 0.5, letters: 0.4, told: 0.05, dense: 0.05}, 3000, (apart, 0.95)),
-    Stage({apart: 0.2, letters: 0.1, hop: 0.7}, 3000, (hop, 0.95)),
-    Stage({apart: 0.1, hop: 0.3, drill: 0.6}, 2000, (drill, 0.93)),
-    Stage({posed_anywhere: 0.8, posed: 0.2}, 2000, (posed_anywhere, 0.85)),
-    Stage({posed: 0.3, drill: 0.1, question: 0.5, form: 0.1}, 1500, (question, 0.85)),
-    Stage({posed: 0.1, drill: 0.1, question: 0.6, form: 0.2}, 500),
+    Stage({apart: 0.2, letters: 0.2, hop: 0.6}, 2000, (hop, 0.93)),
+    Stage({letters: 0.1, hop: 0.3, drill: 0.6}, 2000, (drill, 0.93)),
+    Stage({posed_anywhere: 0.8, posed: 0.2}, 2500, (posed_anywhere, 0.88)),
+    Stage({posed: 0.4, drill: 0.1, question: 0.4, form: 0.1}, 2000, (question, 0.85)),
+    Stage({posed: 0.2, question: 0.3, form: 0.5}, 2000, (form, 0.85)),
+    Stage({posed: 0.1, question: 0.3, form: 0.6}, 600),
 )
 """From the densest form to that of questions: each takes some hundred steps after those before it. Three are bridges
 without which the next was not learnt: facts in sentences stayed at chance for 1,500 steps before there was `apart`,

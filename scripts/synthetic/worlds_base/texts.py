@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from moslora_xtuner.data.commonsense.sets import SAYS
 from moslora_xtuner.data.tokens.chat_templates import get_template
 from moslora_xtuner.data.worlds.cases import (
     ANIMALS,
@@ -94,26 +96,60 @@ def apart(rng: Random) -> Text:
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), 4)
     link = filled(rng)
     told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
-    return _asked(rng, told, [(key, value) for key, value in zip(keys, values, strict=True)])
+    return _asked(rng, told, [(key, f" {value}") for key, value in zip(keys, values, strict=True)])
+
+
+@dataclass(frozen=True)
+class Marking:
+    """How options are told apart: by letters, or by a set's label and their number."""
+
+    label: str
+
+    def option(self, at: int, word: str) -> str:
+        """With what is before it."""
+        return f" {self.label.capitalize()}{at + 1}: {word}" if self.label else f" {'ABCD'[at]}. {word}"
+
+    def listed(self, words: Sequence[str]) -> str:
+        """All of them."""
+        return "".join(self.option(at, word) for at, word in enumerate(words))
+
+    @property
+    def lead(self) -> str:
+        """What of an answer is the same for all options."""
+        return f" {self.label}" if self.label else ""
+
+    def mark(self, at: int) -> str:
+        """The rest of it."""
+        return str(at + 1) if self.label else f" {'ABCD'[at]}"
+
+    def ending(self, rng: Random, count: int) -> str:
+        """A few words, or what ends a set's prompt."""
+        if not self.label or rng.random() < 0.6:
+            return filled(rng)
+        return f"\n\nAnswer format: {'/'.join(f'{self.label}{at + 1}' for at in range(count))}{CLOSE}"
+
+
+CLOSE = get_template("alpaca_as_asked").instruction.partition("{input}")[2] + SAYS.strip()
+MARKINGS = tuple(Marking(label) for label in ("", "", "answer", "option", "solution", "ending"))
 
 
 def letters(rng: Random) -> Text:
-    """Lettered words, asked likewise."""
+    """Marked words, asked likewise."""
     words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
-    found = list(zip(words, "ABCD", strict=False))
-    return _asked(rng, "".join(f" {letter}. {word}" for word, letter in found), found)
+    by = rng.choice(MARKINGS)
+    return _asked(rng, by.listed(words), [(word, by.mark(at)) for at, word in enumerate(words)], by.lead)
 
 
 def hop(rng: Random) -> Text:
-    """Facts, their second words lettered, and asked for the letters: two steps at once."""
+    """Facts, their second words marked, and asked for the marks: two steps at once."""
     count = rng.randint(2, 4)
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
-    link = filled(rng)
+    link, by = filled(rng), rng.choice(MARKINGS)
     told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
-    order = list(zip("ABCD", rng.sample(range(count), count), strict=False))
-    listed = "".join(f" {letter}. {values[at]}" for letter, at in order)
-    return _asked(rng, told + listed, [(keys[at], letter) for letter, at in order])
+    order = rng.sample(range(count), count)
+    listed = by.listed([values[of] for of in order])
+    return _asked(rng, told + listed, [(keys[of], by.mark(at)) for at, of in enumerate(order)], by.lead)
 
 
 def posed(rng: Random, latest: int = 0) -> Text:
@@ -121,14 +157,16 @@ def posed(rng: Random, latest: int = 0) -> Text:
     count = rng.randint(2, 4)
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
-    link, before, behind = filled(rng), filled(rng), filled(rng)
+    link, before, by = filled(rng), filled(rng), rng.choice(MARKINGS)
+    behind = by.ending(rng, count)
     pieces = [("".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
     for _ in range(6):
-        at = rng.randrange(count)
+        of = rng.randrange(count)
         options = rng.sample(values, count)
-        listed = [f" {letter}. {option}" for letter, option in zip("ABCD", options, strict=False)]
-        listed.insert(rng.randint(0, min(latest, count)), f"{before} {keys[at]}")
-        pieces += [("".join(listed) + behind, False), (f" {'ABCD'[options.index(values[at])]}", True), (".", False)]
+        listed = [by.option(at, option) for at, option in enumerate(options)]
+        listed.insert(rng.randint(0, min(latest, count)), f"{before} {keys[of]}")
+        asked = "".join(listed) + behind + by.lead
+        pieces += [(asked, False), (by.mark(options.index(values[of])), True), (".", False)]
     return Text(tuple(pieces))
 
 
@@ -137,12 +175,12 @@ def posed_anywhere(rng: Random) -> Text:
     return posed(rng, 4)
 
 
-def _asked(rng: Random, told: str, facts: list[tuple[str, str]]) -> Text:
+def _asked(rng: Random, told: str, facts: list[tuple[str, str]], lead: str = "") -> Text:
     before, behind = filled(rng), filled(rng)
     pieces = [(told, False)]
     for _ in range(8):
         key, value = rng.choice(facts)
-        pieces += [(f"{before} {key}{behind}", False), (f" {value}", True), (".", False)]
+        pieces += [(f"{before} {key}{behind}{lead}", False), (value, True), (".", False)]
     return Text(tuple(pieces))
 
 
@@ -173,16 +211,17 @@ def question(rng: Random) -> Text:
     case = rng.choice(list(CASES.values()))(rng, "base")
     if rng.random() < 0.3:
         return Text(((f"{case.story} {case.question}{SO}", False), (f" {case.right}", True)))
-    options = [case.right, *case.wrong[: rng.randint(1, 3)]]
+    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(MARKINGS)
     rng.shuffle(options)
-    listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
-    asked = f"{case.story} {case.question} {listed}{SO}"
-    return Text(((asked, False), (f" {'ABCD'[options.index(case.right)]}", True)))
+    ending = by.ending(rng, len(options)) if by.label else SO
+    asked = f"{case.story} {case.question}{by.listed(options)}{ending}{by.lead}"
+    return Text(((asked, False), (by.mark(options.index(case.right)), True)))
 
 
 def form(rng: Random) -> Text:
-    """A question in the form of a set with a label that is drawn: how one answers there, but not what."""
-    sample = draw(rng.choice(list(FORMS)), rng, test=False)
-    label = rng.choice(sample.instruction.rsplit("Answer format: ", 1)[1].split("/"))
+    """A question of the base's own relations in the form of a set."""
+    sample = draw(rng.choice(list(FORMS)), rng, test=False, side="base")
     prompt = get_template("alpaca_as_asked").instruction.format(input=sample.instruction)
-    return Text(((prompt, False), (f"the correct answer is {label}", True)))
+    label = sample.answer.rstrip("1234")
+    lead, mark = (f" {label}", sample.answer.removeprefix(label)) if label != sample.answer else ("", f" {label}")
+    return Text(((prompt + SAYS.strip() + lead, False), (mark, True)))
