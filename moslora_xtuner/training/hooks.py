@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from .artifacts import ADAPTERS, LAST, LLM, PROBES, VISUAL_ENCODER, TrainingRecord
 from .checkpoints.setting import bases, loaded_from
+from .micro_batches import accumulation
 from .parts import whole, write_parts
 from .precision import quantised_bits
 from .probes import probes
@@ -101,7 +102,8 @@ class SaveAdapters(Hook):
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
             data=counts_of(runner.train_dataloader.dataset),
-            settings=settings_of(config),
+            settings=settings_of(config)
+            | {"accumulation": getattr(runner.train_loop, "accumulation", None) or accumulation(runner)},
             validation=validation_told(runner),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),
@@ -140,7 +142,6 @@ def settings_of(config: Any) -> dict[str, Any]:
     found = {
         "optimiser": str(optimizer.type).rsplit(".", 1)[-1],
         **{name: optimizer[name] for name in ("lr", "betas", "weight_decay") if name in optimizer},
-        "accumulation": config.optim_wrapper.get("accumulative_counts", 1),
         **{
             name: config.train_cfg[name]
             for name in ("max_epochs", "max_iters", "loss_mean")

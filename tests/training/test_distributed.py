@@ -154,6 +154,8 @@ def test_the_same_losses_and_adapters(name: str, trained: Path, one: list[float]
     """Also cut by tokens into more or fewer micro-batches from step to step."""
     assert CASES[name].losses(trained / name) == pytest.approx(one, rel=0, abs=1e-4)
     require_equal_adapters(trained / "one", trained / name)
+    told = json.loads((trained / name / ADAPTERS / "training.json").read_text())
+    assert told["settings"]["accumulation"] == CASES[name].cut
 
 
 def require_equal_adapters(one: Path, other: Path) -> None:
