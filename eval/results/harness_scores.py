@@ -62,7 +62,7 @@ def set_of(benchmark: Benchmark) -> str:
     return benchmark.file or benchmark.dataset
 
 
-def read(folder: Path, model_sha256: str) -> dict[str, HarnessScore]:
+def read(folder: Path, model_sha256: str | None) -> dict[str, HarnessScore]:
     """A run folder's results by set; none where there are none, or they are another model's.
 
     Raises DataError for a file that cannot be read.

@@ -63,7 +63,7 @@ class Conversation:
     def say(self, line: str) -> None:
         """Say something and print the answer as it comes; what fails is not part of the conversation."""
         asked = [*self.turns, Turn("user", line, tuple(self.pictures))]
-        said = []
+        said: list[str] = []
         try:
             for piece in self.partner.reply(asked, self.system, self.new_tokens):
                 piece = piece if any(said) else piece.lstrip()
