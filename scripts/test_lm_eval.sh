@@ -21,4 +21,4 @@ fi
 borrowed="$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 site="$("$place/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 printf 'import site; site.addsitedir("%s")\n' "$borrowed" >"$site/borrowed.pth"
-"$place/bin/python" "$ROOT/scripts/lm_eval/real.py" "$@"
+"$place/bin/python" "$ROOT/scripts/harness/real.py" "$@"

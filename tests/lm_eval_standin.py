@@ -1,6 +1,6 @@
 """A stand-in for lm-evaluation-harness 0.4.13: its names, its arguments, and results laid out as it lays them out.
 
-What it says was printed by the real one (`scripts/lm_eval/`); its only judgement is that the first option is the most
+What it says was printed by the real one (`scripts/harness/`); its only judgement is that the first option is the most
 likely, so that tests know every figure.
 """
 
