@@ -117,7 +117,7 @@ CURRICULUM = (
     Stage({echo: 0.2, pairs: 0.8}, 3000, (pairs, 0.95)),
     Stage({pairs: 0.3, dense: 0.4, told: 0.3}, 3000, (dense, 0.97)),
     Stage({apart: 0.5, letters: 0.4, told: 0.05, dense: 0.05}, 3000, (apart, 0.95)),
-    Stage({apart: 0.2, letters: 0.2, hop: 0.6}, 2000, (hop, 0.93)),
+    Stage({apart: 0.2, letters: 0.2, hop: 0.6}, 4000, (hop, 0.93)),
     Stage({letters: 0.1, hop: 0.3, drill: 0.6}, 2000, (drill, 0.93)),
     Stage({posed_anywhere: 0.8, posed: 0.2}, 2500, (posed_anywhere, 0.88)),
     Stage({posed: 0.4, drill: 0.1, question: 0.4, form: 0.1}, 2000, (question, 0.85)),
