@@ -12,8 +12,8 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from .artifacts import ADAPTERS, LAST, LLM, PROBES, VISUAL_ENCODER, TrainingRecord
+from .checkpoints.save import accumulation_of
 from .checkpoints.setting import bases, loaded_from
-from .micro_batches import accumulation
 from .parts import whole, write_parts
 from .precision import quantised_bits
 from .probes import probes
@@ -102,8 +102,7 @@ class SaveAdapters(Hook):
             base=self.base,
             system=getattr(runner.train_dataloader.dataset, "system", ""),
             data=counts_of(runner.train_dataloader.dataset),
-            settings=settings_of(config)
-            | {"accumulation": getattr(runner.train_loop, "accumulation", None) or accumulation(runner)},
+            settings={**settings_of(config), "accumulation": accumulation_of(runner)},
             validation=validation_told(runner),
             trainable={n: sum(elements(p) for p in m.parameters() if p.requires_grad) for n, m in parts.items()},
             versions=installed_versions(),

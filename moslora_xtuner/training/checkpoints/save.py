@@ -48,7 +48,7 @@ class Checkpoints(Hook):
 
     def before_loading(self, runner: Any, resumed: Path | None) -> None:
         """Compare a run that is to be resumed with how it began, before anything of it is loaded (resume.py)."""
-        found = [setting_of(runner.cfg, get_world_size(), _accumulation(runner)) if is_main_process() else {}]
+        found = [setting_of(runner.cfg, get_world_size(), accumulation_of(runner)) if is_main_process() else {}]
         broadcast_object_list(found)  # it reads files: one process does
         self.setting = found[0]
         self.resumed = resumed
@@ -123,7 +123,8 @@ def _with_state(runner: Any) -> list[Any]:
     return [hook for hook in runner.hooks if getattr(hook, "keeps_state", False)]
 
 
-def _accumulation(runner: Any) -> int:
+def accumulation_of(runner: Any) -> int:
+    """Iterations of a step of the optimiser, as the loop counts them."""
     return int(getattr(runner.train_loop, "accumulation", 1))
 
 
@@ -135,4 +136,4 @@ def is_due(interval: int, done: int, before: int) -> bool:
 def within_a_step(runner: Any) -> bool:
     """Whether the iteration that has just ended leaves a step of the optimiser open; a run's last one never does."""
     done = runner.iter + 1
-    return bool(done % _accumulation(runner)) and done < runner.max_iters
+    return bool(done % accumulation_of(runner)) and done < runner.max_iters
