@@ -25,11 +25,15 @@ from .texts import (
     echo_of_few,
     form,
     hop,
+    hop_marked,
     letters,
+    marked,
     pairs,
     posed,
     posed_anywhere,
+    posed_marked,
     question,
+    question_marked,
     told,
 )
 
@@ -120,9 +124,11 @@ CURRICULUM = (
     Stage({apart: 0.2, letters: 0.2, hop: 0.6}, 4000, (hop, 0.93)),
     Stage({letters: 0.1, hop: 0.3, drill: 0.6}, 2000, (drill, 0.93)),
     Stage({posed_anywhere: 0.8, posed: 0.2}, 2500, (posed_anywhere, 0.88)),
-    Stage({posed: 0.4, drill: 0.1, question: 0.4, form: 0.1}, 2000, (question, 0.85)),
-    Stage({posed: 0.2, question: 0.3, form: 0.5}, 2000, (form, 0.85)),
-    Stage({posed: 0.1, question: 0.3, form: 0.6}, 600),
+    Stage({posed: 0.5, drill: 0.1, question: 0.4}, 1500, (question, 0.7)),
+    Stage({marked: 0.3, hop_marked: 0.4, posed: 0.2, question: 0.1}, 2000, (hop_marked, 0.93)),
+    Stage({hop_marked: 0.1, posed: 0.1, posed_marked: 0.6, question_marked: 0.2}, 2500, (posed_marked, 0.85)),
+    Stage({posed_marked: 0.2, question_marked: 0.3, form: 0.5}, 3000, (form, 0.85)),
+    Stage({posed_marked: 0.1, question_marked: 0.3, form: 0.6}, 600),
 )
 """From the densest form to that of questions: each takes some hundred steps after those before it. Three are bridges
 without which the next was not learnt: facts in sentences stayed at chance for 1,500 steps before there was `apart`,

@@ -130,34 +130,45 @@ class Marking:
 
 
 CLOSE = get_template("alpaca_as_asked").instruction.partition("{input}")[2] + SAYS.strip()
-MARKINGS = tuple(Marking(label) for label in ("", "", "answer", "option", "solution", "ending"))
+LETTERS = (Marking(""),)
+MARKINGS = (*LETTERS, *(Marking(label) for label in ("answer", "option", "solution", "ending")))
 
 
-def letters(rng: Random) -> Text:
+def marked(rng: Random, markings: Sequence[Marking] = MARKINGS) -> Text:
     """Marked words, asked likewise."""
     words = rng.sample(rng.choice(VALUES), rng.randint(2, 4))
-    by = rng.choice(MARKINGS)
+    by = rng.choice(markings)
     return _asked(rng, by.listed(words), [(word, by.mark(at)) for at, word in enumerate(words)], by.lead)
 
 
-def hop(rng: Random) -> Text:
+def letters(rng: Random) -> Text:
+    """The same by letters alone."""
+    return marked(rng, LETTERS)
+
+
+def hop(rng: Random, markings: Sequence[Marking] = LETTERS) -> Text:
     """Facts, their second words marked, and asked for the marks: two steps at once."""
     count = rng.randint(2, 4)
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
-    link, by = filled(rng), rng.choice(MARKINGS)
+    link, by = filled(rng), rng.choice(markings)
     told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
     order = rng.sample(range(count), count)
     listed = by.listed([values[of] for of in order])
     return _asked(rng, told + listed, [(keys[of], by.mark(at)) for at, of in enumerate(order)], by.lead)
 
 
-def posed(rng: Random, latest: int = 0) -> Text:
+def hop_marked(rng: Random) -> Text:
+    """The same by any marks."""
+    return hop(rng, MARKINGS)
+
+
+def posed(rng: Random, latest: int = 0, markings: Sequence[Marking] = LETTERS) -> Text:
     """Facts, then again and again a list of second words with a first word before its option `latest`, or earlier."""
     count = rng.randint(2, 4)
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
-    link, before, by = filled(rng), filled(rng), rng.choice(MARKINGS)
+    link, before, by = filled(rng), filled(rng), rng.choice(markings)
     behind = by.ending(rng, count)
     pieces = [("".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
     for _ in range(6):
@@ -173,6 +184,11 @@ def posed(rng: Random, latest: int = 0) -> Text:
 def posed_anywhere(rng: Random) -> Text:
     """The first word at any place of the list, so that what stands before all of it is found as what stands behind."""
     return posed(rng, 4)
+
+
+def posed_marked(rng: Random) -> Text:
+    """The list behind what is asked, by any marks."""
+    return posed(rng, 0, MARKINGS)
 
 
 def _asked(rng: Random, told: str, facts: list[tuple[str, str]], lead: str = "") -> Text:
@@ -206,16 +222,21 @@ def drill(rng: Random) -> Text:
     return Text(tuple(pieces))
 
 
-def question(rng: Random) -> Text:
-    """A world of any kind, asked for a letter, or for the answer itself."""
+def question(rng: Random, markings: Sequence[Marking] = LETTERS) -> Text:
+    """A world of any kind, asked for a mark, or for the answer itself."""
     case = rng.choice(list(CASES.values()))(rng, "base")
     if rng.random() < 0.3:
         return Text(((f"{case.story} {case.question}{SO}", False), (f" {case.right}", True)))
-    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(MARKINGS)
+    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(markings)
     rng.shuffle(options)
     ending = by.ending(rng, len(options)) if by.label else SO
     asked = f"{case.story} {case.question}{by.listed(options)}{ending}{by.lead}"
     return Text(((asked, False), (by.mark(options.index(case.right)), True)))
+
+
+def question_marked(rng: Random) -> Text:
+    """The same by any marks."""
+    return question(rng, MARKINGS)
 
 
 def form(rng: Random) -> Text:
