@@ -122,16 +122,15 @@ class Marking:
         """The rest of it."""
         return str(at + 1) if self.label else f" {'ABCD'[at]}"
 
-    def ending(self, rng: Random, count: int) -> str:
-        """A few words, or what ends a set's prompt."""
-        if not self.label or rng.random() < 0.6:
-            return filled(rng)
+    def ending(self, count: int) -> str:
+        """What ends a set's prompt."""
         return f"\n\nAnswer format: {'/'.join(f'{self.label}{at + 1}' for at in range(count))}{CLOSE}"
 
 
 CLOSE = get_template("alpaca_as_asked").instruction.partition("{input}")[2] + SAYS.strip()
 LETTERS = (Marking(""),)
-MARKINGS = (*LETTERS, *(Marking(label) for label in ("answer", "option", "solution", "ending")))
+LABELS = tuple(Marking(label) for label in ("answer", "option", "solution", "ending"))
+MARKINGS = (*LETTERS, *LABELS)
 
 
 def marked(rng: Random, markings: Sequence[Marking] = MARKINGS) -> Text:
@@ -163,13 +162,13 @@ def hop_marked(rng: Random) -> Text:
     return hop(rng, MARKINGS)
 
 
-def posed(rng: Random, latest: int = 0, markings: Sequence[Marking] = LETTERS) -> Text:
+def posed(rng: Random, latest: int = 0, markings: Sequence[Marking] = LETTERS, ended: bool = False) -> Text:
     """Facts, then again and again a list of second words with a first word before its option `latest`, or earlier."""
     count = rng.randint(2, 4)
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
     link, before, by = filled(rng), filled(rng), rng.choice(markings)
-    behind = by.ending(rng, count)
+    behind = by.ending(count) if ended else filled(rng)
     pieces = [("".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
     for _ in range(6):
         of = rng.randrange(count)
@@ -186,9 +185,19 @@ def posed_anywhere(rng: Random) -> Text:
     return posed(rng, 4)
 
 
+def posed_anywhere_marked(rng: Random) -> Text:
+    """The same by any marks."""
+    return posed(rng, 4, MARKINGS)
+
+
 def posed_marked(rng: Random) -> Text:
     """The list behind what is asked, by any marks."""
     return posed(rng, 0, MARKINGS)
+
+
+def posed_ended(rng: Random) -> Text:
+    """The same with all that ends a set's prompt between the list and the answer."""
+    return posed(rng, 0, LABELS, ended=True)
 
 
 def _asked(rng: Random, told: str, facts: list[tuple[str, str]], lead: str = "") -> Text:
@@ -229,7 +238,7 @@ def question(rng: Random, markings: Sequence[Marking] = LETTERS) -> Text:
         return Text(((f"{case.story} {case.question}{SO}", False), (f" {case.right}", True)))
     options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(markings)
     rng.shuffle(options)
-    ending = by.ending(rng, len(options)) if by.label else SO
+    ending = by.ending(len(options)) if by.label and rng.random() < 0.6 else SO
     asked = f"{case.story} {case.question}{by.listed(options)}{ending}{by.lead}"
     return Text(((asked, False), (by.mark(options.index(case.right)), True)))
 
