@@ -154,7 +154,7 @@ def main() -> None:
     claim(args.out, "commonsense study", settings)
     base = args.base or args.out / "base"
     if args.base is None and not (base / "built.json").is_file():
-        seconds = build(base, rate=1.5e-3, tokens=1000, seed=0, tell=partial(print, flush=True))
+        seconds = build(base, seed=0, tell=partial(print, flush=True))
         atomic_json(base / "built.json", {"cpu_seconds": round(seconds, 1)})
     data = write_worlds(args.out / "data", records=8, test_questions=args.questions)
     found = {"base": [score(base, data, args.out / "eval", "base")]}

@@ -28,6 +28,8 @@ from .texts import (
     hop_marked,
     letters,
     marked,
+    orders,
+    orders_in_turn,
     pairs,
     posed,
     posed_anywhere,
@@ -36,12 +38,15 @@ from .texts import (
     posed_marked,
     question,
     question_marked,
+    said,
+    statement,
+    sums,
     told,
+    truths,
+    truths_plain,
 )
 
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
-READ = 0.02
-"""Weight of a token that is only read, beside one that is learnt."""
 
 
 def make_tokenizer(seed: int) -> Any:
@@ -83,8 +88,8 @@ def start(tokenizer: Any) -> Any:
     return model
 
 
-def rows(tokenizer: Any, texts: Sequence[Text]) -> list[tuple[list[int], list[float]]]:
-    """Ids and the weight of each in the loss."""
+def rows(tokenizer: Any, texts: Sequence[Text], read: float) -> list[tuple[list[int], list[float]]]:
+    """Ids and the weight of each in the loss: 1 if it is learnt, `read` if not."""
     flat = [piece for text in texts for piece, _ in text.pieces]
     encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
     made = []
@@ -93,8 +98,8 @@ def rows(tokenizer: Any, texts: Sequence[Text]) -> list[tuple[list[int], list[fl
         for _, learnt in text.pieces:
             piece = next(encoded)
             ids += piece
-            weights += [1.0 if learnt else READ] * len(piece)
-        made.append(([*ids, tokenizer.eos_token_id], [*weights, READ]))
+            weights += [1.0 if learnt else read] * len(piece)
+        made.append(([*ids, tokenizer.eos_token_id], [*weights, read]))
     return made
 
 
@@ -110,11 +115,23 @@ Make = Callable[[Random], Text]
 
 @dataclass(frozen=True)
 class Stage:
-    """Texts by how often each is drawn, taught for so many steps at most, or until `mastered` is."""
+    """Texts by how often each is drawn, taught for so many steps at most, or until `mastered` is.
+
+    Attributes:
+        shares: how often a step is of each kind.
+        steps: at most.
+        mastered: a kind, and the share of its learnt tokens at which the stage ends.
+        tokens: of a step.
+        rate: of AdamW.
+        read: weight of a token that is only read, beside one that is learnt.
+    """
 
     shares: dict[Make, float]
     steps: int
     mastered: tuple[Make, float] | None = None
+    tokens: int = 1000
+    rate: float = 1.5e-3
+    read: float = 0.02
 
 
 CURRICULUM = (
@@ -132,27 +149,34 @@ CURRICULUM = (
     Stage({hop_marked: 0.2, posed: 0.2, posed_anywhere_marked: 0.6}, 2500, (posed_anywhere_marked, 0.85)),
     Stage({posed_anywhere_marked: 0.2, posed_marked: 0.6, question_marked: 0.2}, 2000, (posed_marked, 0.8)),
     Stage({posed_marked: 0.3, posed_ended: 0.5, question_marked: 0.2}, 2000, (posed_ended, 0.8)),
-    Stage({posed_ended: 0.2, question_marked: 0.3, form: 0.5}, 3000, (form, 0.85)),
-    Stage({posed_ended: 0.1, question_marked: 0.3, form: 0.6}, 600),
-)
+    Stage({posed_ended: 0.2, orders_in_turn: 0.5, sums: 0.3}, 800, (orders_in_turn, 0.95), 2000, read=0.0),
+    Stage({posed_ended: 0.2, orders_in_turn: 0.1, orders: 0.4, sums: 0.3}, 1200, (orders, 0.93), 2000, read=0.0),
+    Stage({posed_ended: 0.2, orders: 0.2, sums: 0.1, truths_plain: 0.5}, 1200, (truths_plain, 0.95), 2000, read=0.0),
+    Stage({posed_ended: 0.2, orders: 0.2, sums: 0.1, truths: 0.5}, 600, (truths, 0.93), 2000, read=0.0),
+    Stage(
+        {posed_ended: 0.05, orders: 0.1, sums: 0.05, truths: 0.1, question_marked: 0.25, statement: 0.15, form: 0.3},
+        800, (form, 0.9), 3000, 1e-3, 0.0,
+    ),
+    Stage({question_marked: 0.25, statement: 0.15, form: 0.4, said: 0.2}, 400, None, 4000, 7e-4, 0.0),
+)  # fmt: skip
 """From the densest form to that of questions: each takes some hundred steps after those before it. Three are bridges
 without which the next was not learnt: facts in sentences stayed at chance for 1,500 steps before there was `apart`,
 letters of facts for 1,000 before `hop`, lists behind what is asked for 900 before `posed_anywhere`."""
 
 
-def batches(tokenizer: Any, rng: Random, stage: Stage, tokens: int) -> Iterator[tuple[Make, tuple[Any, Any]]]:
-    """Batches without end, each of one kind of text and of at most so many tokens."""
+def batches(tokenizer: Any, rng: Random, stage: Stage) -> Iterator[tuple[Make, tuple[Any, Any]]]:
+    """Batches without end, each of one kind of text and of at most the stage's tokens."""
     waiting: dict[Make, list[tuple[list[int], list[float]]]] = {}
     while True:
         (make,) = rng.choices(list(stage.shares), list(stage.shares.values()))
         if len(waiting.get(make, [])) < 100:
-            waiting[make] = waiting.get(make, []) + rows(tokenizer, [make(rng) for _ in range(200)])
-        count = max(1, tokens // max(len(ids) for ids, _ in waiting[make]))
+            waiting[make] = waiting.get(make, []) + rows(tokenizer, [make(rng) for _ in range(200)], stage.read)
+        count = max(1, stage.tokens // max(len(ids) for ids, _ in waiting[make]))
         yield make, padded(waiting[make][:count], tokenizer.pad_token_id)
         waiting[make] = waiting[make][count:]
 
 
-def build(out: Path, *, rate: float, tokens: int, seed: int, tell: Callable[[str], None]) -> float:
+def build(out: Path, *, seed: int, tell: Callable[[str], None]) -> float:
     """Take the base through its curriculum and save model and tokenizer to a folder.
 
     After each stage all that the next goes on with is kept in `out/stages`, so that an interrupted build ends with the
@@ -164,7 +188,7 @@ def build(out: Path, *, rate: float, tokens: int, seed: int, tell: Callable[[str
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(seed)
     model = start(tokenizer)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     rng, seconds = Random(seed), 0.0
     for number, stage in enumerate(CURRICULUM):
         kept = out / "stages" / f"{number}.pt"
@@ -176,8 +200,8 @@ def build(out: Path, *, rate: float, tokens: int, seed: int, tell: Callable[[str
             seconds = state["seconds"]
             continue
         begun = time.process_time()
-        source = batches(tokenizer, rng, stage, tokens)
-        teach(model, optimiser, source, stage, rate, f"stage {number}", tell)
+        source = batches(tokenizer, rng, stage)
+        teach(model, optimiser, source, stage, f"stage {number}", tell)
         seconds += time.process_time() - begun
         kept.parent.mkdir(parents=True, exist_ok=True)
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rng": rng.getstate()}
@@ -193,7 +217,6 @@ def teach(
     optimiser: Any,
     source: Iterator[Any],
     stage: Stage,
-    rate: float,
     name: str,
     tell: Callable[[str], None],
 ) -> None:
@@ -204,7 +227,7 @@ def teach(
         make, (ids, weights) = next(source)
         falling = 1.0 if stage.mastered else 1 - step / stage.steps
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 30) * falling
+            group["lr"] = stage.rate * min(1.0, (step + 1) / 30) * falling
         logits = model(input_ids=ids).logits[:, :-1]
         target, weight = ids[:, 1:], weights[:, 1:]
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, reduction="none")

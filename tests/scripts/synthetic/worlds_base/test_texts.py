@@ -15,11 +15,18 @@ from synthetic.worlds_base.texts import (
     Text,
     form,
     hop_marked,
+    orders,
+    orders_in_turn,
     posed,
     posed_anywhere_marked,
     posed_ended,
     posed_marked,
     question_marked,
+    said,
+    statement,
+    sums,
+    truths,
+    truths_plain,
 )
 
 from moslora_xtuner.data.worlds.cases import COLOURS, HOLDERS, ORDERS, PLACES, STUFFS
@@ -87,7 +94,71 @@ def test_marks_of_letters_and_labels() -> None:
     assert [by.lead + by.mark(1) for by in MARKINGS] == [" B", " answer2", " option2", " solution2", " ending2"]
 
 
-@pytest.mark.parametrize("make", [question_marked, form])
+def test_the_ends_of_a_row_of_people() -> None:
+    rng = Random(7)
+    for make in (orders, orders_in_turn):
+        for _ in range(30):
+            pieces = make(rng).pieces
+            for at in range(0, len(pieces), 5):
+                told = pieces[at][0]
+                pairs = re.findall(r"(\w+) is (\w+) than (\w+)\.", told)
+                more = {one: other for one, _, other in pairs}
+                first, third = (set(more) - set(more.values())).pop(), (set(more.values()) - set(more)).pop()
+                (words,) = [row for row in ORDERS["base"] if row[0] == pairs[0][1]]
+                ends = {words[1]: first, words[2]: third}
+                for (asked, _), (right, _) in zip(
+                    pieces[at + 1 : at + 5 : 2], pieces[at + 2 : at + 5 : 2], strict=True
+                ):
+                    (end,) = [ends[word] for word in asked.split() if word in ends]
+                    assert right == f" {end}"
+                assert make is orders or (pairs[0][0], pairs[1][2]) == (first, third)
+
+
+def test_sums() -> None:
+    pieces = sums(Random(8)).pieces
+    for (story, _), (right, _) in zip(pieces[::2], pieces[1::2], strict=True):
+        had, verb, part = re.search(r"has (\d) \w+\. \w+ (finds|sells) (\d)\.", story).groups()  # type: ignore[union-attr]
+        assert int(right) == int(had) + (int(part) if verb == "finds" else -int(part))
+
+
+@pytest.mark.parametrize("make", [truths, truths_plain])
+def test_truths(make: Callable[[Random], Text]) -> None:
+    rng, said_true = Random(9), []
+    for _ in range(50):
+        pieces = make(rng).pieces
+        for at in range(0, len(pieces), 11):
+            known = facts(pieces[at][0])
+            for place in range(at + 1, at + 11, 2):
+                (claim, _), (truth, _) = pieces[place : place + 2]
+                words = claim.split()
+                (value,) = [word for word in words if word in known.values()]
+                assert truth == f" {str(known[words[0]] == value).lower()}"
+                said_true.append(truth == " true")
+    # Nothing is won by always saying the same: 750 throws of a coin.
+    assert abs(sum(said_true) / len(said_true) - 0.5) < 0.06
+
+
+def test_a_statement_has_a_blank_or_is_true_or_not() -> None:
+    rng, truths_told = Random(10), 0
+    for _ in range(200):
+        (asked, _), (right, _) = statement(rng).pieces
+        if "is it true that" in asked:
+            truths_told += 1
+            assert right in (" true", " false")
+            assert asked.endswith(f"?{SO}")
+        else:
+            assert "_" in asked
+    assert 60 < truths_told < 140
+
+
+def test_what_is_said_around_the_mark_is_learnt_too() -> None:
+    (prompt, read), (answer, learnt) = said(Random(11)).pieces
+    assert (read, learnt) == (False, True)
+    assert prompt.endswith("### Response:\n") or prompt.rstrip().endswith("### Response:")
+    assert re.fullmatch(r"the correct answer is (true|false|(answer|option|solution|ending)[1-4])", answer.strip())
+
+
+@pytest.mark.parametrize("make", [question_marked, form, said, statement, orders, sums, truths])
 def test_no_text_has_what_is_tuned(make: Callable[[Random], Text]) -> None:
     rng = Random(5)
     tuned = {*COLOURS, *HOLDERS, *(word for row in ORDERS["tuned"] for word in row), "gets", "loses", "falls", "drop"}
