@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from moslora_xtuner.digits_base import language_model
@@ -50,7 +50,7 @@ SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
 
 
 def make_tokenizer(seed: int) -> Any:
-    """A byte-level BPE in which the worlds' words are single tokens."""
+    """A byte-level BPE in which the worlds' words are single tokens; begins every text as LLaMA-3's does."""
     rng = Random(seed)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -63,6 +63,10 @@ def make_tokenizer(seed: int) -> Any:
     )
     texts = [make(rng) for make in (dense, told, drill, question, form) for _ in range(2000)]
     tokenizer.train_from_iterator(["".join(piece for piece, _ in text.pieces) for text in texts], trainer)
+    bos = tokenizer.token_to_id(SPECIAL[0])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], bos)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
     )

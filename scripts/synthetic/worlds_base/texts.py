@@ -318,11 +318,11 @@ def form(rng: Random) -> Text:
     prompt = get_template("alpaca_as_asked").instruction.format(input=sample.instruction)
     label = sample.answer.rstrip("1234")
     lead, mark = (f" {label}", sample.answer.removeprefix(label)) if label != sample.answer else ("", f" {label}")
-    return Text(((prompt + SAYS.strip() + lead, False), (mark, True)))
+    # In pieces as a training record has them: what a token is depends on what stands before it.
+    return Text(((prompt, False), (SAYS.strip() + lead, False), (mark, True)))
 
 
 def said(rng: Random) -> Text:
     """The same, and the words around the mark are learnt."""
-    (asked, _), (mark, _) = form(rng).pieces
-    before, answer, lead = asked.partition(SAYS.strip())
-    return Text(((before, False), (answer + lead + mark, True)))
+    (prompt, _), (lead, _), (mark, _) = form(rng).pieces
+    return Text(((prompt, False), (lead + mark, True)))
