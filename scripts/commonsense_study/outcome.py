@@ -10,6 +10,7 @@ from typing import Any
 
 from scipy.stats import wilcoxon
 
+from moslora_xtuner.data.worlds.forms import FORMS
 from moslora_xtuner.eval.results.scores import label
 from moslora_xtuner.eval.tasks.registry import GROUPS
 
@@ -81,6 +82,9 @@ def table(study: Study) -> str:
         "| method | seeds | " + " | ".join(label(name) for name in SETS) + " | mean | CPU s |",
         "|---" * (len(SETS) + 4) + "|",
     ]
+    drawn = [100 / form.options for form in FORMS.values()]
+    cells = [f"{value:.1f}" for value in (*drawn, statistics.mean(drawn))]
+    lines.append("| an option drawn | - | " + " | ".join(cells) + " | - |")
     for method, rows in study.scores.items():
         columns = [[row[name] for row in rows] for name in SETS] + [study.means(method)]
         cost = study.cpu_seconds.get(method)

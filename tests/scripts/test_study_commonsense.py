@@ -38,6 +38,7 @@ def test_three_methods_are_three_tests() -> None:
     assert found["LoRA", "frozen mixer"].p == 1.0
     text = table(made)
     assert "| LoRA | 6 | 52.5 ± 1.9 |" in text
+    assert "| an option drawn | - | 25.0 | 25.0 | 33.3 | 25.0 | 50.0 | 50.0 | 50.0 | 25.0 | 35.4 | - |" in text
     # 0.09 is not below 0.05: nothing is claimed.
     assert text.count("no difference that these seeds can show") == 3
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from synthetic.worlds_base import build as module
 from synthetic.worlds_base.build import CURRICULUM, Stage, build, make_tokenizer, padded, rows
-from synthetic.worlds_base.texts import Text, echo_of_few, pairs
+from synthetic.worlds_base.texts import Text, echo_of_few, form, pairs, said
 from transformers import AutoModelForCausalLM
+
+from moslora_xtuner.data.reading.records import Record
+from moslora_xtuner.data.tokens.chat_templates import get_template
+from moslora_xtuner.data.tokens.tokenise import IGNORE_INDEX, Encoder, tokenise
+from moslora_xtuner.data.worlds.forms import FORMS, draw
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +59,27 @@ def test_what_is_read_weighs_little_and_padding_nothing(tokenizer: Any) -> None:
     torch.testing.assert_close(weights, torch.tensor([[0.0, 0.1, 1.0, 0.1], [0.0, 0.1, 0.1, 0.0]]))
 
 
-def test_each_stage_waits_for_what_it_teaches() -> None:
+def test_each_stage_but_the_last_waits_for_what_it_teaches() -> None:
     for stage in CURRICULUM[:-1]:
         assert stage.mastered is not None
         assert stage.mastered[0] in stage.shares
         assert sum(stage.shares.values()) == pytest.approx(1.0)
     assert CURRICULUM[-1].mastered is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_form_is_the_tokens_of_a_training_record(tokenizer: Any, seed: int) -> None:
+    """With other tokens around its mark the base is at chance on the very questions that it has learnt."""
+    rng = Random(seed)
+    sample = draw(rng.choice(list(FORMS)), rng, test=False, side="base")
+    record = Record("0", (), ((sample.instruction, sample.output),))
+    template = get_template("alpaca_as_asked")
+    ((ids, labels),) = tokenise([record], Encoder(tokenizer, plain=True), template, "answer")
+    assert tokenizer.convert_ids_to_tokens(ids[0]) == "<|begin_of_text|>"
+    for make in (form, said):
+        ((made, weights),) = rows(tokenizer, [make(Random(seed))], 0.0)
+        assert made == list(ids)
+        learnt = [place for place, weight in enumerate(weights) if weight]
+        answer = [place for place, label in enumerate(labels) if label != IGNORE_INDEX]
+        # All of the answer but its end, or its mark alone.
+        assert learnt == (answer[:-1] if make is said else answer[-2:-1])
