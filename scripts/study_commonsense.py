@@ -1,7 +1,7 @@
 """Seeds of LoRA, a frozen mixer and MoSLoRA on small worlds, in the eight commonsense forms, with a rank test.
 
     python scripts/study_commonsense.py -o runs/study --seeds 20
-    python scripts/study_commonsense.py -o runs/study --seeds 20 --write docs/results
+    python scripts/study_commonsense.py -o runs/study --seeds 20 --processes 2 --write docs/results
 
 The base is the digits' language model, taught the words of other worlds (synthetic/worlds_base). A seed sets the
 training questions and the adapters' start, and is the same for all methods, so that their scores are compared seed by
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 0 on")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--base", type=Path, help="a language model's folder, instead of the small one made here")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=20)
