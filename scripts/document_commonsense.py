@@ -1,4 +1,5 @@
-"""Write the tables of methods in docs/commonsense.md: from the recipes, and from a run of commonsense_methods.py.
+"""Write the tables of docs/commonsense.md: of methods from the recipes and from a run of commonsense_methods.py, and of
+the study of seeds from its result.
 
 python scripts/document_commonsense.py           write them
 python scripts/document_commonsense.py --check   exit with 1 when the page says something else
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from commonsense.counts import CONFIGS, adapted, methods, settings
+from commonsense_study.outcome import Study
+from commonsense_study.outcome import table as table_of_seeds
 from docs.marked_tables import write_tables
 from mmengine.config import Config
 
@@ -22,7 +25,7 @@ from moslora_xtuner.training.plan.shapes import NOTHING
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "commonsense.md"
-RESULT = ROOT / "docs" / "results" / "commonsense_methods.json"
+RESULTS = ROOT / "docs" / "results"
 LENGTH = 256
 BUCKET = 100_000_000  # xtuner_configs/deepspeed/zero2.json
 PRINTED = {
@@ -77,7 +80,7 @@ def recipes() -> str:
 
 def trained() -> str:
     """What became of every method on the stand-in."""
-    found: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((RESULTS / "commonsense_methods.json").read_text(encoding="utf-8"))
     rows = []
     for name, facts in found["methods"].items():
         gap = facts["stock_peft"]
@@ -99,11 +102,18 @@ def trained() -> str:
     return table(head, rows)
 
 
+def seeds() -> str:
+    """What scripts/study_commonsense.py has found, computed again from each seed's scores."""
+    found: dict[str, Any] = json.loads((RESULTS / "commonsense_study.json").read_text(encoding="utf-8"))
+    names = ("scores", "cpu_seconds", "settings", "base_cpu_seconds")
+    return table_of_seeds(Study(*(found[name] for name in names))).strip()
+
+
 def main() -> None:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    write_tables(PAGE, {"methods": recipes, "trained": trained}, check=parser.parse_args().check)
+    write_tables(PAGE, {"methods": recipes, "trained": trained, "seeds": seeds}, check=parser.parse_args().check)
 
 
 if __name__ == "__main__":

@@ -166,9 +166,9 @@ def main() -> None:
             for method, (scored, seconds) in row.items():
                 found.setdefault(method, []).append(scored)
                 costs.setdefault(method, []).append(seconds)
-    study = Study(
-        found, costs, {**settings, "seeds": args.seeds, "base": "small" if args.base is None else args.base.name}
-    )
+    settings |= {"seeds": args.seeds, "base": "small" if args.base is None else args.base.name}
+    built = json.loads((base / "built.json").read_text())["cpu_seconds"] if args.base is None else None
+    study = Study(found, costs, settings, built)
     text = table(study)
     print(text)
     if args.write:
