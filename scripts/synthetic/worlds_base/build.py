@@ -50,7 +50,7 @@ SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
 
 
 def make_tokenizer(seed: int) -> Any:
-    """A byte-level BPE in which the worlds' words are single tokens; begins every text as LLaMA-3's does."""
+    """A byte-level BPE in which the words of base texts are single tokens; begins every text as LLaMA-3's does."""
     rng = Random(seed)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -137,6 +137,12 @@ class Stage:
     rate: float = 1.5e-3
     read: float = 0.02
 
+    def __str__(self) -> str:
+        """The same in every process."""
+        shares = {make.__name__: share for make, share in self.shares.items()}
+        mastered = self.mastered and (self.mastered[0].__name__, self.mastered[1])
+        return str((shares, self.steps, mastered, self.tokens, self.rate, self.read))
+
 
 CURRICULUM = (
     Stage({echo_of_few: 1.0}, 4000, (echo_of_few, 0.95)),
@@ -187,7 +193,7 @@ def build(out: Path, *, seed: int, tell: Callable[[str], None]) -> float:
     """Take the base through its curriculum and save model and tokenizer to a folder.
 
     After each stage all that the next goes on with is kept in `out/stages`, so that an interrupted build ends with the
-    same weights as one that was not.
+    same weights as one that was not. What another curriculum has left there is taught again.
 
     Returns:
         CPU seconds, those before an interruption too.
@@ -198,9 +204,8 @@ def build(out: Path, *, seed: int, tell: Callable[[str], None]) -> float:
     optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     rng, seconds = Random(seed), 0.0
     for number, stage in enumerate(CURRICULUM):
-        kept = out / "stages" / f"{number}.pt"
-        if kept.is_file():
-            state = torch.load(kept, weights_only=False)
+        kept, taught = out / "stages" / f"{number}.pt", [str(stage) for stage in CURRICULUM[: number + 1]]
+        if kept.is_file() and (state := torch.load(kept, weights_only=False))["taught"] == taught:
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             rng.setstate(state["rng"])
@@ -212,7 +217,7 @@ def build(out: Path, *, seed: int, tell: Callable[[str], None]) -> float:
         seconds += time.process_time() - begun
         kept.parent.mkdir(parents=True, exist_ok=True)
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rng": rng.getstate()}
-        torch.save({**state, "seconds": seconds}, kept.with_suffix(".new"))
+        torch.save({**state, "seconds": seconds, "taught": taught}, kept.with_suffix(".new"))
         kept.with_suffix(".new").replace(kept)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -52,6 +52,17 @@ def test_an_interrupted_build_ends_with_the_same_weights(
     assert not torch.equal(begun["lm_head.weight"], whole["lm_head.weight"])
 
 
+def test_what_another_curriculum_left_is_taught_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any
+) -> None:
+    monkeypatch.setattr(module, "make_tokenizer", lambda seed: tokenizer)
+    for folder, steps in (("one", 3), ("one", 2), ("other", 2)):
+        monkeypatch.setattr(module, "CURRICULUM", (Stage({pairs: 1.0}, steps, tokens=300), Stage({pairs: 1.0}, 1)))
+        build(tmp_path / folder, tell=lambda text: None, seed=3)
+    one = (tmp_path / "one" / "model.safetensors").read_bytes()
+    assert one == (tmp_path / "other" / "model.safetensors").read_bytes()
+
+
 def test_what_is_read_weighs_little_and_padding_nothing(tokenizer: Any) -> None:
     texts = [Text(((" Ann", False), (" park", True))), Text(((" Bob", False),))]
     ids, weights = padded(rows(tokenizer, texts, 0.1), tokenizer.pad_token_id)
