@@ -113,7 +113,7 @@ def main() -> None:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    write_tables(PAGE, {"methods": recipes, "trained": trained}, check=parser.parse_args().check)
+    write_tables(PAGE, {"methods": recipes, "trained": trained, "seeds": seeds}, check=parser.parse_args().check)
 
 
 if __name__ == "__main__":
