@@ -16,35 +16,30 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 
 from moslora_xtuner.digits_base import language_model
 
-from .texts import (
-    Text,
-    apart,
-    dense,
-    drill,
-    echo,
-    echo_of_few,
-    form,
+from .marks import (
     hop,
     hop_marked,
     letters,
     marked,
-    orders,
-    orders_in_turn,
-    pairs,
     posed,
     posed_anywhere,
     posed_anywhere_marked,
     posed_ended,
     posed_marked,
+)
+from .relations import (
+    form,
+    orders,
+    orders_in_turn,
     question,
     question_marked,
     said,
     statement,
     sums,
-    told,
     truths,
     truths_plain,
 )
+from .texts import Text, apart, dense, drill, echo, echo_of_few, pairs, told
 
 SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<pad>")
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from synthetic.worlds_base import build as module
 from synthetic.worlds_base.build import CURRICULUM, Stage, build, make_tokenizer, padded, rows
-from synthetic.worlds_base.texts import Text, echo_of_few, form, pairs, said
+from synthetic.worlds_base.relations import form, said
+from synthetic.worlds_base.texts import Text, echo_of_few, pairs
 from transformers import AutoModelForCausalLM
 
 from moslora_xtuner.data.reading.records import Record

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from synthetic.worlds_base.texts import (
+from synthetic.worlds_base.marks import (
     MARKINGS,
-    SO,
-    WORDS,
     Marking,
-    Text,
-    form,
     hop_marked,
-    orders,
-    orders_in_turn,
     posed,
     posed_anywhere_marked,
     posed_ended,
     posed_marked,
+)
+from synthetic.worlds_base.relations import (
+    form,
+    orders,
+    orders_in_turn,
     question_marked,
     said,
     statement,
@@ -28,6 +27,7 @@ from synthetic.worlds_base.texts import (
     truths,
     truths_plain,
 )
+from synthetic.worlds_base.texts import SO, WORDS, Text
 
 from moslora_xtuner.data.worlds.cases import COLOURS, HOLDERS, ORDERS, PLACES, STUFFS
 
