@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from moslora_xtuner.atomic import atomic_write
 from moslora_xtuner.digits_base import language_model
 
 from .marks import (
@@ -212,8 +214,9 @@ def build(out: Path, *, seed: int, tell: Callable[[str], None]) -> float:
         seconds += time.process_time() - begun
         kept.parent.mkdir(parents=True, exist_ok=True)
         state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rng": rng.getstate()}
-        torch.save({**state, "seconds": seconds, "taught": taught}, kept.with_suffix(".new"))
-        kept.with_suffix(".new").replace(kept)
+        content = io.BytesIO()
+        torch.save({**state, "seconds": seconds, "taught": taught}, content)
+        atomic_write(kept, content.getvalue())
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return seconds
@@ -245,7 +248,7 @@ def teach(
         hit = (logits.argmax(-1) == target)[weight == 1.0].float().mean().item()
         right.setdefault(make.__name__, deque(maxlen=20)).append(hit)
         if step % 50 == 49:
-            shares = ", ".join(f"{name} {sum(found) / len(found):.2f}" for name, found in right.items())
+            shares = ", ".join(f"{kind} {sum(found) / len(found):.2f}" for kind, found in right.items())
             tell(f"{name}, step {step + 1}: {time.perf_counter() - begun:.0f} s, right {shares}")
             if stage.mastered is not None:
                 found = right[stage.mastered[0].__name__]

@@ -10,7 +10,7 @@ from moslora_xtuner.data.commonsense.sets import SAYS
 from moslora_xtuner.data.tokens.chat_templates import get_template
 from moslora_xtuner.data.worlds.cases import COLOURS, NAMES, PLACES, STUFFS, THINGS
 
-from .texts import VALUES, Text, asked_again, filled
+from .texts import VALUES, Text, asked_again, filled, sentences
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ def hop(rng: Random, markings: Sequence[Marking] = LETTERS) -> Text:
     keys = rng.sample(rng.choice((NAMES, THINGS)), count)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
     link, by = filled(rng), rng.choice(markings)
-    told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
     order = rng.sample(range(count), count)
     listed = by.listed([values[of] for of in order])
-    return asked_again(rng, told + listed, [(keys[of], by.mark(at)) for at, of in enumerate(order)], by.lead)
+    return asked_again(
+        rng, sentences(keys, link, values) + listed, [(keys[of], by.mark(at)) for at, of in enumerate(order)], by.lead
+    )
 
 
 def hop_marked(rng: Random) -> Text:
@@ -83,7 +84,7 @@ def posed(rng: Random, latest: int = 0, markings: Sequence[Marking] = LETTERS, e
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), count)
     link, before, by = filled(rng), filled(rng), rng.choice(markings)
     behind = by.ending(count) if ended else filled(rng)
-    pieces = [("".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True)), False)]
+    pieces = [(sentences(keys, link, values), False)]
     for _ in range(6):
         of = rng.randrange(count)
         options = rng.sample(values, count)

@@ -8,11 +8,11 @@ from random import Random
 from moslora_xtuner.data.commonsense.sets import SAYS
 from moslora_xtuner.data.tokens.chat_templates import get_template
 from moslora_xtuner.data.worlds.cases import KINDS as CASES
-from moslora_xtuner.data.worlds.cases import NAMES, ORDERS, PLACES, STUFFS, THINGS, arithmetic
+from moslora_xtuner.data.worlds.cases import NAMES, ORDERS, PLACES, STUFFS, THINGS, Case, arithmetic
 from moslora_xtuner.data.worlds.forms import FORMS, draw
 
 from .marks import LETTERS, MARKINGS, Marking
-from .texts import SO, Text, filled
+from .texts import SO, Text, filled, sentences
 
 
 def orders(rng: Random, in_turn: bool = False) -> Text:
@@ -49,8 +49,7 @@ def truths(rng: Random, plain: bool = False) -> Text:
         keys = rng.sample(rng.choice((NAMES, THINGS)), 3)
         values = rng.sample(rng.choice((PLACES, STUFFS)), 3)
         link, behind = ("", "") if plain else (filled(rng), filled(rng))
-        told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
-        pieces.append((told, False))
+        pieces.append((sentences(keys, link, values), False))
         for _ in range(5):
             at, truth = rng.randrange(3), rng.random() < 0.5
             said = at if truth else (at + rng.randint(1, 2)) % 3
@@ -68,11 +67,7 @@ def question(rng: Random, markings: Sequence[Marking] = LETTERS) -> Text:
     case = rng.choice(list(CASES.values()))(rng, "base")
     if rng.random() < 0.3:
         return Text(((f"{case.story} {case.question}{SO}", False), (f" {case.right}", True)))
-    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(markings)
-    rng.shuffle(options)
-    ending = by.ending(len(options)) if by.label and rng.random() < 0.6 else SO
-    asked = f"{case.story} {case.question}{by.listed(options)}{ending}{by.lead}"
-    return Text(((asked, False), (by.mark(options.index(case.right)), True)))
+    return _with_options(rng, case, case.question, markings)
 
 
 def question_marked(rng: Random) -> Text:
@@ -87,11 +82,15 @@ def statement(rng: Random) -> Text:
         truth = rng.random() < 0.5
         said = case.statement.format(case.right if truth else case.wrong[0]).removesuffix(".")
         return Text(((f"{case.story} is it true that {said}?{SO}", False), (f" {str(truth).lower()}", True)))
-    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(MARKINGS)
+    return _with_options(rng, case, case.statement.format("_"), MARKINGS)
+
+
+def _with_options(rng: Random, case: Case, asked: str, markings: Sequence[Marking]) -> Text:
+    options, by = [case.right, *case.wrong[: rng.randint(1, 3)]], rng.choice(markings)
     rng.shuffle(options)
     ending = by.ending(len(options)) if by.label and rng.random() < 0.6 else SO
-    asked = f"{case.story} {case.statement.format('_')}{by.listed(options)}{ending}{by.lead}"
-    return Text(((asked, False), (by.mark(options.index(case.right)), True)))
+    text = f"{case.story} {asked}{by.listed(options)}{ending}{by.lead}"
+    return Text(((text, False), (by.mark(options.index(case.right)), True)))
 
 
 def form(rng: Random) -> Text:

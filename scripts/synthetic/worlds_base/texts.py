@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -85,6 +86,11 @@ def filled(rng: Random) -> str:
     return "".join(f" {word}" for word in rng.choices(FILLING, k=rng.randint(0, 3)))
 
 
+def sentences(keys: Sequence[str], link: str, values: Sequence[str]) -> str:
+    """A fact of each key and its value."""
+    return "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
+
+
 def asked_again(rng: Random, told: str, facts: list[tuple[str, str]], lead: str = "") -> Text:
     """What is told, then again and again a key and its value, with words before and behind."""
     before, behind = filled(rng), filled(rng)
@@ -100,8 +106,9 @@ def apart(rng: Random) -> Text:
     keys = rng.sample(rng.choice((NAMES, THINGS)), 4)
     values = rng.sample(rng.choice((PLACES, STUFFS, COLOURS)), 4)
     link = filled(rng)
-    told = "".join(f" {key}{link} {value}." for key, value in zip(keys, values, strict=True))
-    return asked_again(rng, told, [(key, f" {value}") for key, value in zip(keys, values, strict=True)])
+    return asked_again(
+        rng, sentences(keys, link, values), [(key, f" {value}") for key, value in zip(keys, values, strict=True)]
+    )
 
 
 def drill(rng: Random) -> Text:
